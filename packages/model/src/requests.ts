@@ -1,0 +1,87 @@
+/** The request bodies of the API. Unknown members are refused, as the reference does (section 10). */
+import * as v from "valibot";
+import { GIB, MAX_SIZE_GIB } from "./size.js";
+import { Opts } from "./types.js";
+
+/** Long enough for any real name, short enough for a file name and for LVM's tags. */
+export const MAX_NAME_LENGTH = 255;
+
+const CONTROL = /\p{Cc}/u;
+const LONE_SURROGATE = /\p{Cs}/u;
+
+/**
+ * A name a person chose. It is data, never a path: drivers name their objects after ids. `/` is let
+ * through because the reference's clients use it; NUL and other control characters are not.
+ */
+export const Name = v.pipe(
+  v.string(),
+  v.maxLength(MAX_NAME_LENGTH, `must have at most ${MAX_NAME_LENGTH} characters`),
+  v.check((text) => !CONTROL.test(text), "must have no control characters"),
+  v.check((text) => !LONE_SURROGATE.test(text), "must be well-formed Unicode"),
+);
+
+const Text = v.pipe(
+  v.string(),
+  v.maxLength(4096, "must have at most 4096 characters"),
+  v.check((text) => !LONE_SURROGATE.test(text), "must be well-formed Unicode"),
+);
+
+/** GiB. 0 means the driver's default, which is what the reference's command line sends. */
+export const SizeGiB = v.pipe(
+  v.number(),
+  v.integer("must be a whole number of GiB"),
+  v.minValue(0, "must not be negative"),
+  v.maxValue(MAX_SIZE_GIB, `must be at most ${MAX_SIZE_GIB} GiB (${MAX_SIZE_GIB * GIB} bytes)`),
+);
+
+export const Iops = v.pipe(
+  v.number(),
+  v.integer("must be a whole number"),
+  v.minValue(0, "must not be negative"),
+  v.maxValue(Number.MAX_SAFE_INTEGER, "is too large"),
+);
+
+export const VolumeCreateRequest = v.strictObject({
+  name: Name,
+  availabilityZone: v.optional(Text),
+  encrypted: v.optional(v.boolean()),
+  encryptionKey: v.optional(Text),
+  iops: v.optional(Iops),
+  size: v.optional(SizeGiB),
+  type: v.optional(Text),
+  opts: v.optional(Opts),
+});
+export type VolumeCreateRequest = v.InferOutput<typeof VolumeCreateRequest>;
+
+export const VolumeCopyRequest = v.strictObject({ volumeName: Name, opts: v.optional(Opts) });
+export type VolumeCopyRequest = v.InferOutput<typeof VolumeCopyRequest>;
+
+export const VolumeSnapshotRequest = v.strictObject({ snapshotName: Name, opts: v.optional(Opts) });
+export type VolumeSnapshotRequest = v.InferOutput<typeof VolumeSnapshotRequest>;
+
+export const VolumeAttachRequest = v.strictObject({
+  force: v.optional(v.boolean()),
+  nextDeviceName: v.optional(Text),
+  opts: v.optional(Opts),
+});
+export type VolumeAttachRequest = v.InferOutput<typeof VolumeAttachRequest>;
+
+export const VolumeDetachRequest = v.strictObject({
+  force: v.optional(v.boolean()),
+  opts: v.optional(Opts),
+});
+export type VolumeDetachRequest = v.InferOutput<typeof VolumeDetachRequest>;
+
+export const VolumeExpandRequest = v.strictObject({
+  /** GiB; must not be below the present size. */
+  size: v.pipe(SizeGiB, v.minValue(1, "must be at least 1 GiB")),
+  opts: v.optional(Opts),
+});
+export type VolumeExpandRequest = v.InferOutput<typeof VolumeExpandRequest>;
+
+export const SnapshotCopyRequest = v.strictObject({
+  snapshotName: Name,
+  destinationID: Text,
+  opts: v.optional(Opts),
+});
+export type SnapshotCopyRequest = v.InferOutput<typeof SnapshotCopyRequest>;

@@ -1,0 +1,221 @@
+/**
+ * What a driver is: where bytes live. It knows no protocol, no lock and no host but its own; it can be
+ * short because order, locks, undo, recovery, inventory and access are the core's.
+ *
+ * Two rules make the core's recovery generic:
+ * - Ids come from the core. A driver names its objects after them, so that whatever is found later can be
+ *   matched to the operation that made it.
+ * - Every method may be called again, and tolerates half states. Removing what is half there, or not
+ *   there, succeeds. Attaching what is attached changes nothing.
+ */
+import type * as v from "valibot";
+import type { DriverType, Instance, InstanceID, NextDeviceInfo } from "@libstorage/model";
+import type { Exec } from "./exec.js";
+import type { Files } from "./files.js";
+import type { Logger } from "./log.js";
+
+/** Where a volume's bytes are, for an exporter or for a client on the same host. */
+export type Source =
+  | { readonly kind: "directory"; readonly path: string }
+  | { readonly kind: "block"; readonly path: string }
+  | { readonly kind: "file"; readonly path: string; readonly format: string }
+  | { readonly kind: "none" };
+
+/** One holder of a volume. */
+export interface AttachmentRecord {
+  readonly instanceID: InstanceID;
+  /** The name under which the holder sees the volume; empty when it has none. */
+  readonly deviceName: string;
+  readonly mountPoint?: string;
+  readonly status: string;
+  readonly fields?: Readonly<Record<string, string>>;
+  /** The volume's epoch when this holder was let in. */
+  readonly epoch: number;
+  /** Milliseconds since 1970; 0 when not known (a record of the reference). */
+  readonly since: number;
+}
+
+/** A volume as its backend holds it. Records are never changed in place: a change makes a new one. */
+export interface VolumeRecord {
+  readonly id: string;
+  readonly name: string;
+  /** 0: without limit. */
+  readonly sizeBytes: number;
+  readonly type: string;
+  readonly availabilityZone: string;
+  readonly iops: number;
+  readonly encrypted: boolean;
+  readonly networkName?: string;
+  readonly status?: string;
+  readonly fields: Readonly<Record<string, string>>;
+  readonly attachments: readonly AttachmentRecord[];
+  /** Grows with every holder that is let in; never falls. */
+  readonly epoch: number;
+  readonly source: Source;
+  /** Set when the backend's record or data cannot be used: why. Such a volume is shown and left alone. */
+  readonly broken?: string;
+}
+
+export interface SnapshotRecord {
+  readonly id: string;
+  readonly name: string;
+  readonly volumeID: string;
+  readonly sizeBytes: number;
+  readonly description?: string;
+  readonly encrypted: boolean;
+  /** Milliseconds since 1970. */
+  readonly startTime: number;
+  readonly status: string;
+  readonly fields: Readonly<Record<string, string>>;
+  readonly source: Source;
+  readonly broken?: string;
+}
+
+export interface Listing {
+  readonly volumes: readonly VolumeRecord[];
+  readonly snapshots: readonly SnapshotRecord[];
+}
+
+/** What changed behind the core's back; without ids: anything may have. */
+export interface Change {
+  readonly volumeIDs?: readonly string[];
+  readonly snapshotIDs?: readonly string[];
+}
+
+/** What one operation works with: its doors note what passes them under the operation's transaction. */
+export interface OpContext {
+  readonly signal: AbortSignal;
+  readonly exec: Exec;
+  readonly files: Files;
+  readonly log: Logger;
+  /** Tells how far the work is, for the task. */
+  readonly progress: (done: number, total: number, unit: "bytes" | "files" | "steps") => void;
+}
+
+/** How ids are made. The core counts; numbers are never given twice within one journal. */
+export interface IdScheme {
+  volumeID(number: number): string;
+  snapshotID(number: number, volumeID: string): string;
+  /** The number in an id of this driver, or undefined for one that is named otherwise. */
+  numberOfVolume(id: string): number | undefined;
+  numberOfSnapshot(id: string): number | undefined;
+  /** The first number for an empty service. */
+  readonly first: number;
+}
+
+/** What a driver can do on this host, for `--check`. */
+export interface Ability {
+  readonly name: string;
+  readonly available: boolean;
+  readonly detail: string;
+}
+
+/**
+ * A mutating method gets the record as the core means it to be and answers the record as it then stands
+ * in the backend. It is durable when it answers. @throws {StorageError}
+ */
+export interface StorageDriver {
+  readonly type: DriverType;
+  readonly nextDevice: NextDeviceInfo;
+  /** The core rounds every size up to a multiple of this. */
+  readonly allocationUnitBytes: number;
+  /** For a request that names no size. */
+  readonly defaultSizeBytes: number;
+  readonly ids: IdScheme;
+
+  /** Everything there is, in as few calls as the backend allows. Never fails for one bad record. */
+  list(context: OpContext): Promise<Listing>;
+  /** One volume as it stands now, or undefined when there is none. */
+  volumeInspect(id: string, context: OpContext): Promise<VolumeRecord | undefined>;
+  snapshotInspect(id: string, context: OpContext): Promise<SnapshotRecord | undefined>;
+  /** Calls back when something changed that this server did not change. Answers how to stop. */
+  watch?(onChange: (change: Change) => void): () => void;
+
+  volumeCreate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord>;
+  /** Removes data and record, whatever is left of them. */
+  volumeRemove(id: string, context: OpContext): Promise<void>;
+  /** Writes name, fields, status and the like; never touches data. */
+  volumeUpdate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord>;
+  /**
+   * Lets a holder in. `attachment.deviceName` is what the client asked for and may be empty; the
+   * answered record holds the attachment with the name that counts.
+   * A wrong name here overwrites someone's disk.
+   */
+  volumeAttach(
+    volume: VolumeRecord,
+    attachment: AttachmentRecord,
+    context: OpContext,
+  ): Promise<VolumeRecord>;
+  /**
+   * Cuts a holder off and takes it out of the record. With `force` the holder does not cooperate.
+   * @throws {StorageError} `failed-precondition` when the cut cannot be proven: say what holds it
+   */
+  volumeDetach(
+    volume: VolumeRecord,
+    holder: InstanceID,
+    force: boolean,
+    context: OpContext,
+  ): Promise<VolumeRecord>;
+
+  /** Left out when the backend cannot; the core then answers `unimplemented`. */
+  volumeCopy?(
+    source: VolumeRecord,
+    volume: VolumeRecord,
+    context: OpContext,
+  ): Promise<VolumeRecord>;
+  volumeExpand?(volume: VolumeRecord, sizeBytes: number, context: OpContext): Promise<VolumeRecord>;
+  readonly snapshots?: {
+    snapshotCreate(
+      source: VolumeRecord,
+      snapshot: SnapshotRecord,
+      context: OpContext,
+    ): Promise<SnapshotRecord>;
+    snapshotRemove(id: string, context: OpContext): Promise<void>;
+    snapshotCopy?(
+      source: SnapshotRecord,
+      snapshot: SnapshotRecord,
+      context: OpContext,
+    ): Promise<SnapshotRecord>;
+    volumeCreateFromSnapshot(
+      source: SnapshotRecord,
+      volume: VolumeRecord,
+      context: OpContext,
+    ): Promise<VolumeRecord>;
+  };
+
+  /** Works out the real instance ID from what the client's executor sent. */
+  instanceInspect(id: InstanceID): Instance;
+  /** The token a client waits for after attach: a key of its local devices, in lower case; may be empty. */
+  attachToken(attachment: AttachmentRecord): string;
+  abilities(context: OpContext): Promise<readonly Ability[]>;
+  /** Free and total bytes of the backend, when it can tell. */
+  capacity?(
+    context: OpContext,
+  ): Promise<{ readonly freeBytes: number; readonly totalBytes: number }>;
+  close(): Promise<void>;
+}
+
+/** What a driver is opened with. */
+export interface DriverContext extends OpContext {
+  /** The service's name. */
+  readonly service: string;
+  /** A folder of this server for what is not in the backend; made on demand. */
+  readonly libFolder: string;
+}
+
+export interface DriverModule {
+  readonly name: string;
+  /** The driver's own keys, for checking and for the documentation. */
+  readonly config: v.GenericSchema;
+  /** Opens the driver with its checked block of configuration. */
+  open(config: unknown, context: DriverContext): Promise<StorageDriver>;
+}
+
+/** Hides the type of a driver's configuration, so that all drivers fit one table. */
+export function defineDriver<S extends v.GenericSchema>(spec: {
+  readonly name: string;
+  readonly config: S;
+  open(config: v.InferOutput<S>, context: DriverContext): Promise<StorageDriver>;
+}): DriverModule {
+  return { ...spec, open: (config, context) => spec.open(config as v.InferOutput<S>, context) };
+}

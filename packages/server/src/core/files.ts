@@ -1,0 +1,140 @@
+/**
+ * The one door for changes to files. Each change is durable when its promise resolves: the file is synced
+ * before it gets its name, the folder after. Reading needs no door.
+ */
+import { constants } from "node:fs";
+import * as fs from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { NO_FAULTS } from "./faults.js";
+import type { FaultPlan } from "./faults.js";
+
+export interface WriteOptions {
+  /** Default 0600: records may name hosts. */
+  readonly mode?: number;
+}
+
+export interface Files {
+  /** Replaces a file as a whole: temporary file, sync, rename, sync of the folder. */
+  write(path: string, content: string | Uint8Array, options?: WriteOptions): Promise<void>;
+  /** Removes a file; one that is not there is fine. */
+  unlink(path: string): Promise<void>;
+  /** Makes a folder; one that is there is fine, anything else of that name is an error. */
+  makeFolder(path: string, mode?: number): Promise<void>;
+  /** Removes a folder with everything in it, or a file; what is not there is fine. Follows no link. */
+  removeTree(path: string): Promise<void>;
+  /** Renames within one file system and syncs both folders. */
+  rename(from: string, to: string): Promise<void>;
+}
+
+/** Names that `write` leaves behind when it is cut short start so; they may be removed at any time. */
+export const TEMPORARY_PREFIX = ".tmp-";
+
+/** Several changes in one folder share one sync of it: the first syncs, those that came meanwhile the next. */
+class FolderSync {
+  readonly #waiting = new Map<string, Promise<void>>();
+  readonly #running = new Map<string, Promise<void>>();
+
+  sync(folder: string): Promise<void> {
+    const waiting = this.#waiting.get(folder);
+    if (waiting !== undefined) return waiting;
+    const running = this.#running.get(folder);
+    if (running === undefined) return this.#start(folder);
+    // The running sync may have begun before this change, so it does not count for it.
+    const next = running
+      .catch(() => {})
+      .then(() => {
+        this.#waiting.delete(folder);
+        return this.#start(folder);
+      });
+    this.#waiting.set(folder, next);
+    return next;
+  }
+
+  #start(folder: string): Promise<void> {
+    const sync = syncFolder(folder).finally(() => {
+      if (this.#running.get(folder) === sync) this.#running.delete(folder);
+    });
+    this.#running.set(folder, sync);
+    return sync;
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const handle = await fs.open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function writeSynced(
+  path: string,
+  content: string | Uint8Array,
+  mode: number,
+): Promise<void> {
+  const handle = await fs.open(path, "w", mode);
+  try {
+    await handle.writeFile(content);
+    await handle.datasync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && (error as NodeJS.ErrnoException).code === code;
+}
+
+let temporaries = 0;
+
+export function openFiles(faults: FaultPlan = NO_FAULTS, signal?: AbortSignal): Files {
+  const folders = SHARED_SYNC;
+  const pass = <T>(what: string, act: () => Promise<T>): Promise<T> =>
+    faults.pass({ door: "file", what }, signal, act);
+  return {
+    async write(path, content, { mode = 0o600 } = {}) {
+      temporaries += 1;
+      const temporary = join(
+        dirname(path),
+        `${TEMPORARY_PREFIX}${process.pid}-${temporaries}-${basename(path)}`,
+      );
+      try {
+        await pass(`write ${temporary}`, () => writeSynced(temporary, content, mode));
+        await pass(`rename ${temporary} ${path}`, () => fs.rename(temporary, path));
+      } catch (error) {
+        await pass(`unlink ${temporary}`, () => fs.rm(temporary, { force: true })).catch(() => {});
+        throw error;
+      }
+      await pass(`sync ${dirname(path)}`, () => folders.sync(dirname(path)));
+    },
+    async unlink(path) {
+      await pass(`unlink ${path}`, () => fs.rm(path, { force: true }));
+      await pass(`sync ${dirname(path)}`, () => folders.sync(dirname(path)));
+    },
+    async makeFolder(path, mode = 0o700) {
+      await pass(`mkdir ${path}`, async () => {
+        try {
+          await fs.mkdir(path, { mode });
+        } catch (error) {
+          if (!isCode(error, "EEXIST") || !(await fs.lstat(path)).isDirectory()) throw error;
+        }
+      });
+      await pass(`sync ${dirname(path)}`, () => folders.sync(dirname(path)));
+    },
+    async removeTree(path) {
+      await pass(`remove ${path}`, () =>
+        fs.rm(path, { recursive: true, force: true, maxRetries: 3 }),
+      );
+      await pass(`sync ${dirname(path)}`, () => folders.sync(dirname(path)));
+    },
+    async rename(from, to) {
+      await pass(`rename ${from} ${to}`, () => fs.rename(from, to));
+      await pass(`sync ${dirname(to)}`, () => folders.sync(dirname(to)));
+      if (dirname(from) !== dirname(to))
+        await pass(`sync ${dirname(from)}`, () => folders.sync(dirname(from)));
+    },
+  };
+}
+
+const SHARED_SYNC = new FolderSync();
