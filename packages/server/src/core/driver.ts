@@ -65,6 +65,8 @@ export interface SnapshotRecord {
   readonly encrypted: boolean;
   /** Milliseconds since 1970. */
   readonly startTime: number;
+  /** What the volume was at that moment, for volumes made from the snapshot; unknown for the reference's. */
+  readonly origin?: Pick<VolumeRecord, "type" | "availabilityZone" | "iops">;
   readonly status: string;
   readonly fields: Readonly<Record<string, string>>;
   readonly source: Source;
@@ -101,6 +103,8 @@ export interface IdScheme {
   numberOfSnapshot(id: string): number | undefined;
   /** The first number for an empty service. */
   readonly first: number;
+  /** Brings an id from a request into the form in which it is kept; left out when ids are exact. */
+  normalize?(id: string): string;
 }
 
 /** What a driver can do on this host, for `--check`. */
