@@ -13,17 +13,22 @@ export interface WriteOptions {
   readonly mode?: number;
 }
 
+export interface ChangeOptions {
+  /** Leaves the sync of the folder to a later change in the same folder, which then covers both. */
+  readonly isSyncDeferred?: boolean;
+}
+
 export interface Files {
   /** Replaces a file as a whole: temporary file, sync, rename, sync of the folder. */
   write(path: string, content: string | Uint8Array, options?: WriteOptions): Promise<void>;
   /** Removes a file; one that is not there is fine. */
-  unlink(path: string): Promise<void>;
+  unlink(path: string, options?: ChangeOptions): Promise<void>;
   /** Makes a folder; one that is there is fine, anything else of that name is an error. */
-  makeFolder(path: string, mode?: number): Promise<void>;
+  makeFolder(path: string, mode?: number, options?: ChangeOptions): Promise<void>;
   /** Removes a folder with everything in it, or a file; what is not there is fine. Follows no link. */
-  removeTree(path: string): Promise<void>;
+  removeTree(path: string, options?: ChangeOptions): Promise<void>;
   /** Renames within one file system and syncs both folders. */
-  rename(from: string, to: string): Promise<void>;
+  rename(from: string, to: string, options?: ChangeOptions): Promise<void>;
 }
 
 /** Names that `write` leaves behind when it is cut short start so; they may be removed at any time. */
@@ -92,6 +97,10 @@ export function openFiles(faults: FaultPlan = NO_FAULTS, signal?: AbortSignal): 
   const folders = SHARED_SYNC;
   const pass = <T>(what: string, act: () => Promise<T>): Promise<T> =>
     faults.pass({ door: "file", what }, signal, act);
+  const syncFolderOf = async (path: string, { isSyncDeferred = false }: ChangeOptions = {}) => {
+    if (isSyncDeferred) return;
+    await pass(`sync ${dirname(path)}`, () => folders.sync(dirname(path)));
+  };
   return {
     async write(path, content, { mode = 0o600 } = {}) {
       temporaries += 1;
@@ -106,13 +115,13 @@ export function openFiles(faults: FaultPlan = NO_FAULTS, signal?: AbortSignal): 
         await pass(`unlink ${temporary}`, () => fs.rm(temporary, { force: true })).catch(() => {});
         throw error;
       }
-      await pass(`sync ${dirname(path)}`, () => folders.sync(dirname(path)));
+      await syncFolderOf(path);
     },
-    async unlink(path) {
+    async unlink(path, options) {
       await pass(`unlink ${path}`, () => fs.rm(path, { force: true }));
-      await pass(`sync ${dirname(path)}`, () => folders.sync(dirname(path)));
+      await syncFolderOf(path, options);
     },
-    async makeFolder(path, mode = 0o700) {
+    async makeFolder(path, mode = 0o700, options) {
       await pass(`mkdir ${path}`, async () => {
         try {
           await fs.mkdir(path, { mode });
@@ -120,19 +129,18 @@ export function openFiles(faults: FaultPlan = NO_FAULTS, signal?: AbortSignal): 
           if (!isCode(error, "EEXIST") || !(await fs.lstat(path)).isDirectory()) throw error;
         }
       });
-      await pass(`sync ${dirname(path)}`, () => folders.sync(dirname(path)));
+      await syncFolderOf(path, options);
     },
-    async removeTree(path) {
+    async removeTree(path, options) {
       await pass(`remove ${path}`, () =>
         fs.rm(path, { recursive: true, force: true, maxRetries: 3 }),
       );
-      await pass(`sync ${dirname(path)}`, () => folders.sync(dirname(path)));
+      await syncFolderOf(path, options);
     },
-    async rename(from, to) {
+    async rename(from, to, options) {
       await pass(`rename ${from} ${to}`, () => fs.rename(from, to));
-      await pass(`sync ${dirname(to)}`, () => folders.sync(dirname(to)));
-      if (dirname(from) !== dirname(to))
-        await pass(`sync ${dirname(from)}`, () => folders.sync(dirname(from)));
+      await syncFolderOf(to, options);
+      if (dirname(from) !== dirname(to)) await syncFolderOf(from, options);
     },
   };
 }
