@@ -126,6 +126,8 @@ export interface StorageDriver {
   /** For a request that names no size. */
   readonly defaultSizeBytes: number;
   readonly ids: IdScheme;
+  /** Folders that no other server may work in; the core locks them before the first listing. */
+  readonly ownFolders?: readonly string[];
 
   /** Everything there is, in as few calls as the backend allows. Never fails for one bad record. */
   list(context: OpContext): Promise<Listing>;

@@ -1,0 +1,55 @@
+/** Two servers on one folder would give the same ids twice: the second one refuses. */
+import { open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { join } from "node:path";
+import { execa, ExecaError } from "execa";
+import { StorageError } from "@libstorage/model";
+
+/** The file that is locked. It stays behind, empty, and means nothing without its lock. */
+export const LOCK_FILE = ".libstorage.lock";
+
+/** flock(1) exits so when another open file has the lock. */
+const EXIT_HELD = 1;
+
+/**
+ * Takes a folder's lock until the handle is closed or the process ends, however it ends. The lock belongs
+ * to the open file, which flock(1) only inherits, so it outlives that command and no id of a dead process
+ * can hold it.
+ * @throws {StorageError} `failed-precondition` when another server has it
+ */
+export async function lockFolder(folder: string): Promise<FileHandle> {
+  const path = join(folder, LOCK_FILE);
+  const handle = await open(path, "a", 0o600);
+  try {
+    await execa("flock", ["--exclusive", "--nonblock", "0"], {
+      // Any descriptor may be passed on; the type names only the standard ones.
+      stdin: handle.fd as 0,
+      stdout: "ignore",
+      env: { LC_ALL: "C" },
+      timeout: 10_000,
+    });
+    return handle;
+  } catch (error) {
+    await handle.close();
+    throw refusal(folder, error);
+  }
+}
+
+function refusal(folder: string, error: unknown): StorageError {
+  if (error instanceof ExecaError && error.exitCode === EXIT_HELD)
+    return new StorageError(
+      "failed-precondition",
+      `${folder} is in use by another libstorage server; stop that one, or give this one another folder`,
+      { folder },
+    );
+  const why =
+    error instanceof ExecaError && error.code === "ENOENT"
+      ? "flock (util-linux) is not installed"
+      : String(error);
+  return new StorageError(
+    "unavailable",
+    `cannot lock ${folder}: ${why}`,
+    { folder },
+    { cause: error },
+  );
+}

@@ -1,0 +1,110 @@
+/**
+ * Reads a journal in a process of its own, because a damaged LMDB file can end the process that maps it.
+ *
+ *     node journal-check.js FOLDER             prints {"entries", "last", "altered"} when it is sound
+ *     node journal-check.js FOLDER SALVAGED    copies what can be read into a new journal
+ */
+import { open } from "lmdb";
+import { pathToFileURL } from "node:url";
+import { hashOf } from "./journal-entry.js";
+
+/** How many of the last entries have their hashes compared; older ones were when they were among them. */
+const VERIFIED = 20_000;
+
+interface Report {
+  entries: number;
+  last: number;
+  /** Entries whose successor does not carry their hash: changed after they were written. */
+  altered: number[];
+}
+
+export function readJournal(folder: string): Report {
+  const env = open({ path: folder, encoding: "string", maxDbs: 8, readOnly: true });
+  const entries = env.openDB<string, number>({
+    name: "entries",
+    encoding: "string",
+    keyEncoding: "uint32",
+  });
+  const report: Report = { entries: 0, last: 0, altered: [] };
+  const total = entries.getCount();
+  let before: { seq: number; hash: string } | undefined;
+  for (const { key, value } of entries.getRange({})) {
+    report.entries += 1;
+    if (total - report.entries < VERIFIED) {
+      const { seq, prev } = JSON.parse(value) as { seq: number; prev: string };
+      if (seq !== key || (before?.seq === seq - 1 && before.hash !== prev))
+        report.altered.push(before?.seq ?? seq);
+      before = { seq, hash: hashOf(value) };
+    }
+    report.last = key;
+  }
+  // Damage often shows only in the other tables.
+  for (const name of ["open", "tasks"])
+    for (const { value } of env
+      .openDB<number, number>({ name, encoding: "json", keyEncoding: "uint32" })
+      .getRange({}))
+      if (typeof value !== "number") throw new Error(`table ${name} is damaged`);
+  for (const name of ["keys", "counters"])
+    for (const { value } of env.openDB<number, string>({ name, encoding: "json" }).getRange({}))
+      if (typeof value !== "number") throw new Error(`table ${name} is damaged`);
+  return report;
+}
+
+interface Stored {
+  readonly phase: string;
+  readonly task: number;
+  readonly intent?: number;
+  readonly idempotencyKey?: string;
+}
+
+/** Copies entry by entry, in small synced steps, so that what was copied stays when the rest ends us. */
+export function salvageJournal(folder: string, target: string): void {
+  const from = open({ path: folder, encoding: "string", maxDbs: 8, readOnly: true });
+  const entries = from.openDB<string, number>({
+    name: "entries",
+    encoding: "string",
+    keyEncoding: "uint32",
+  });
+  const to = open({ path: target, encoding: "string", maxDbs: 8, overlappingSync: false });
+  const copy = to.openDB<string, number>({
+    name: "entries",
+    encoding: "string",
+    keyEncoding: "uint32",
+  });
+  const openIntents = to.openDB<number, number>({
+    name: "open",
+    encoding: "json",
+    keyEncoding: "uint32",
+  });
+  const tasks = to.openDB<number, number>({
+    name: "tasks",
+    encoding: "json",
+    keyEncoding: "uint32",
+  });
+  const keys = to.openDB<number, string>({ name: "keys", encoding: "json" });
+  for (const { key, value } of entries.getRange({})) {
+    const entry = JSON.parse(value) as Stored;
+    to.transactionSync(() => {
+      copy.putSync(key, value);
+      if (entry.phase === "intent") openIntents.putSync(key, entry.task);
+      else if (entry.intent !== undefined) openIntents.removeSync(entry.intent);
+      if (
+        entry.phase !== "intent" &&
+        entry.phase !== "recovered" &&
+        entry.idempotencyKey !== undefined
+      )
+        keys.putSync(entry.idempotencyKey, key);
+      tasks.putSync(entry.task, key);
+    });
+  }
+}
+
+const [, script, folder, target] = process.argv;
+if (
+  folder !== undefined &&
+  script !== undefined &&
+  import.meta.url === pathToFileURL(script).href
+) {
+  if (target === undefined) process.stdout.write(JSON.stringify(readJournal(folder)));
+  else salvageJournal(folder, target);
+}

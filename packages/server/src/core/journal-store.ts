@@ -1,0 +1,93 @@
+/** Opens the journal of a folder, whatever state it is in. */
+import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import * as v from "valibot";
+import { CommandError } from "./exec.js";
+import type { OpContext } from "./driver.js";
+import { Journal } from "./journal.js";
+import type { JournalOptions } from "./journal.js";
+
+const CHECK = fileURLToPath(new URL("journal-check.js", import.meta.url));
+const Report = v.object({ entries: v.number(), last: v.number(), altered: v.array(v.number()) });
+
+export interface OpenedJournal {
+  readonly journal: Journal;
+  /** What is wrong with it, for people; empty when it is sound. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Opens `FOLDER/data.mdb`. A damaged journal is set aside, what can be read of it is kept, and the loss is
+ * told; the volumes are not concerned.
+ */
+export async function openJournal(
+  folder: string,
+  context: OpContext,
+  options: JournalOptions = {},
+): Promise<OpenedJournal> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const current = join(folder, "current");
+  if (!existsSync(current)) return { journal: Journal.open(current, options), warnings: [] };
+  try {
+    const report = await check(current, context);
+    return { journal: Journal.open(current, options), warnings: alterations(report.altered) };
+  } catch (error) {
+    const warning = await setAside(folder, current, context, error);
+    return { journal: Journal.open(current, options), warnings: [warning] };
+  }
+}
+
+async function check(
+  folder: string,
+  { exec, signal }: OpContext,
+): Promise<v.InferOutput<typeof Report>> {
+  const { stdout } = await exec(process.execPath, [CHECK, folder], signal, { timeoutMs: 300_000 });
+  return v.parse(Report, JSON.parse(stdout));
+}
+
+function alterations(altered: readonly number[]): string[] {
+  if (altered.length === 0) return [];
+  const some = altered.slice(0, 10).join(", ");
+  return [
+    `the journal was changed from outside: ${altered.length} entries do not match their hash (${some})`,
+  ];
+}
+
+async function setAside(
+  folder: string,
+  current: string,
+  context: OpContext,
+  cause: unknown,
+): Promise<string> {
+  const damaged = join(folder, `damaged-${new Date().toISOString().replaceAll(":", "-")}`);
+  const salvaged = join(folder, "salvaged");
+  await context.files.removeTree(salvaged);
+  const { exec, signal } = context;
+  await exec(process.execPath, [CHECK, current, salvaged], signal, { timeoutMs: 300_000 }).catch(
+    () => {},
+  );
+  const report = existsSync(salvaged)
+    ? await check(salvaged, context).catch(() => undefined)
+    : undefined;
+  await context.files.rename(current, damaged);
+  if (report !== undefined) await context.files.rename(salvaged, current);
+  const kept =
+    report === undefined
+      ? "nothing of it could be read, so the history and the answers to repeated requests are lost"
+      : `${report.entries} entries up to number ${report.last} were kept, later ones are lost`;
+  return `the journal was damaged (${reason(cause)}): ${kept}; no volume is concerned; the damaged file is kept as ${damaged}`;
+}
+
+function reason(error: unknown): string {
+  if (error instanceof CommandError && error.exitCode < 0) return "reading it ended the process";
+  if (error instanceof CommandError)
+    return (
+      error.stderr
+        .trim()
+        .split("\n")
+        .find((line) => /Error/.test(line)) ?? error.message
+    );
+  return error instanceof Error ? error.message : String(error);
+}

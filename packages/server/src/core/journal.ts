@@ -1,0 +1,234 @@
+/**
+ * The append-only journal, on LMDB. Tasks, the audit trail, events, idempotent answers and recovery are
+ * readings of it; nothing else records what was done. Volumes carry their own truth, so losing the
+ * journal loses history, never a volume.
+ */
+import { open } from "lmdb";
+import type { Database, RootDatabase } from "lmdb";
+import { StorageError } from "@libstorage/model";
+import { NO_FAULTS } from "./faults.js";
+import type { FaultPlan } from "./faults.js";
+import { hashOf } from "./journal-entry.js";
+import type { EntryFields, JournalEntry } from "./journal-entry.js";
+
+/** Task ids are reserved in blocks, so that ids of tasks that leave no entry are not given twice either. */
+const TASK_BLOCK = 1000;
+
+export interface JournalOptions {
+  readonly faults?: FaultPlan;
+  /** Entries older than this are dropped by `prune`. Default 30 days. */
+  readonly retentionMs?: number;
+  /** More entries than this are dropped by `prune`, oldest first. Default 1,000,000. */
+  readonly maxEntries?: number;
+}
+
+const DAY_MS = 86_400_000;
+
+export class Journal {
+  readonly #env: RootDatabase<string, string>;
+  readonly #entries: Database<string, number>;
+  /** Sequence numbers of intents without an end. */
+  readonly #open: Database<number, number>;
+  /** Idempotency key to the sequence number of its outcome. */
+  readonly #keys: Database<number, string>;
+  /** Task id to the sequence number of its last entry. */
+  readonly #tasks: Database<number, number>;
+  readonly #counters: Database<number, string>;
+  readonly #faults: FaultPlan;
+  readonly #retentionMs: number;
+  readonly #maxEntries: number;
+  #seq = 0;
+  #prev = "";
+  #inFlight = 0;
+  /** Told of a sequence number whose entry could not be written. */
+  onLost: ((seq: number) => void) | undefined;
+  #isTailLost = false;
+  #nextTask = 0;
+  #taskCeiling = 0;
+  #isClosed = false;
+
+  private constructor(folder: string, options: JournalOptions) {
+    // Without overlapping sync a put resolves only when it is on the disk; concurrent puts share a sync.
+    this.#env = open<string, string>({
+      path: folder,
+      encoding: "string",
+      overlappingSync: false,
+      maxDbs: 8,
+    });
+    this.#entries = this.#env.openDB({
+      name: "entries",
+      encoding: "string",
+      keyEncoding: "uint32",
+    });
+    this.#open = this.#env.openDB({ name: "open", encoding: "json", keyEncoding: "uint32" });
+    this.#keys = this.#env.openDB({ name: "keys", encoding: "json" });
+    this.#tasks = this.#env.openDB({ name: "tasks", encoding: "json", keyEncoding: "uint32" });
+    this.#counters = this.#env.openDB({ name: "counters", encoding: "json" });
+    this.#faults = options.faults ?? NO_FAULTS;
+    this.#retentionMs = options.retentionMs ?? 30 * DAY_MS;
+    this.#maxEntries = options.maxEntries ?? 1_000_000;
+    this.#readTail();
+    this.#nextTask = this.#counters.get("task") ?? 0;
+    this.#taskCeiling = this.#nextTask;
+  }
+
+  #readTail(): void {
+    this.#seq = 0;
+    this.#prev = "";
+    for (const { key, value } of this.#entries.getRange({ reverse: true, limit: 1 })) {
+      this.#seq = key;
+      this.#prev = hashOf(value);
+    }
+  }
+
+  /** Opens the journal in a folder that `journal-check` has found sound. */
+  static open(folder: string, options: JournalOptions = {}): Journal {
+    return new Journal(folder, options);
+  }
+
+  get lastSeq(): number {
+    return this.#seq;
+  }
+
+  /** A task id that was never given before. */
+  nextTask(): number {
+    const id = this.#nextTask;
+    this.#nextTask += 1;
+    if (id >= this.#taskCeiling) {
+      this.#taskCeiling = id + TASK_BLOCK;
+      // A task that matters has an intent, whose sync carries this along.
+      this.#counters.put("task", this.#taskCeiling).catch(() => {});
+    }
+    return id;
+  }
+
+  /** The highest number given to an object so far, or 0. */
+  counter(name: string): number {
+    return this.#counters.get(name) ?? 0;
+  }
+
+  /**
+   * Appends an entry; durable when it resolves. `counters` are raised in the same transaction.
+   * @throws {StorageError} `unavailable` when it could not be written, for example on a full disk
+   */
+  async append(
+    fields: EntryFields,
+    counters: Readonly<Record<string, number>> = {},
+  ): Promise<JournalEntry> {
+    return this.#faults.pass(
+      { door: "journal", what: `${fields.phase} ${fields.operation}` },
+      undefined,
+      async () => this.#write(fields, counters),
+    );
+  }
+
+  async #write(
+    fields: EntryFields,
+    counters: Readonly<Record<string, number>>,
+  ): Promise<JournalEntry> {
+    if (this.#isClosed)
+      throw new StorageError("unavailable", "the journal is closed: the server is stopping");
+    if (this.#isTailLost)
+      throw new StorageError(
+        "unavailable",
+        "the journal could not be written a moment ago; try again",
+      );
+    this.#inFlight += 1;
+    this.#seq += 1;
+    const entry: JournalEntry = { seq: this.#seq, time: Date.now(), prev: this.#prev, ...fields };
+    const text = JSON.stringify(entry);
+    this.#prev = hashOf(text);
+    try {
+      await this.#env.batch(() => {
+        // The promise of the batch stands for all of them.
+        void this.#entries.put(entry.seq, text);
+        if (entry.phase === "intent") void this.#open.put(entry.seq, entry.task);
+        else if (entry.intent !== undefined) void this.#open.remove(entry.intent);
+        if (
+          entry.phase !== "intent" &&
+          entry.phase !== "recovered" &&
+          entry.idempotencyKey !== undefined
+        )
+          void this.#keys.put(entry.idempotencyKey, entry.seq);
+        void this.#tasks.put(entry.task, entry.seq);
+        for (const [name, value] of Object.entries(counters)) void this.#counters.put(name, value);
+      });
+    } catch (error) {
+      this.#isTailLost = true;
+      this.onLost?.(entry.seq);
+      throw new StorageError(
+        "unavailable",
+        `the journal cannot be written: ${error instanceof Error ? error.message : String(error)}; free space or check the disk`,
+        {},
+        { cause: error },
+      );
+    } finally {
+      this.#inFlight -= 1;
+      // The chain goes on from what is on the disk, not from entries that never got there.
+      if (this.#isTailLost && this.#inFlight === 0) {
+        this.#readTail();
+        this.#isTailLost = false;
+      }
+    }
+    return entry;
+  }
+
+  entry(seq: number): JournalEntry | undefined {
+    const text = this.#entries.get(seq);
+    return text === undefined ? undefined : (JSON.parse(text) as JournalEntry);
+  }
+
+  /** Entries with a sequence number above `seq`, oldest first. */
+  *since(seq: number): Generator<JournalEntry> {
+    for (const { value } of this.#entries.getRange({ start: seq + 1 }))
+      yield JSON.parse(value) as JournalEntry;
+  }
+
+  /** Intents that have no end, oldest first. */
+  openIntents(): JournalEntry[] {
+    return [...this.#open.getKeys()].flatMap((seq) => this.entry(seq) ?? []);
+  }
+
+  /** The entry that closed the first request with this key. */
+  outcome(idempotencyKey: string): JournalEntry | undefined {
+    const seq = this.#keys.get(idempotencyKey);
+    return seq === undefined ? undefined : this.entry(seq);
+  }
+
+  /** The last entry of a task, also of one from before a restart. */
+  lastOfTask(task: number): JournalEntry | undefined {
+    const seq = this.#tasks.get(task);
+    return seq === undefined ? undefined : this.entry(seq);
+  }
+
+  /** Drops closed entries that are too old or too many. @returns how many */
+  async prune(now = Date.now()): Promise<number> {
+    const oldestOpen = this.openIntents()[0]?.seq ?? Infinity;
+    const surplus = this.#seq - this.#maxEntries;
+    let dropped = 0;
+    let last: Promise<unknown> = Promise.resolve();
+    for (const { key, value } of this.#entries.getRange({ limit: 100_000 })) {
+      const entry = JSON.parse(value) as JournalEntry;
+      const isOld = entry.time < now - this.#retentionMs || key <= surplus;
+      if (!isOld || key >= oldestOpen) break;
+      last = this.#drop(entry);
+      dropped += 1;
+    }
+    await last;
+    return dropped;
+  }
+
+  #drop({ seq, task, idempotencyKey }: JournalEntry): Promise<unknown> {
+    return this.#env.batch(() => {
+      void this.#entries.remove(seq);
+      if (this.#tasks.get(task) === seq) void this.#tasks.remove(task);
+      if (idempotencyKey !== undefined && this.#keys.get(idempotencyKey) === seq)
+        void this.#keys.remove(idempotencyKey);
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#env.close();
+  }
+}

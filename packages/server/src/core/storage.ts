@@ -1,0 +1,210 @@
+/** All services of one server, over one journal. */
+import { StorageError, notFound } from "@libstorage/model";
+import type { FileHandle } from "node:fs/promises";
+import type { DriverModule, OpContext, StorageDriver } from "./driver.js";
+import type { FaultPlan } from "./faults.js";
+import { openFiles } from "./files.js";
+import { openExec } from "./exec.js";
+import { lockFolder } from "./folder-lock.js";
+import { openJournal } from "./journal-store.js";
+import type { Journal } from "./journal.js";
+import { Operations, stored } from "./operations.js";
+import type { Logger } from "./log.js";
+import { recover } from "./recovery.js";
+import { StorageService } from "./service.js";
+import type { ServiceSettings } from "./service.js";
+
+export interface ServiceSpec {
+  /** In lower case. */
+  readonly name: string;
+  readonly driver: DriverModule;
+  /** The driver's block, checked. */
+  readonly config: unknown;
+  readonly settings: ServiceSettings;
+}
+
+export interface StorageOptions {
+  readonly services: readonly ServiceSpec[];
+  /** Where the journal lives. */
+  readonly journalFolder: string;
+  readonly libFolder: string;
+  readonly retentionMs?: number;
+  /** How long a finished task that someone waited for is still listed. Default 0. */
+  readonly taskLogTimeoutMs?: number;
+  readonly log: Logger;
+  readonly faults?: FaultPlan;
+}
+
+/** Recovery that failed is tried again so often; old entries are dropped so often. */
+const RETRY_MS = 60_000;
+const PRUNE_MS = 3_600_000;
+
+export class Storage {
+  readonly services: ReadonlyMap<string, StorageService>;
+  readonly operations: Operations;
+  /** What was wrong at the start, for the log and for health. */
+  readonly warnings: readonly string[];
+  readonly #locks: readonly FileHandle[];
+  readonly #log: Logger;
+  readonly #timers: NodeJS.Timeout[] = [];
+  #recovering: Promise<void> = Promise.resolve();
+
+  private constructor(
+    services: ReadonlyMap<string, StorageService>,
+    operations: Operations,
+    warnings: readonly string[],
+    locks: readonly FileHandle[],
+    log: Logger,
+  ) {
+    this.services = services;
+    this.operations = operations;
+    this.warnings = warnings;
+    this.#locks = locks;
+    this.#log = log;
+  }
+
+  /**
+   * Opens the journal and every driver, lists every service, and begins to recover what was cut short;
+   * only the volumes concerned wait for that.
+   * @throws {StorageError} when a driver cannot be opened, or its folder belongs to another server
+   */
+  static async open(options: StorageOptions): Promise<Storage> {
+    const { log, faults } = options;
+    const context: OpContext = {
+      signal: AbortSignal.timeout(600_000),
+      log,
+      exec: openExec({ log, ...(faults !== undefined && { faults }) }),
+      files: openFiles(faults),
+      progress: () => {},
+    };
+    const cleanup: (() => Promise<unknown>)[] = [];
+    try {
+      const { journal, warnings, locks } = await openOwnJournal(options, context, cleanup);
+      for (const warning of warnings) log.warn({}, warning);
+      const operations = new Operations(journal, {
+        log,
+        ...(faults !== undefined && { faults }),
+        logTimeoutMs: options.taskLogTimeoutMs ?? 0,
+      });
+      const services = new Map<string, StorageService>();
+      for (const spec of options.services) {
+        const driver = await openDriver(spec, options, context, cleanup, locks);
+        const { name, settings } = spec;
+        services.set(
+          name,
+          new StorageService({
+            name,
+            driverName: spec.driver.name,
+            driver,
+            settings,
+            operations,
+            log,
+          }),
+        );
+      }
+      await Promise.all([...services.values()].map((service) => service.load(context.signal)));
+      const storage = new Storage(services, operations, warnings, locks, log);
+      storage.#begin();
+      return storage;
+    } catch (error) {
+      for (const undo of cleanup.toReversed()) await undo().catch(() => {});
+      throw error;
+    }
+  }
+
+  get journal(): Journal {
+    return this.operations.journal;
+  }
+
+  /** @throws {StorageError} `not-found` */
+  service(name: string): StorageService {
+    const service = this.services.get(name.toLowerCase());
+    if (service === undefined) throw notFound("service", name);
+    return service;
+  }
+
+  #begin(): void {
+    const intents = this.journal.openIntents();
+    this.#recover(intents);
+    this.#timers.push(
+      setInterval(() => {
+        if (this.operations.stuck.size > 0) this.#recover([...this.operations.stuck.values()]);
+      }, RETRY_MS).unref(),
+      setInterval(() => {
+        this.journal
+          .prune()
+          .catch((error: unknown) => this.#log.warn({ error: stored(error) }, "prune failed"));
+      }, PRUNE_MS).unref(),
+    );
+  }
+
+  #recover(intents: Parameters<typeof recover>[0]): void {
+    if (intents.length === 0) return;
+    this.#recovering = recover(intents, this.services, this.operations, this.#log).then((count) => {
+      this.#log.info({ count, open: this.operations.stuck.size }, "recovery done");
+    });
+  }
+
+  /** Resolves once everything that was found open at the start has been tried. */
+  async recovered(): Promise<void> {
+    await this.#recovering;
+  }
+
+  /** Waits for running operations, then lets everything go. */
+  async close(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    await this.#recovering;
+    await this.operations.locks.idle();
+    for (const service of this.services.values()) await service.close();
+    await this.journal.close();
+    for (const lock of this.#locks) await lock.close();
+  }
+}
+
+async function openOwnJournal(
+  { journalFolder, faults, retentionMs }: StorageOptions,
+  context: OpContext,
+  cleanup: (() => Promise<unknown>)[],
+): Promise<{ journal: Journal; warnings: readonly string[]; locks: FileHandle[] }> {
+  const locks: FileHandle[] = [];
+  await lock(journalFolder, locks, cleanup);
+  const { journal, warnings } = await openJournal(journalFolder, context, {
+    ...(faults !== undefined && { faults }),
+    ...(retentionMs !== undefined && { retentionMs }),
+  });
+  cleanup.push(() => journal.close());
+  return { journal, warnings, locks };
+}
+
+async function lock(
+  folder: string,
+  locks: FileHandle[],
+  cleanup: (() => Promise<unknown>)[],
+): Promise<void> {
+  const handle = await lockFolder(folder);
+  locks.push(handle);
+  cleanup.push(() => handle.close());
+}
+
+async function openDriver(
+  { name, driver: module, config }: ServiceSpec,
+  { libFolder }: StorageOptions,
+  context: OpContext,
+  cleanup: (() => Promise<unknown>)[],
+  locks: FileHandle[],
+): Promise<StorageDriver> {
+  try {
+    const driver = await module.open(config, { ...context, service: name, libFolder });
+    cleanup.push(() => driver.close());
+    for (const folder of driver.ownFolders ?? []) await lock(folder, locks, cleanup);
+    return driver;
+  } catch (error) {
+    const { code, message, data } = stored(error);
+    throw new StorageError(
+      code,
+      `service ${name}: ${message}`,
+      { ...data, service: name },
+      { cause: error },
+    );
+  }
+}
