@@ -5,6 +5,8 @@ export * from "./core/files.js";
 export * from "./core/log.js";
 export * from "./core/journal-entry.js";
 export * from "./core/operations.js";
+export * from "./core/changes.js";
+export * from "./core/creations.js";
 export * from "./core/service.js";
 export * from "./core/storage.js";
 export { openVolumeService } from "./frontends/embedded/volume-service.js";

@@ -65,8 +65,8 @@ async function recoverOne(
     const started = performance.now();
     const context = operations.context(log, AbortSignal.timeout(600_000));
     await RECOVERY[operation]?.(service, intent, context);
-    if (snapshotID !== undefined) await service.rereadSnapshot(snapshotID, context);
-    else if (volumeID !== undefined) await service.reread(volumeID, context);
+    if (snapshotID !== undefined) await service.inventory.rereadSnapshot(snapshotID, context);
+    else if (volumeID !== undefined) await service.inventory.rereadVolume(volumeID, context);
     const { seq, time: _time, prev: _prev, phase: _phase, ...fields } = intent;
     const entry = await operations.journal.append({
       ...fields,

@@ -102,7 +102,9 @@ export class Storage {
           }),
         );
       }
-      await Promise.all([...services.values()].map((service) => service.load(context.signal)));
+      await Promise.all(
+        [...services.values()].map((service) => service.inventory.load(context.signal)),
+      );
       const storage = new Storage(services, operations, warnings, locks, log);
       storage.#begin();
       return storage;

@@ -3,7 +3,7 @@ import { StorageError } from "@libstorage/model";
 import type { ErrorData, Task } from "@libstorage/model";
 import type { SnapshotRecord, VolumeRecord } from "../../core/driver.js";
 import type { StoredError } from "../../core/journal-entry.js";
-import type { Attached } from "../../core/service.js";
+import type { Attached } from "../../core/changes.js";
 import type { TaskRecord } from "../../core/tasks.js";
 import { snapshotOf, volumeWith } from "./wire.js";
 

@@ -26,7 +26,8 @@ import { heldBy } from "../../core/access.js";
 import type { VolumeRecord } from "../../core/driver.js";
 import { stored } from "../../core/operations.js";
 import type { Caller } from "../../core/operations.js";
-import type { NewVolume, StorageService } from "../../core/service.js";
+import type { NewVolume } from "../../core/creations.js";
+import type { StorageService } from "../../core/service.js";
 import type { Storage } from "../../core/storage.js";
 import type { LiveTask } from "../../core/tasks.js";
 import { ListCache, pageOf } from "./lists.js";
@@ -139,7 +140,8 @@ export function openVolumeService(storage: Storage): VolumeService {
     context: CallContext,
   ): Promise<Record<string, Volume>> {
     checkMask(service, mask, context);
-    if (refresh === true) await service.refresh(context.signal ?? AbortSignal.timeout(60_000));
+    if (refresh === true)
+      await service.inventory.refresh(context.signal ?? AbortSignal.timeout(60_000));
     const instance = instanceFor(service, context);
     const viewer = mask === 0 ? "" : (instance?.id.toLowerCase() ?? "");
     return volumeLists.list(
@@ -155,7 +157,8 @@ export function openVolumeService(storage: Storage): VolumeService {
     { refresh, ...query }: ListQuery & { refresh?: boolean },
     context: CallContext,
   ): Promise<Record<string, Snapshot>> {
-    if (refresh === true) await service.refresh(context.signal ?? AbortSignal.timeout(60_000));
+    if (refresh === true)
+      await service.inventory.refresh(context.signal ?? AbortSignal.timeout(60_000));
     return snapshotLists.list(service.inventory.snapshots.all(), "", snapshotOf, query);
   }
 
@@ -276,8 +279,7 @@ export function openVolumeService(storage: Storage): VolumeService {
       const instance = instanceOf(found, context);
       const attached = await found.volumeAttach(
         volumeID,
-        instance,
-        { deviceName: nextDeviceName, force },
+        { to: instance, deviceName: nextDeviceName, force },
         callerOf(context),
       );
       return ANSWERS.volumeAttach(attached);

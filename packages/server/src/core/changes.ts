@@ -1,0 +1,180 @@
+/**
+ * Work on what is there: who holds it, its size, its end. After a failure the backend's word counts, so
+ * taking back begins with a look.
+ */
+import { StorageError, roundUp } from "@libstorage/model";
+import type { InstanceID } from "@libstorage/model";
+import { decideAttach, heldBy, heldByOther, isShareable } from "./access.js";
+import type {
+  AttachmentRecord,
+  OpContext,
+  SnapshotRecord,
+  StorageDriver,
+  VolumeRecord,
+} from "./driver.js";
+import type { Inventory } from "./inventory.js";
+import type { Prepared, Subject, Work } from "./operations.js";
+import { unable, usable } from "./refusals.js";
+
+export interface Attached {
+  readonly volume: VolumeRecord;
+  readonly attachment: AttachmentRecord;
+  /** What the client waits for among its local devices; empty when there is nothing to wait for. */
+  readonly attachToken: string;
+}
+
+export interface AttachRequest {
+  readonly to: InstanceID;
+  /** What the client would call it; empty when it leaves that to the driver. */
+  readonly deviceName: string;
+  readonly force: boolean;
+}
+
+export class Changes {
+  readonly #driver: StorageDriver;
+  readonly #inventory: Inventory;
+
+  constructor(driver: StorageDriver, inventory: Inventory) {
+    this.#driver = driver;
+    this.#inventory = inventory;
+  }
+
+  attach(
+    volume: VolumeRecord,
+    { to, deviceName, force }: AttachRequest,
+    shareableByService: boolean,
+  ): Prepared<Attached> {
+    const shareable = isShareable(usable(volume), shareableByService);
+    const grant = decideAttach(volume, to, force, shareable);
+    if (grant.kind === "held") return { settled: this.#attached(volume, grant.attachment) };
+    const epoch = volume.epoch + 1;
+    const attachment = { instanceID: to, deviceName, status: "attached", epoch, since: Date.now() };
+    return {
+      work: {
+        subject: { volumeID: volume.id, holder: to, force },
+        run: async (context) => {
+          const free = await this.#cut(volume, grant.cut, true, context);
+          const attached = await this.#driver.volumeAttach({ ...free, epoch }, attachment, context);
+          return this.#attached(attached, heldBy(attached, to) ?? attachment);
+        },
+        apply: (attached) => this.#inventory.putVolume(attached.volume),
+        takeBack: async (context) => {
+          const now = await this.#inventory.rereadVolume(volume.id, context);
+          if (now === undefined || heldBy(now, to) === undefined) return;
+          this.#inventory.putVolume(await this.#driver.volumeDetach(now, to, false, context));
+        },
+      },
+    };
+  }
+
+  #attached(volume: VolumeRecord, attachment: AttachmentRecord): Attached {
+    return { volume, attachment, attachToken: this.#driver.attachToken(attachment) };
+  }
+
+  /**
+   * Takes an instance's hold away. One that holds nothing gets the volume as it is; with `force` it takes
+   * every other holder's away, for a volume that is stuck on a dead host.
+   */
+  detach(volume: VolumeRecord, from: InstanceID, force: boolean): Prepared<VolumeRecord> {
+    const own = heldBy(usable(volume), from);
+    const cut = own !== undefined ? [own] : force ? volume.attachments : [];
+    if (cut.length === 0) return { settled: volume };
+    return {
+      work: this.#change(volume, { holder: from, force }, (context) =>
+        this.#cut(volume, cut, force, context),
+      ),
+    };
+  }
+
+  /** Cuts holders off one by one; the record that is left has none of them. */
+  async #cut(
+    volume: VolumeRecord,
+    holders: readonly AttachmentRecord[],
+    force: boolean,
+    context: OpContext,
+  ): Promise<VolumeRecord> {
+    let current = volume;
+    for (const { instanceID } of holders)
+      current = await this.#driver.volumeDetach(current, instanceID, force, context);
+    return current;
+  }
+
+  expand(volume: VolumeRecord, sizeBytes: number): Prepared<VolumeRecord> {
+    const { id } = usable(volume);
+    const expand = this.#driver.volumeExpand?.bind(this.#driver);
+    if (expand === undefined) throw unable("expand volumes");
+    const size = roundUp(sizeBytes, this.#driver.allocationUnitBytes);
+    if (size === volume.sizeBytes) return { settled: volume };
+    if (volume.sizeBytes === 0)
+      throw new StorageError(
+        "failed-precondition",
+        `volume ${id} has no size limit, so it cannot be expanded`,
+        { volumeID: id },
+      );
+    if (size < volume.sizeBytes)
+      throw new StorageError(
+        "invalid-argument",
+        `volume ${id} has ${volume.sizeBytes} bytes and cannot shrink to ${size}; copy its data to a smaller volume instead`,
+        { volumeID: id, sizeBytes: volume.sizeBytes },
+      );
+    return {
+      work: this.#change(volume, { sizeBytes: size }, (context) => expand(volume, size, context)),
+    };
+  }
+
+  /** Work that ends with another record of the same volume. */
+  #change(
+    volume: VolumeRecord,
+    subject: Subject,
+    run: (context: OpContext) => Promise<VolumeRecord>,
+  ): Work<VolumeRecord> {
+    return {
+      subject: { volumeID: volume.id, ...subject },
+      run,
+      apply: (changed) => this.#inventory.putVolume(changed),
+      takeBack: async (context) => {
+        await this.#inventory.rereadVolume(volume.id, context);
+      },
+    };
+  }
+
+  remove(volume: VolumeRecord, force: boolean): Work<null> {
+    if (!force) {
+      usable(volume);
+      if (volume.attachments.length > 0)
+        throw heldByOther(volume, "remove", "detach it first, or remove it with force");
+    }
+    const { id, attachments } = volume;
+    return {
+      subject: { volumeID: id, force },
+      run: async (context) => {
+        await this.#cut(volume, attachments, true, context);
+        await this.#driver.volumeRemove(id, context);
+        return null;
+      },
+      apply: () => this.#inventory.dropVolume(id),
+      // What the backend no longer lists is gone for good: clear the rest, or leave that to recovery.
+      takeBack: async (context) => {
+        const left = await this.#inventory.rereadVolume(id, context);
+        if (left === undefined) await this.#driver.volumeRemove(id, context);
+      },
+    };
+  }
+
+  snapshotRemove({ id }: SnapshotRecord): Work<null> {
+    const { snapshots } = this.#driver;
+    if (snapshots === undefined) throw unable("remove snapshots");
+    return {
+      subject: { snapshotID: id },
+      run: async (context) => {
+        await snapshots.snapshotRemove(id, context);
+        return null;
+      },
+      apply: () => this.#inventory.dropSnapshot(id),
+      takeBack: async (context) => {
+        const left = await this.#inventory.rereadSnapshot(id, context);
+        if (left === undefined) await snapshots.snapshotRemove(id, context);
+      },
+    };
+  }
+}
