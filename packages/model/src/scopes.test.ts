@@ -113,7 +113,7 @@ describe("texts", () => {
     });
     const problems: ConfigProblem[] = [];
     assert.deepEqual(expandTree({ $A: ["$A", 3, { b: "$NO" }] }, { A: "1" }, problems), {
-      $A: ["1", 3, { b: "" }],
+      $A: ["1", 3, { b: "$NO" }],
     });
     assert.deepEqual(
       problems.map(({ path }) => path),

@@ -252,7 +252,8 @@ export function expandTree(
         path: path.join("."),
         message: `the environment variable ${name} is not set; write $$ for a plain dollar sign`,
       });
-    return text;
+    // A text with a hole in it would only be the cause of further problems.
+    return missing.length === 0 ? text : value;
   }
   if (Array.isArray(value))
     return value.map((item, index) => expandTree(item, env, problems, [...path, String(index)]));

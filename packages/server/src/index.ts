@@ -1,3 +1,4 @@
+export * from "./config.js";
 export * from "./core/driver.js";
 export * from "./core/exec.js";
 export * from "./core/faults.js";

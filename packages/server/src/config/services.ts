@@ -1,0 +1,173 @@
+/** `libstorage.server.services`: which there are, their drivers, and the drivers' own blocks. */
+import { distance } from "fastest-levenshtein";
+import * as v from "valibot";
+import { booleanOf, placesOf } from "@libstorage/model";
+import type { ConfigTree, ScopedConfig } from "@libstorage/model";
+import type { DriverModule } from "../core/driver.js";
+import { readServiceAuth } from "./auth.js";
+import type { Checker } from "./check.js";
+import { DRIVER_KEYS, SERVICE_KEYS } from "./keys.js";
+import { keysOfSchema } from "./schema-keys.js";
+import type { ServiceConfig } from "./server-config.js";
+import type { ConfigSource } from "./source.js";
+import { SERVICE_NAME } from "./values.js";
+
+export type DriverTable = Readonly<Record<string, DriverModule>>;
+
+export const SERVICES = "libstorage.server.services";
+
+/** Names as spelled in the file, with the scope each service is seen through. */
+function namesOfServices(tree: ConfigTree, scopes: readonly string[]): readonly string[] {
+  const outer = scopes.filter((scope) => !scope.startsWith("libstorage"));
+  const names = placesOf(outer, SERVICES).flatMap((place) => tree.names(place));
+  const seen = new Map(names.map((name) => [name.toLowerCase(), name]));
+  return [...seen.values()];
+}
+
+export function nearest(text: string, known: readonly string[]): string | undefined {
+  const wanted = text.toLowerCase();
+  let best: { readonly name: string; readonly far: number } | undefined;
+  for (const name of known) {
+    const far = distance(wanted, name.toLowerCase());
+    if (best === undefined || far < best.far) best = { name, far };
+  }
+  return best !== undefined && best.far <= Math.max(2, Math.ceil(wanted.length / 4))
+    ? best.name
+    : undefined;
+}
+
+/** The driver's name as section 15.3 says, or nothing. */
+export function driverOf(
+  config: ScopedConfig,
+  drivers: DriverTable,
+): { readonly path: string; readonly name: string } | undefined {
+  for (const key of DRIVER_KEYS) {
+    const found = config.find(key);
+    if (found === undefined || found.value === "") continue;
+    const name = String(found.value).trim().toLowerCase();
+    // `libstorage.storage.driver: libstorage` is the client's own setting in a file for both sides.
+    if (
+      key === "libstorage.storage.driver" &&
+      name === "libstorage" &&
+      !Object.hasOwn(drivers, name)
+    )
+      continue;
+    return { path: found.path, name };
+  }
+  return undefined;
+}
+
+export function readServices(
+  source: ConfigSource,
+  drivers: DriverTable,
+  check: Checker,
+): readonly ServiceConfig[] {
+  const names = namesOfServices(source.tree, source.server.scopes);
+  if (names.length > 0)
+    return names.flatMap((name) => readService(source, drivers, check, name) ?? []);
+  const driver = driverOf(source.server, drivers);
+  if (driver !== undefined) return [readService(source, drivers, check, driver.name) ?? []].flat();
+  const searched =
+    source.files.length > 0 ? "" : ` (no configuration file in ${source.folders.etc})`;
+  check.note(
+    SERVICES,
+    `no service is configured${searched}: name at least one, such as "vfs: {driver: vfs}"`,
+  );
+  return [];
+}
+
+function readService(
+  source: ConfigSource,
+  drivers: DriverTable,
+  check: Checker,
+  spelled: string,
+): ServiceConfig | undefined {
+  const path = `${SERVICES}.${spelled}`;
+  const name = spelled.toLowerCase();
+  if (!SERVICE_NAME.test(name)) {
+    check.note(
+      path,
+      "a service's name must consist of letters, digits, - and _, begin with a letter or digit, and have at most 64 characters",
+    );
+    return undefined;
+  }
+  const config = source.server.within(`${SERVICES}.${name}`);
+  const driver = driverOf(config, drivers);
+  if (driver === undefined) {
+    check.note(path, `error getting driver name: add "driver:" with ${listOf(drivers)}`);
+    return undefined;
+  }
+  const module = Object.hasOwn(drivers, driver.name) ? drivers[driver.name] : undefined;
+  if (module === undefined) {
+    const meant = nearest(driver.name, Object.keys(drivers));
+    const hint =
+      meant === undefined ? `the drivers are ${listOf(drivers)}` : `did you mean ${meant}?`;
+    check.note(driver.path, `invalid driver name: ${driver.name}; ${hint}`);
+    return undefined;
+  }
+  const own = <T>(spec: Parameters<typeof check.readAt<T>>[0]): T | undefined =>
+    check.readAt(spec, config, placesOf(config.scopes.slice(-1), spec.key).slice(0, 1));
+  const auth = readServiceAuth(source.server, config, `${SERVICES}.${name}`, check);
+  return {
+    name,
+    driver: driver.name,
+    options: readBlock(source.tree, config, module, driver.name, path, check),
+    ...(auth !== undefined && { auth }),
+    shareable: own(SERVICE_KEYS.shareable) ?? false,
+    uniqueNames: own(SERVICE_KEYS.uniqueNames) ?? false,
+  };
+}
+
+function listOf(drivers: DriverTable): string {
+  return Object.keys(drivers).toSorted().join(", ");
+}
+
+/** The driver's block: each of its keys is looked for by itself, so a service may override a single one. */
+function readBlock(
+  tree: ConfigTree,
+  config: ScopedConfig,
+  module: DriverModule,
+  driver: string,
+  path: string,
+  check: Checker,
+): unknown {
+  const block: Record<string, unknown> = {};
+  const places = new Map<string, string>();
+  for (const { key, type, isOpen } of keysOfSchema(module.config)) {
+    const found = config.find(`${driver}.${key}`);
+    const open = isOpen
+      ? placesOf(config.scopes, `${driver}.${key}`).find((place) => tree.has(place))
+      : undefined;
+    if (found === undefined && open === undefined) continue;
+    places.set(key.toLowerCase(), found?.path ?? open ?? key);
+    put(block, key, found === undefined ? tree.toObject(open) : typed(found.value, type));
+  }
+  const result = v.safeParse(module.config, block);
+  if (result.success) return result.output;
+  for (const issue of result.issues) {
+    const key = v.getDotPath(issue) ?? "";
+    const known = [...places].find(([name]) => `${key.toLowerCase()}.`.startsWith(`${name}.`));
+    const below = known === undefined ? "" : key.slice(known[0].length);
+    const missing = issue.received === "undefined";
+    check.note(
+      known === undefined ? `${path}.${driver}.${key}` : `${known[1]}${below}`,
+      missing ? "is missing" : issue.message,
+    );
+  }
+  return undefined;
+}
+
+function put(block: Record<string, unknown>, key: string, value: unknown): void {
+  const names = key.split(".");
+  const last = names.pop() ?? key;
+  let at = block;
+  for (const name of names) at = (at[name] ??= {}) as Record<string, unknown>;
+  at[last] = value;
+}
+
+/** Texts of the environment in the type that the driver's schema expects. */
+function typed(value: unknown, type: string): unknown {
+  if (typeof value !== "string") return value;
+  if (type === "number" && /^-?\d+(?:\.\d+)?$/.test(value)) return Number(value);
+  return type === "boolean" ? (booleanOf(value) ?? value) : value;
+}
