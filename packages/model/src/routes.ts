@@ -110,7 +110,7 @@ export const ROUTES = {
     ...read,
     of: "server",
     path: "/events",
-    query: { service: "text" },
+    query: { service: "text", lastEventID: "text" },
     reply: v.unknown(),
     task: false,
     about: "Changes as server-sent events; Last-Event-ID replays what was missed",

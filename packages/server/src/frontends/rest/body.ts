@@ -1,0 +1,192 @@
+/** A request's body: bounded bytes → strict JSON → checked members. */
+import type { IncomingMessage } from "node:http";
+import { parse as locate, printParseErrorCode } from "jsonc-parser";
+import type { ParseError } from "jsonc-parser";
+import rawBody from "raw-body";
+import * as v from "valibot";
+import { StorageError } from "@libstorage/model";
+import { TooLarge } from "./http-error.js";
+import { nearest } from "./nearest.js";
+import type { HttpLimits } from "./parts.js";
+
+export type JsonObject = Readonly<Record<string, unknown>>;
+
+/** Whether the request announces a body at all. */
+export function hasBody({ headers }: IncomingMessage): boolean {
+  const length = headers["content-length"];
+  return headers["transfer-encoding"] !== undefined || (length !== undefined && length !== "0");
+}
+
+function isTooLarge(error: unknown): boolean {
+  return error instanceof Error && "type" in error && error.type === "entity.too.large";
+}
+
+/** @throws {StorageError} `invalid-argument` as soon as the body is known to be too long, or cut off */
+export async function readBody(req: IncomingMessage, limitBytes: number): Promise<Buffer> {
+  if (!hasBody(req)) return Buffer.alloc(0);
+  const announced = req.headers["content-length"];
+  try {
+    return await rawBody(req, {
+      limit: limitBytes,
+      ...(announced !== undefined && { length: announced }),
+    });
+  } catch (error) {
+    if (isTooLarge(error)) throw new TooLarge("the request body", limitBytes);
+    throw new StorageError(
+      "invalid-argument",
+      "the request ended before its body did",
+      {},
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
+/**
+ * The object in a body; nothing counts as `{}`.
+ * @throws {StorageError} `invalid-argument`, with the byte at which the JSON goes wrong
+ */
+export function parseObject(body: Buffer, limits: HttpLimits): JsonObject {
+  if (body.length === 0) return {};
+  const value = parseJson(body);
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new StorageError("invalid-argument", "the request body must be a JSON object");
+  checkDepth(value, limits.jsonDepth);
+  return value as JsonObject;
+}
+
+function parseJson(body: Buffer): unknown {
+  let text: string;
+  try {
+    text = utf8.decode(body);
+  } catch (error) {
+    throw new StorageError(
+      "invalid-argument",
+      "the request body is not UTF-8",
+      {},
+      {
+        cause: error,
+      },
+    );
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw malformed(text, error);
+  }
+}
+
+/** V8 does not always say where, so a second parser that does is asked. */
+function malformed(text: string, cause: unknown): StorageError {
+  const errors: ParseError[] = [];
+  locate(text, errors, { disallowComments: true, allowTrailingComma: false });
+  const [first] = errors;
+  if (first === undefined)
+    return new StorageError("invalid-argument", "the request body is not JSON", {}, { cause });
+  const byte = Buffer.byteLength(text.slice(0, first.offset));
+  const reason = printParseErrorCode(first.error);
+  return new StorageError(
+    "invalid-argument",
+    `the request body is not JSON: ${reason} at byte ${byte}`,
+    { byte, reason },
+    { cause },
+  );
+}
+
+/** Walks level by level, so that the check itself cannot run out of stack. */
+function checkDepth(value: object, limit: number): void {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth += 1) {
+    if (depth > limit)
+      throw new StorageError(
+        "invalid-argument",
+        `the request body is nested deeper than ${limit} levels`,
+      );
+    level = level.flatMap((item) =>
+      typeof item === "object" && item !== null ? Object.values(item) : [],
+    );
+  }
+}
+
+interface Problem {
+  /** JSON pointer of the member. */
+  readonly path: string;
+  readonly message: string;
+}
+
+function entriesOf(schema: v.GenericSchema): readonly string[] | undefined {
+  return "entries" in schema && typeof schema.entries === "object" && schema.entries !== null
+    ? Object.keys(schema.entries)
+    : undefined;
+}
+
+function unknownMembers(schema: v.GenericSchema, body: JsonObject): Problem[] {
+  const known = entriesOf(schema);
+  if (known === undefined) return [];
+  return Object.keys(body)
+    .filter((name) => !known.includes(name))
+    .map((name) => {
+      const meant = nearest(name, known);
+      const hint =
+        meant === undefined ? `known are ${known.join(", ")}` : `did you mean "${meant}"?`;
+      return { path: `/${name}`, message: `is not a member of this request; ${hint}` };
+    });
+}
+
+function problemOf(issue: v.BaseIssue<unknown>): Problem {
+  const keys = (issue.path ?? []).map((item) => String(item.key));
+  const path = `/${keys.join("/")}`;
+  if (issue.received === "undefined") return { path, message: "is missing" };
+  // Valibot's own texts quote what was sent; the types alone are shorter and quote no secret.
+  const isType = issue.kind === "schema" && issue.expected !== null;
+  return { path, message: isType ? `must be ${issue.expected}` : issue.message };
+}
+
+/**
+ * Checks a body against its schema.
+ * @returns the body as the schema has it
+ * @throws {StorageError} `invalid-argument` with all problems at once, in the text and in `data.problems`
+ */
+export function checkBody(schema: v.GenericSchema, body: JsonObject): unknown {
+  const unknown = unknownMembers(schema, body);
+  const known = entriesOf(schema);
+  const rest =
+    unknown.length === 0
+      ? body
+      : Object.fromEntries(Object.entries(body).filter(([name]) => known?.includes(name)));
+  const result = v.safeParse(schema, rest);
+  if (result.success && unknown.length === 0) return result.output;
+  const problems = [...unknown, ...(result.issues ?? []).map(problemOf)];
+  const text = problems.map(({ path, message }) => `${path} ${message}`).join("; ");
+  throw new StorageError("invalid-argument", `invalid request body: ${text}`, { problems });
+}
+
+/** A number written as text, as `parseRequestOpts` accepts it. */
+function asNumber(value: unknown): unknown {
+  return typeof value === "string" && /^-?\d{1,16}$/.test(value) ? Number(value) : value;
+}
+
+const NUMBERS = new Set(["size", "iops"]);
+
+/**
+ * `parseRequestOpts`: members of `opts` replace the request's own, by name without case (section 6.5).
+ * @returns the body to check again
+ */
+export function withOpts(schema: v.GenericSchema, body: JsonObject): JsonObject {
+  const { opts } = body as { opts?: unknown };
+  if (typeof opts !== "object" || opts === null) return body;
+  const names = new Map(
+    (entriesOf(schema) ?? [])
+      .filter((name) => name !== "opts")
+      .map((name) => [name.toLowerCase(), name]),
+  );
+  const replaced: Record<string, unknown> = { ...body };
+  for (const [key, value] of Object.entries(opts)) {
+    const name = names.get(key.toLowerCase());
+    if (name !== undefined) replaced[name] = NUMBERS.has(name) ? asNumber(value) : value;
+  }
+  return replaced;
+}
