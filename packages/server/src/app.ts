@@ -1,0 +1,160 @@
+/** The composition root: a checked configuration becomes drivers, services, front-ends, one application. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { fileURLToPath } from "node:url";
+import { StorageError } from "@libstorage/model";
+import type { CertificateHealth, Health, VolumeService } from "@libstorage/model";
+import type { ServerConfig } from "./config.js";
+import type { DriverModule } from "./core/driver.js";
+import type { FaultPlan } from "./core/faults.js";
+import type { Logger } from "./core/log.js";
+import { Storage } from "./core/storage.js";
+import type { ServiceSpec } from "./core/storage.js";
+import { DRIVERS } from "./drivers/index.js";
+import { openVolumeService } from "./frontends/embedded/volume-service.js";
+import { eventOf } from "./frontends/embedded/wire.js";
+import { createRest, inventServerName, openAuth } from "./frontends/rest/index.js";
+import type { AccessLog, Auth, EventFeed } from "./frontends/rest/index.js";
+import { healthOf } from "./health.js";
+import { VERSION } from "./version.js";
+
+export interface AppOptions {
+  readonly log: Logger;
+  readonly drivers?: Readonly<Record<string, DriverModule>>;
+  /** What the listeners know of certificates. */
+  readonly certificates?: () => readonly CertificateHealth[];
+  readonly accessLog?: AccessLog;
+  readonly executorsFolder?: string;
+  readonly faults?: FaultPlan;
+}
+
+export interface App {
+  /** Serves one HTTP request; any number of listeners may share it. */
+  readonly handler: (req: IncomingMessage, res: ServerResponse) => void;
+  /** The same operations without HTTP, for a program that embeds the server. */
+  readonly service: VolumeService;
+  readonly storage: Storage;
+  /** Resolves once what was cut short before the start has been recovered. */
+  readonly ready: Promise<void>;
+  /** Opens `/help/config` and `/help/env`; made anew at each start. */
+  readonly adminToken: string;
+  readonly serverName: string;
+  health(): Health;
+  /** Takes over what can change without a restart. */
+  reload(config: ServerConfig): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Where the build puts this project's own executor. */
+const EXECUTORS = fileURLToPath(new URL("../../client/dist/executors", import.meta.url));
+
+/** @throws {StorageError} when a service cannot be opened, or its folder belongs to another server */
+export async function openApp(config: ServerConfig, options: AppOptions): Promise<App> {
+  const { log } = options;
+  const drivers = options.drivers ?? DRIVERS;
+  for (const folder of [config.folders.lib, config.folders.run, config.journal.path])
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+  const storage = await Storage.open({
+    services: config.services.map((service) => specOf(service, drivers)),
+    journalFolder: config.journal.path,
+    libFolder: config.folders.lib,
+    retentionMs: config.journal.retentionMs,
+    taskLogTimeoutMs: config.tasks.logTimeoutMs,
+    log,
+    ...(options.faults !== undefined && { faults: options.faults }),
+  });
+  const service = openVolumeService(storage);
+  let isReady = false;
+  const ready = storage.recovered().then(() => {
+    isReady = true;
+  });
+  const health = (): Health => healthOf(storage, isReady, options.certificates?.() ?? []);
+  const adminToken = randomUUID();
+  const serverName = inventServerName();
+  const stopping = new AbortController();
+  const events = feedOf(storage);
+  const rest = (current: ServerConfig, auth: Auth): App["handler"] =>
+    handlerOf({
+      service,
+      events,
+      serverName,
+      version: VERSION,
+      adminToken,
+      config: () => current.settings,
+      env: () => process.env,
+      health,
+      auth,
+      parseRequestOpts: current.parseRequestOpts,
+      exeTimeoutMs: current.tasks.exeTimeoutMs,
+      ...executorsOf(options),
+      limits: { bodyBytes: current.http.bodyLimitBytes },
+      log,
+      ...(options.accessLog !== undefined && { accessLog: options.accessLog }),
+      validateResponses: current.responseValidation,
+      stopping: stopping.signal,
+    });
+  let serve = rest(config, await authOf(config));
+  return {
+    handler: (req, res) => serve(req, res),
+    service,
+    storage,
+    ready,
+    adminToken,
+    serverName,
+    health,
+    reload: async (next) => {
+      serve = rest(next, await authOf(next));
+      storage.operations.tasks.logTimeoutMs = next.tasks.logTimeoutMs;
+    },
+    close: async () => {
+      stopping.abort();
+      await storage.close();
+    },
+  };
+}
+
+function specOf(
+  { name, driver, options, shareable, uniqueNames }: ServerConfig["services"][number],
+  drivers: Readonly<Record<string, DriverModule>>,
+): ServiceSpec {
+  const module = drivers[driver];
+  if (module === undefined)
+    throw new StorageError(
+      "invalid-argument",
+      `service ${name}: there is no driver named ${driver}; there are ${Object.keys(drivers).join(", ")}`,
+    );
+  return { name, driver: module, config: options, settings: { shareable, uniqueNames } };
+}
+
+function handlerOf(parts: Parameters<typeof createRest>[0]): App["handler"] {
+  const serve = createRest(parts).callback();
+  return (req, res) => {
+    // Koa turns every failure into an answer, so its promise never rejects.
+    void serve(req, res);
+  };
+}
+
+function executorsOf({ executorsFolder = EXECUTORS }: AppOptions): { executorsFolder?: string } {
+  return existsSync(executorsFolder) ? { executorsFolder } : {};
+}
+
+function feedOf({ operations: { events } }: Storage): EventFeed {
+  return {
+    *since(id) {
+      for (const entry of events.since(id)) yield eventOf(entry);
+    },
+    subscribe: (listener) => events.subscribe((entry) => listener(eventOf(entry))),
+    get lastID() {
+      return events.lastID;
+    },
+  };
+}
+
+async function authOf({ auth, services }: ServerConfig): Promise<Auth> {
+  return openAuth(
+    auth,
+    Object.fromEntries(services.map((service) => [service.name, service.auth])),
+  );
+}
