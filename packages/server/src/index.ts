@@ -12,3 +12,6 @@ export * from "./core/service.js";
 export * from "./core/storage.js";
 export { openVolumeService } from "./frontends/embedded/volume-service.js";
 export { eventOf } from "./frontends/embedded/wire.js";
+export * from "./drivers/index.js";
+export { openApp } from "./app.js";
+export type { App, AppOptions } from "./app.js";

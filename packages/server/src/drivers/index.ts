@@ -1,0 +1,6 @@
+/** Every driver there is, by the name that a service's configuration uses. */
+import type { DriverModule } from "../core/driver.js";
+import { mock } from "./mock/index.js";
+import { vfs } from "./vfs/index.js";
+
+export const DRIVERS = { mock, vfs } as const satisfies Record<string, DriverModule>;

@@ -1,0 +1,310 @@
+/** Volumes as folders. Each method checks, changes through the doors, and answers what then stands there. */
+import { statSync } from "node:fs";
+import { statfs } from "node:fs/promises";
+import { GIB, isSameInstance, StorageError } from "@libstorage/model";
+import type { Instance, InstanceID, NextDeviceInfo } from "@libstorage/model";
+import type {
+  Ability,
+  AttachmentRecord,
+  Change,
+  DriverContext,
+  Listing,
+  OpContext,
+  SnapshotRecord,
+  StorageDriver,
+  VolumeRecord,
+} from "../../core/driver.js";
+import { abilitiesOf } from "./abilities.js";
+import { failureOf } from "./failures.js";
+import { VFS_IDS } from "./ids.js";
+import { bindMountsOf, readAllMounts, readMounts } from "./mounts.js";
+import { placeCopy, placeEmpty, takeAway } from "./placing.js";
+import type { Prepare } from "./placing.js";
+import { projectIDOf } from "./quota.js";
+import type { QuotaFinding } from "./quota.js";
+import { snapshotText, volumeText } from "./records.js";
+import type { SnapshotText, VolumeText } from "./records.js";
+import type { Shelf } from "./shelf.js";
+import { openSnapshotShelf, openVolumeShelf } from "./shelves.js";
+import { change, existing, folderOf, isSameVolume, orUndo, whatIsThere } from "./steps.js";
+import { OwnChanges, watchShelf } from "./watch.js";
+
+const NEXT_DEVICE: NextDeviceInfo = { ignore: true, prefix: "", pattern: "" };
+
+export class VfsDriver implements StorageDriver {
+  readonly type = "object";
+  readonly nextDevice = NEXT_DEVICE;
+  readonly allocationUnitBytes = GIB;
+  readonly defaultSizeBytes = GIB;
+  readonly ids = VFS_IDS;
+  readonly #root: string;
+  readonly #context: DriverContext;
+  readonly #quota: QuotaFinding;
+  readonly #volumes: Shelf<VolumeText>;
+  readonly #snapshots: Shelf<SnapshotText>;
+  readonly #ownVolumes: OwnChanges<VolumeText>;
+  readonly #ownSnapshots: OwnChanges<SnapshotText>;
+  /** Leftovers of an earlier run, being removed. */
+  #cleaning: Promise<void> | undefined;
+
+  /** @param root an absolute path without links */
+  constructor(root: string, quota: QuotaFinding, context: DriverContext) {
+    this.#root = root;
+    this.#context = context;
+    this.#quota = quota;
+    this.#volumes = openVolumeShelf(root);
+    this.#snapshots = openSnapshotShelf(root);
+    this.#ownVolumes = new OwnChanges(this.#volumes);
+    this.#ownSnapshots = new OwnChanges(this.#snapshots);
+  }
+
+  async list(context: OpContext): Promise<Listing> {
+    try {
+      const volumes = await this.#volumes.list((id) => this.#ownVolumes.isBusy(id));
+      const snapshots = await this.#snapshots.list((id) => this.#ownSnapshots.isBusy(id));
+      this.#clean([...volumes.temporaries, ...snapshots.temporaries], context);
+      return {
+        volumes: volumes.entries.map(({ record }) => record),
+        snapshots: snapshots.entries.map(({ record }) => record),
+      };
+    } catch (error) {
+      throw failureOf(error, `list ${this.#root}`);
+    }
+  }
+
+  /** Removes what earlier runs left, once; only when nothing of this run can be among it. */
+  #clean(paths: readonly string[], context: OpContext): void {
+    if (this.#cleaning !== undefined) return;
+    if (!this.#ownVolumes.isIdle || !this.#ownSnapshots.isIdle) return;
+    const clean = async (): Promise<void> => {
+      for (const path of paths) await context.files.removeTree(path, { isSyncDeferred: true });
+    };
+    this.#cleaning = clean().catch((error: unknown) => {
+      context.log.warn({ error, root: this.#root }, "leftovers could not be removed");
+    });
+  }
+
+  async volumeInspect(id: string): Promise<VolumeRecord | undefined> {
+    return this.#volumes.read(id)?.record;
+  }
+
+  async snapshotInspect(id: string): Promise<SnapshotRecord | undefined> {
+    return this.#snapshots.read(id)?.record;
+  }
+
+  watch(onChange: (change: Change) => void): () => void {
+    const { log } = this.#context;
+    const stopVolumes = watchShelf(this.#ownVolumes, log, (volumeIDs) =>
+      onChange(volumeIDs === undefined ? {} : { volumeIDs }),
+    );
+    const stopSnapshots = watchShelf(this.#ownSnapshots, log, (snapshotIDs) =>
+      onChange(snapshotIDs === undefined ? {} : { snapshotIDs }),
+    );
+    return () => {
+      stopVolumes();
+      stopSnapshots();
+    };
+  }
+
+  volumeCreate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord> {
+    return this.#makeVolume(volume, "create", context, (text, prepare) =>
+      placeEmpty(this.#volumes, volume.id, text, context, prepare),
+    );
+  }
+
+  volumeRemove(id: string, context: OpContext): Promise<void> {
+    return this.#changeVolume(id, "remove", context, () => this.#takeVolumeAway(id, context));
+  }
+
+  volumeUpdate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord> {
+    return this.#changeVolume(volume.id, "update", context, () => {
+      const { projectID } = this.#existing(volume.id);
+      return this.#writeVolume(volume, projectID, context);
+    });
+  }
+
+  volumeAttach(
+    volume: VolumeRecord,
+    attachment: AttachmentRecord,
+    context: OpContext,
+  ): Promise<VolumeRecord> {
+    return this.#changeVolume(volume.id, "attach", context, () => {
+      const { projectID } = this.#existing(volume.id);
+      const isHolder = ({ instanceID }: AttachmentRecord): boolean =>
+        isSameInstance(instanceID, attachment.instanceID);
+      const deviceName = attachment.deviceName || this.#volumes.dataPath(volume.id);
+      const attachments = volume.attachments.some(isHolder)
+        ? volume.attachments
+        : [...volume.attachments, { ...attachment, deviceName }];
+      const epoch = Math.max(volume.epoch, attachment.epoch);
+      return this.#writeVolume({ ...volume, attachments, epoch }, projectID, context);
+    });
+  }
+
+  volumeDetach(
+    volume: VolumeRecord,
+    holder: InstanceID,
+    force: boolean,
+    context: OpContext,
+  ): Promise<VolumeRecord> {
+    return this.#changeVolume(volume.id, "detach", context, () => {
+      const { projectID } = this.#existing(volume.id);
+      if (force) this.#checkCut(volume.id, holder);
+      const attachments = volume.attachments.filter(
+        ({ instanceID }) => !isSameInstance(instanceID, holder),
+      );
+      return this.#writeVolume({ ...volume, attachments }, projectID, context);
+    });
+  }
+
+  /** A holder on this host uses the folder through a bind mount; while there is one it is not cut off. */
+  #checkCut(id: string, holder: InstanceID): void {
+    const path = this.#volumes.dataPath(id);
+    const [mountPoint] = bindMountsOf(readMounts(), readAllMounts(), path);
+    if (mountPoint === undefined) return;
+    throw new StorageError(
+      "failed-precondition",
+      `volume ${id} cannot be taken from ${holder.id}: it is still mounted at ${mountPoint} on this host; unmount it there and try again`,
+      { volumeID: id, mountPoint },
+    );
+  }
+
+  volumeCopy(source: VolumeRecord, volume: VolumeRecord, context: OpContext) {
+    return this.#copyToVolume(() => folderOf(this.#volumes, source.id), volume, context);
+  }
+
+  volumeExpand(volume: VolumeRecord, sizeBytes: number, context: OpContext) {
+    return this.#changeVolume(volume.id, "expand", context, async () => {
+      const { projectID } = this.#existing(volume.id);
+      const limit = this.#limit({ ...volume, sizeBytes }, context);
+      await limit?.prepare(this.#volumes.dataPath(volume.id));
+      return this.#writeVolume({ ...volume, sizeBytes }, limit?.projectID ?? projectID, context);
+    });
+  }
+
+  readonly snapshots = {
+    snapshotCreate: (source: VolumeRecord, snapshot: SnapshotRecord, context: OpContext) =>
+      this.#makeSnapshot(() => folderOf(this.#volumes, source.id), snapshot, context),
+    snapshotRemove: (id: string, context: OpContext) =>
+      change(this.#ownSnapshots, id, "remove", context, () =>
+        takeAway(this.#snapshots, id, context),
+      ),
+    snapshotCopy: (source: SnapshotRecord, snapshot: SnapshotRecord, context: OpContext) => {
+      // One of the reference has no data to copy.
+      const isEmpty = source.source.kind === "none" && source.broken === undefined;
+      const from = isEmpty ? undefined : () => folderOf(this.#snapshots, source.id);
+      return this.#makeSnapshot(from, snapshot, context);
+    },
+    volumeCreateFromSnapshot: (source: SnapshotRecord, volume: VolumeRecord, context: OpContext) =>
+      this.#copyToVolume(() => folderOf(this.#snapshots, source.id), volume, context),
+  };
+
+  instanceInspect(id: InstanceID): Instance {
+    const about = { name: "vfsInstance", providerName: "" };
+    if (id.id !== "") return { instanceID: id, ...about };
+    if (typeof id.metadata !== "string" || id.metadata === "") {
+      const text = "the instance ID is empty and its metadata is no host name";
+      throw new StorageError("invalid-argument", text);
+    }
+    return { instanceID: { id: id.metadata, driver: id.driver, service: "" }, ...about };
+  }
+
+  /** Only a device that the client named itself appears among its local devices. */
+  attachToken({ deviceName }: AttachmentRecord): string {
+    const isFolder = deviceName.startsWith(`${this.#volumes.folder}/`);
+    return deviceName.startsWith("/dev/") && !isFolder ? deviceName.toLowerCase() : "";
+  }
+
+  async abilities(): Promise<readonly Ability[]> {
+    return abilitiesOf(this.#root, this.#quota);
+  }
+
+  async capacity() {
+    const { bavail, blocks, bsize } = await statfs(this.#root);
+    return { freeBytes: bavail * bsize, totalBytes: blocks * bsize };
+  }
+
+  async close(): Promise<void> {
+    await this.#cleaning;
+  }
+
+  #changeVolume<R>(id: string, verb: string, context: OpContext, act: () => Promise<R>) {
+    return change(this.#ownVolumes, id, verb, context, act);
+  }
+
+  /** @throws {StorageError} `not-found`, or `failed-precondition` when it is broken */
+  #existing(id: string): VolumeText {
+    return existing(this.#volumes, id);
+  }
+
+  #projectID(id: string): number {
+    return projectIDOf(statSync(this.#root).ino, id);
+  }
+
+  /** How to limit a volume's folder, where that can be done. */
+  #limit({ id, sizeBytes }: VolumeRecord, context: OpContext) {
+    const { quota } = this.#quota;
+    if (quota === undefined || sizeBytes === 0) return undefined;
+    const projectID = this.#projectID(id);
+    const prepare: Prepare = (folder) => quota.limit(folder, projectID, sizeBytes, context);
+    return { projectID, prepare };
+  }
+
+  async #takeVolumeAway(id: string, context: OpContext): Promise<void> {
+    await takeAway(this.#volumes, id, context);
+    await this.#quota.quota?.clear(this.#projectID(id), context);
+  }
+
+  async #writeVolume(volume: VolumeRecord, projectID: number | undefined, context: OpContext) {
+    const text = volumeText(volume, projectID);
+    await context.files.write(this.#volumes.recordPath(volume.id), text);
+    return this.#volumes.asWritten(volume.id, text).record;
+  }
+
+  #copyToVolume(from: () => string, volume: VolumeRecord, context: OpContext) {
+    return this.#makeVolume(volume, "copy data to", context, (text, prepare) =>
+      placeCopy(this.#volumes, volume.id, from(), text, context, prepare),
+    );
+  }
+
+  /** Runs what makes a volume; when it fails nothing of it stays. */
+  #makeVolume(
+    volume: VolumeRecord,
+    verb: string,
+    context: OpContext,
+    place: (text: string, prepare: Prepare | undefined) => Promise<void>,
+  ): Promise<VolumeRecord> {
+    const { id } = volume;
+    return this.#changeVolume(id, verb, context, async () => {
+      const before = whatIsThere(this.#volumes, id, (there) => isSameVolume(there, volume));
+      if (before !== undefined) return this.#writeVolume(volume, before.projectID, context);
+      const limit = this.#limit(volume, context);
+      const text = volumeText(volume, limit?.projectID);
+      await orUndo(
+        () => place(text, limit?.prepare),
+        (undoContext) => this.#takeVolumeAway(id, undoContext),
+        context,
+      );
+      return this.#volumes.asWritten(id, text).record;
+    });
+  }
+
+  /** @param from where the data is; undefined for a snapshot without */
+  #makeSnapshot(from: (() => string) | undefined, snapshot: SnapshotRecord, context: OpContext) {
+    const shelf = this.#snapshots;
+    const { id } = snapshot;
+    return change(this.#ownSnapshots, id, "create", context, async () => {
+      const text = snapshotText(snapshot, from !== undefined);
+      const place = (): Promise<void> =>
+        from === undefined
+          ? context.files.write(shelf.recordPath(id), text)
+          : placeCopy(shelf, id, from(), text, context, undefined);
+      const isSame = (there: SnapshotRecord): boolean =>
+        there.name === snapshot.name && there.volumeID === snapshot.volumeID;
+      if (whatIsThere(shelf, id, isSame) !== undefined)
+        await context.files.write(shelf.recordPath(id), text);
+      else await orUndo(place, (undoContext) => takeAway(shelf, id, undoContext), context);
+      return shelf.asWritten(id, text).record;
+    });
+  }
+}

@@ -1,0 +1,58 @@
+/** The two shelves of a root. */
+import { join } from "node:path";
+import { NO_ATTACHMENTS, NO_FIELDS, parseSnapshot, parseVolume } from "./records.js";
+import type { SnapshotText, VolumeText } from "./records.js";
+import { Shelf } from "./shelf.js";
+
+const NO_SOURCE = { kind: "none" } as const;
+
+export function openVolumeShelf(root: string): Shelf<VolumeText> {
+  return new Shelf(join(root, "vol"), {
+    what: "volume",
+    parse: parseVolume,
+    needsData: () => true,
+    broken: (id, why, parsed) => ({
+      projectID: parsed?.projectID,
+      record: {
+        // Named after its id, so that it is seen in lists by name.
+        name: id,
+        sizeBytes: 0,
+        type: "",
+        availabilityZone: "",
+        iops: 0,
+        encrypted: false,
+        fields: NO_FIELDS,
+        attachments: NO_ATTACHMENTS,
+        epoch: 0,
+        ...parsed?.record,
+        id,
+        source: NO_SOURCE,
+        broken: why,
+      },
+    }),
+  });
+}
+
+export function openSnapshotShelf(root: string): Shelf<SnapshotText> {
+  return new Shelf(join(root, "snap"), {
+    what: "snapshot",
+    parse: parseSnapshot,
+    needsData: ({ hasData }) => hasData,
+    broken: (id, why, parsed) => ({
+      hasData: parsed?.hasData ?? false,
+      record: {
+        name: id,
+        volumeID: "",
+        sizeBytes: 0,
+        encrypted: false,
+        startTime: 0,
+        status: "",
+        fields: NO_FIELDS,
+        ...parsed?.record,
+        id,
+        source: NO_SOURCE,
+        broken: why,
+      },
+    }),
+  });
+}
