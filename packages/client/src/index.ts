@@ -1,1 +1,4 @@
-export {};
+export * from "./client.js";
+export { isTask, waitForTask } from "./task-wait.js";
+export type { EventOptions } from "./event-stream.js";
+export type { TransportOptions } from "./transport.js";

@@ -1,0 +1,201 @@
+/** Requests to one server, and what is done when a connection breaks under one. */
+import type { Agent as HttpAgent } from "node:http";
+import type { Agent as HttpsAgent } from "node:https";
+import type { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
+import axios from "axios";
+import type { AxiosInstance, AxiosRequestConfig } from "axios";
+import { formatAddress, isLocal, parseAddress, StorageError } from "@libstorage/model";
+import type { Address, TlsSettings } from "@libstorage/model";
+import { plainAgent, tlsAgent } from "./connection.js";
+import { failureOfConnection, reachOf } from "./http-failure.js";
+import type { HttpReply } from "./http-failure.js";
+import type { HttpRequest } from "./http-request.js";
+
+export interface TransportOptions {
+  /** `unix:///PATH`, `tcp://HOST:PORT`. */
+  readonly host: string | Address;
+  /** For TCP addresses. Unix sockets have no TLS. */
+  readonly tls?: TlsSettings;
+  /** Default true. */
+  readonly keepAlive?: boolean;
+  /** Until a connection stands. Default 10,000. */
+  readonly connectTimeoutMs?: number;
+  /** Until an answer is there. Default 90,000: a server waits a minute for a task before it says so. */
+  readonly responseTimeoutMs?: number;
+  /** An answer that is larger is an error. Default 256 MiB. */
+  readonly maxResponseBytes?: number;
+  /** How long a request whose connection broke is repeated. Default 10,000; 0 never repeats. */
+  readonly repeatMs?: number;
+}
+
+export interface SendOptions {
+  readonly signal: AbortSignal | undefined;
+  /** Whether doing it twice is the same as doing it once. */
+  readonly isRepeatable: () => Promise<boolean>;
+}
+
+export interface Transport {
+  readonly address: Address;
+  send(request: HttpRequest, options: SendOptions): Promise<HttpReply>;
+  /** An answer of bytes. */
+  download(request: HttpRequest, signal: AbortSignal | undefined): Promise<DownloadReply>;
+  /** An answer that is read while it comes; without a time limit for its whole. */
+  stream(request: HttpRequest, signal: AbortSignal | undefined): Promise<StreamReply>;
+  close(): void;
+}
+
+export interface DownloadReply extends HttpReply {
+  readonly bytes: Buffer;
+}
+
+export interface StreamReply {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly stream: Readable;
+}
+
+const MIB = 1024 ** 2;
+
+interface Target {
+  readonly base: string;
+  readonly config: AxiosRequestConfig;
+  readonly agent: HttpAgent | HttpsAgent;
+}
+
+function targetOf(address: Address, options: TransportOptions): Target {
+  const connection = {
+    keepAlive: options.keepAlive ?? true,
+    connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
+  };
+  if (address.kind === "unix") {
+    const agent = plainAgent(connection);
+    const config = { socketPath: address.path, httpAgent: agent };
+    return { base: "http://libstorage-server", config, agent };
+  }
+  const host = address.host === "" ? "127.0.0.1" : address.host;
+  const authority = `${host.includes(":") ? `[${host}]` : host}:${address.port}`;
+  if (options.tls === undefined) {
+    const agent = plainAgent(connection);
+    return { base: `http://${authority}`, config: { httpAgent: agent }, agent };
+  }
+  const agent = tlsAgent(options.tls, host, connection);
+  const { serverName } = options.tls;
+  const config: AxiosRequestConfig = {
+    httpsAgent: agent,
+    ...(serverName !== undefined && { headers: { Host: serverName } }),
+  };
+  return { base: `https://${authority}`, config, agent };
+}
+
+/** Only bytes go in and out here; what they mean is decided above. */
+function axiosFor(target: Target, address: Address, options: TransportOptions): AxiosInstance {
+  const { headers, ...config } = target.config;
+  return axios.create({
+    ...config,
+    adapter: "http",
+    baseURL: target.base,
+    timeout: options.responseTimeoutMs ?? 90_000,
+    maxContentLength: options.maxResponseBytes ?? 256 * MIB,
+    maxBodyLength: 16 * MIB,
+    maxRedirects: 0,
+    proxy: false,
+    validateStatus: () => true,
+    transformRequest: [(data: unknown) => data],
+    transformResponse: [(data: unknown) => data],
+    responseType: "text",
+    headers: {
+      ...(headers as Record<string, string> | undefined),
+      Accept: "application/json",
+      "User-Agent": "libstorage",
+      // On one host compressing costs more than it saves.
+      "Accept-Encoding": isLocal(address) ? "identity" : "gzip",
+    },
+  });
+}
+
+export function openTransport(options: TransportOptions): Transport {
+  const address = typeof options.host === "string" ? parseAddress(options.host) : options.host;
+  const server = formatAddress(address);
+  const target = targetOf(address, options);
+  const http = axiosFor(target, address, options);
+  const ask = async <T>(
+    request: HttpRequest,
+    signal: AbortSignal | undefined,
+    extra: AxiosRequestConfig = {},
+  ) =>
+    http.request<T>({
+      method: request.method,
+      url: request.url,
+      headers: { ...request.headers },
+      ...(request.body !== undefined && { data: request.body }),
+      ...(signal !== undefined && { signal }),
+      ...extra,
+    });
+  const failed = (error: unknown, request: HttpRequest, signal?: AbortSignal): StorageError =>
+    signal?.aborted === true
+      ? new StorageError("cancelled", `waiting for ${asked(request)} was ended`, { server })
+      : failureOfConnection(error, asked(request), server);
+  const once = async (
+    request: HttpRequest,
+    signal: AbortSignal | undefined,
+  ): Promise<HttpReply> => {
+    const reply = await ask<string>(request, signal);
+    return { status: reply.status, headers: { ...reply.headers }, text: reply.data ?? "" };
+  };
+  return {
+    address,
+    async send(request, { signal, isRepeatable }) {
+      const deadline = performance.now() + (options.repeatMs ?? 10_000);
+      for (let attempt = 0, wasPerhapsSent = false; ; attempt += 1) {
+        try {
+          return await once(request, signal);
+        } catch (error) {
+          const reach = reachOf(error);
+          wasPerhapsSent ||= reach === "perhaps";
+          // A server that was never there is reported at once; one that went away may come back.
+          const mayRepeat =
+            signal?.aborted !== true &&
+            reach !== "answered" &&
+            wasPerhapsSent &&
+            performance.now() < deadline;
+          if (!mayRepeat || !(await isRepeatable())) throw failed(error, request, signal);
+        }
+        await sleep(Math.min(50 * 2 ** attempt, 1000), undefined, { ...(signal && { signal }) }).catch(
+          (error: unknown) => {
+            throw failed(error, request, signal);
+          },
+        );
+      }
+    },
+    async download(request, signal) {
+      try {
+        const reply = await ask<Buffer>(request, signal, { responseType: "arraybuffer" });
+        const bytes = Buffer.from(reply.data);
+        const text = reply.status >= 300 ? bytes.toString("utf8") : "";
+        return { status: reply.status, headers: { ...reply.headers }, text, bytes };
+      } catch (error) {
+        throw failed(error, request, signal);
+      }
+    },
+    async stream(request, signal) {
+      try {
+        const reply = await ask<Readable>(request, signal, {
+          responseType: "stream",
+          timeout: 0,
+          maxContentLength: -1,
+          headers: { ...request.headers, Accept: "text/event-stream" },
+        });
+        return { status: reply.status, headers: { ...reply.headers }, stream: reply.data };
+      } catch (error) {
+        throw failed(error, request, signal);
+      }
+    },
+    close: () => target.agent.destroy(),
+  };
+}
+
+/** How a request is named in errors. */
+export function asked({ method, url }: HttpRequest): string {
+  return `${method} ${url}`;
+}
