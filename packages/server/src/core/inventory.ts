@@ -1,5 +1,12 @@
 /** The inventory of one service, kept true: loaded once, changed by the core's writes, corrected from the backend. */
-import type { Change, OpContext, SnapshotRecord, StorageDriver, VolumeRecord } from "./driver.js";
+import type {
+  Change,
+  Listing,
+  OpContext,
+  SnapshotRecord,
+  StorageDriver,
+  VolumeRecord,
+} from "./driver.js";
 import { Shelf } from "./shelf.js";
 import type { Operations } from "./operations.js";
 import type { Logger } from "./log.js";
@@ -26,9 +33,10 @@ export class Inventory {
     this.#log = log;
   }
 
-  /** Lists everything once and begins to watch. */
-  async load(signal: AbortSignal): Promise<void> {
-    await this.refresh(signal);
+  /** Takes the first listing, and begins to watch. */
+  load({ volumes, snapshots }: Listing): void {
+    this.volumes.replaceAll(volumes);
+    this.snapshots.replaceAll(snapshots);
     const { ids } = this.#driver;
     this.#lastNumber.volume = this.#highest(
       "volume",

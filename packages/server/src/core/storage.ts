@@ -78,8 +78,15 @@ export class Storage {
       progress: () => {},
     };
     const cleanup: (() => Promise<unknown>)[] = [];
+    // The journal is checked by another process while this one lists the volumes.
+    const opening = handled(openOwnJournal(options, context, cleanup));
     try {
-      const { journal, warnings, locks } = await openOwnJournal(options, context, cleanup);
+      const locks: FileHandle[] = [];
+      const drivers: StorageDriver[] = [];
+      for (const spec of options.services)
+        drivers.push(await openDriver(spec, options, context, cleanup, locks));
+      const listings = drivers.map((driver) => handled(driver.list(context)));
+      const { journal, warnings, lock } = await opening;
       for (const warning of warnings) log.warn({}, warning);
       const operations = new Operations(journal, {
         log,
@@ -87,28 +94,19 @@ export class Storage {
         logTimeoutMs: options.taskLogTimeoutMs ?? 0,
       });
       const services = new Map<string, StorageService>();
-      for (const spec of options.services) {
-        const driver = await openDriver(spec, options, context, cleanup, locks);
-        const { name, settings } = spec;
-        services.set(
-          name,
-          new StorageService({
-            name,
-            driverName: spec.driver.name,
-            driver,
-            settings,
-            operations,
-            log,
-          }),
-        );
+      for (const [index, { name, driver: module, settings }] of options.services.entries()) {
+        const [driver, listing] = [drivers[index], listings[index]];
+        if (driver === undefined || listing === undefined) continue;
+        const parts = { name, driverName: module.name, driver, settings, operations, log };
+        const service = new StorageService(parts);
+        service.inventory.load(await listing);
+        services.set(name, service);
       }
-      await Promise.all(
-        [...services.values()].map((service) => service.inventory.load(context.signal)),
-      );
-      const storage = new Storage(services, operations, warnings, locks, log);
+      const storage = new Storage(services, operations, warnings, [lock, ...locks], log);
       storage.#begin();
       return storage;
     } catch (error) {
+      await opening.catch(() => {});
       for (const undo of cleanup.toReversed()) await undo().catch(() => {});
       throw error;
     }
@@ -163,29 +161,25 @@ export class Storage {
   }
 }
 
+/** A promise that is awaited later: until then its failure is no surprise to the process. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}
+
 async function openOwnJournal(
   { journalFolder, faults, retentionMs }: StorageOptions,
   context: OpContext,
   cleanup: (() => Promise<unknown>)[],
-): Promise<{ journal: Journal; warnings: readonly string[]; locks: FileHandle[] }> {
-  const locks: FileHandle[] = [];
-  await lock(journalFolder, locks, cleanup);
+): Promise<{ journal: Journal; warnings: readonly string[]; lock: FileHandle }> {
+  const lock = await lockFolder(journalFolder);
+  cleanup.push(() => lock.close());
   const { journal, warnings } = await openJournal(journalFolder, context, {
     ...(faults !== undefined && { faults }),
     ...(retentionMs !== undefined && { retentionMs }),
   });
   cleanup.push(() => journal.close());
-  return { journal, warnings, locks };
-}
-
-async function lock(
-  folder: string,
-  locks: FileHandle[],
-  cleanup: (() => Promise<unknown>)[],
-): Promise<void> {
-  const handle = await lockFolder(folder);
-  locks.push(handle);
-  cleanup.push(() => handle.close());
+  return { journal, warnings, lock };
 }
 
 async function openDriver(
@@ -198,7 +192,11 @@ async function openDriver(
   try {
     const driver = await module.open(config, { ...context, service: name, libFolder });
     cleanup.push(() => driver.close());
-    for (const folder of driver.ownFolders ?? []) await lock(folder, locks, cleanup);
+    for (const folder of driver.ownFolders ?? []) {
+      const lock = await lockFolder(folder);
+      locks.push(lock);
+      cleanup.push(() => lock.close());
+    }
     return driver;
   } catch (error) {
     const { code, message, data } = stored(error);
