@@ -1,6 +1,6 @@
 /** Opens the journal of a folder, whatever state it is in. */
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as v from "valibot";
@@ -14,12 +14,15 @@ const Report = v.object({ entries: v.number(), last: v.number(), altered: v.arra
 
 export interface OpenedJournal {
   readonly journal: Journal;
+  /** Closes the journal, and notes that it was closed in order. */
+  close(): Promise<void>;
   /** What is wrong with it, for people; empty when it is sound. */
   readonly warnings: readonly string[];
 }
 
 /**
- * Opens `FOLDER/data.mdb`. A damaged journal is set aside, what can be read of it is kept, and the loss is
+ * Opens the journal below `folder`. One that was not closed in order, or was changed since, is read through
+ * by another process first. A damaged one is set aside, what can be read of it is kept, and the loss is
  * told; the volumes are not concerned.
  */
 export async function openJournal(
@@ -29,13 +32,38 @@ export async function openJournal(
 ): Promise<OpenedJournal> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const current = join(folder, "current");
-  if (!existsSync(current)) return { journal: Journal.open(current, options), warnings: [] };
+  const note = join(folder, "closed");
+  const warnings = (await isAsClosed(current, note)) ? [] : await examine(folder, current, context);
+  await rm(note, { force: true });
+  const journal = Journal.open(current, options);
+  const close = async (): Promise<void> => {
+    await journal.close();
+    await writeFile(note, await stampOf(current), { mode: 0o600 });
+  };
+  return { journal, warnings, close };
+}
+
+async function stampOf(current: string): Promise<string> {
+  const { size, mtimeMs, ino } = await stat(join(current, "data.mdb"));
+  return `${ino} ${size} ${mtimeMs}\n`;
+}
+
+/** Whether nobody touched the file since it was closed in order. */
+async function isAsClosed(current: string, note: string): Promise<boolean> {
   try {
-    const report = await check(current, context);
-    return { journal: Journal.open(current, options), warnings: alterations(report.altered) };
+    return (await readFile(note, "utf8")) === (await stampOf(current));
+  } catch {
+    return false;
+  }
+}
+
+/** @returns what is wrong, for people */
+async function examine(folder: string, current: string, context: OpContext): Promise<string[]> {
+  if (!existsSync(current)) return [];
+  try {
+    return alterations((await check(current, context)).altered);
   } catch (error) {
-    const warning = await setAside(folder, current, context, error);
-    return { journal: Journal.open(current, options), warnings: [warning] };
+    return [await setAside(folder, current, context, error)];
   }
 }
 

@@ -7,6 +7,7 @@ import { openFiles } from "./files.js";
 import { openExec } from "./exec.js";
 import { lockFolder } from "./folder-lock.js";
 import { openJournal } from "./journal-store.js";
+import type { OpenedJournal } from "./journal-store.js";
 import type { Journal } from "./journal.js";
 import { Operations, stored } from "./operations.js";
 import type { Logger } from "./log.js";
@@ -44,7 +45,7 @@ export class Storage {
   readonly operations: Operations;
   /** What was wrong at the start, for the log and for health. */
   readonly warnings: readonly string[];
-  readonly #locks: readonly FileHandle[];
+  readonly #release: () => Promise<void>;
   readonly #log: Logger;
   readonly #timers: NodeJS.Timeout[] = [];
   #recovering: Promise<void> = Promise.resolve();
@@ -53,13 +54,13 @@ export class Storage {
     services: ReadonlyMap<string, StorageService>,
     operations: Operations,
     warnings: readonly string[],
-    locks: readonly FileHandle[],
+    release: () => Promise<void>,
     log: Logger,
   ) {
     this.services = services;
     this.operations = operations;
     this.warnings = warnings;
-    this.#locks = locks;
+    this.#release = release;
     this.#log = log;
   }
 
@@ -86,7 +87,7 @@ export class Storage {
       for (const spec of options.services)
         drivers.push(await openDriver(spec, options, context, cleanup, locks));
       const listings = drivers.map((driver) => handled(driver.list(context)));
-      const { journal, warnings, lock } = await opening;
+      const { journal, warnings, lock, close } = await opening;
       for (const warning of warnings) log.warn({}, warning);
       const operations = new Operations(journal, {
         log,
@@ -102,7 +103,16 @@ export class Storage {
         service.inventory.load(await listing);
         services.set(name, service);
       }
-      const storage = new Storage(services, operations, warnings, [lock, ...locks], log);
+      const storage = new Storage(
+        services,
+        operations,
+        warnings,
+        async () => {
+          await close();
+          for (const held of [lock, ...locks]) await held.close();
+        },
+        log,
+      );
       storage.#begin();
       return storage;
     } catch (error) {
@@ -156,8 +166,7 @@ export class Storage {
     await this.#recovering;
     await this.operations.locks.idle();
     for (const service of this.services.values()) await service.close();
-    await this.journal.close();
-    for (const lock of this.#locks) await lock.close();
+    await this.#release();
   }
 }
 
@@ -171,15 +180,15 @@ async function openOwnJournal(
   { journalFolder, faults, retentionMs }: StorageOptions,
   context: OpContext,
   cleanup: (() => Promise<unknown>)[],
-): Promise<{ journal: Journal; warnings: readonly string[]; lock: FileHandle }> {
+): Promise<OpenedJournal & { lock: FileHandle }> {
   const lock = await lockFolder(journalFolder);
   cleanup.push(() => lock.close());
-  const { journal, warnings } = await openJournal(journalFolder, context, {
+  const opened = await openJournal(journalFolder, context, {
     ...(faults !== undefined && { faults }),
     ...(retentionMs !== undefined && { retentionMs }),
   });
-  cleanup.push(() => journal.close());
-  return { journal, warnings, lock };
+  cleanup.push(() => opened.close());
+  return { ...opened, lock };
 }
 
 async function openDriver(
