@@ -44,6 +44,8 @@ export interface App {
   health(): Health;
   /** Takes over what can change without a restart. */
   reload(config: ServerConfig): Promise<void>;
+  /** Ends event streams, so that listeners can wait for all other requests before `close`. */
+  stop(): void;
   close(): Promise<void>;
 }
 
@@ -108,6 +110,7 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
       serve = rest(next, await authOf(next));
       storage.operations.tasks.logTimeoutMs = next.tasks.logTimeoutMs;
     },
+    stop: () => stopping.abort(),
     close: async () => {
       stopping.abort();
       await storage.close();

@@ -9,7 +9,7 @@ import * as https from "node:https";
 import { mkdir } from "node:fs/promises";
 import type { AddressInfo, Socket } from "node:net";
 import { dirname, join } from "node:path";
-import { TLSSocket } from "node:tls";
+import type { TLSSocket } from "node:tls";
 import { StorageError, formatAddress } from "@libstorage/model";
 import type { Address } from "@libstorage/model";
 import type { EndpointConfig, HttpConfig } from "./config/server-config.js";
@@ -279,7 +279,7 @@ function started(
 }
 
 function reasonOf(error: NodeJS.ErrnoException, address: string): string {
-  switch (error.code) {
+  switch (error.code ?? "") {
     case "EADDRINUSE":
       return `${address} is in use by another program: stop it, or choose another address`;
     case "EACCES":

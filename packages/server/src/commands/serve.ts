@@ -1,0 +1,231 @@
+/** `libstorage-server`: configuration → application → listeners → stop on a signal. */
+import { mkdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { formatAddress } from "@libstorage/model";
+import { openApp } from "../app.js";
+import type { App } from "../app.js";
+import { ConfigError, loadConfig, reloadConfig } from "../config.js";
+import type { ConfigInput, ServerConfig } from "../config.js";
+import { openFiles } from "../core/files.js";
+import type { Logger } from "../core/log.js";
+import { DRIVERS } from "../drivers/index.js";
+import { openListeners } from "../listeners.js";
+import type { Listeners, OpenEndpoint } from "../listeners.js";
+import { openLog } from "../logging.js";
+import type { ServerLog } from "../logging.js";
+import { TlsMaterialError } from "../tls/material.js";
+import { TlsWatcher } from "../tls/watcher.js";
+import { VERSION } from "../version.js";
+import { checkHost, configInput } from "./check.js";
+import { EXIT, isSet } from "./command.js";
+import type { Command, Input } from "./command.js";
+
+/** How long running requests may go on after SIGTERM. */
+const GRACE_MS = 20_000;
+
+interface Running {
+  config: ServerConfig;
+  readonly serverLog: ServerLog;
+  readonly app: App;
+  readonly listeners: Listeners;
+  readonly tls: TlsWatcher | undefined;
+  /** Files that tell others where this server is. */
+  readonly traces: readonly Trace[];
+}
+
+interface Trace {
+  readonly path: string;
+  readonly content: string;
+}
+
+/** An address as the client's configuration wants it. */
+function dialOf({ address, isTls }: OpenEndpoint): string {
+  if (address.kind === "unix") return formatAddress(address);
+  const host = address.host === "" ? "127.0.0.1" : address.host;
+  const text = formatAddress({ ...address, host });
+  return isTls ? text.replace(/^tcp:/, "https:") : text;
+}
+
+async function start(config: ServerConfig): Promise<Running> {
+  const serverLog = openLog(config.logging);
+  const { log } = serverLog;
+  const undo: (() => Promise<void> | void)[] = [];
+  try {
+    const isTls = config.endpoints.some((endpoint) => endpoint.isTls);
+    const tls = isTls && config.tls !== undefined ? new TlsWatcher(config.tls, log) : undefined;
+    undo.push(() => tls?.close());
+    const app = await openApp(config, {
+      log,
+      certificates: () => tls?.certificates() ?? [],
+      ...accessLogOf(config, serverLog),
+    });
+    undo.push(() => app.close());
+    const listeners = await openListeners({
+      endpoints: config.endpoints,
+      http: config.http,
+      handler: app.handler,
+      log,
+      runFolder: config.folders.run,
+      ...(tls !== undefined && { tls }),
+    });
+    undo.push(() => listeners.close(0));
+    const traces = await leaveTraces(config, app, listeners);
+    return { config, serverLog, app, listeners, tls, traces };
+  } catch (error) {
+    for (const step of undo.toReversed()) await step();
+    serverLog.close();
+    throw error;
+  }
+}
+
+function accessLogOf(
+  { logging }: ServerConfig,
+  serverLog: ServerLog,
+): { accessLog?: { requests: boolean; responses: boolean; write(text: string): void } } {
+  if (!logging.httpRequests && !logging.httpResponses) return {};
+  const write = (text: string): void => serverLog.writeLine(text);
+  return { accessLog: { requests: logging.httpRequests, responses: logging.httpResponses, write } };
+}
+
+/**
+ * Where clients of this host find the server without being told, and where its administrator finds the
+ * token of `/help/config`. The token is in no log: standard output may well be one.
+ */
+async function leaveTraces(
+  config: ServerConfig,
+  app: App,
+  { endpoints }: Listeners,
+): Promise<readonly Trace[]> {
+  const { run, token } = config.folders;
+  await mkdir(run, { recursive: true, mode: 0o755 });
+  const first = endpoints.find(({ address }) => address.kind === "unix") ?? endpoints[0];
+  const traces = [
+    { path: join(run, "admin-token"), content: `${app.adminToken}\n` },
+    ...(first === undefined
+      ? []
+      : [{ path: join(run, `${token}.spec`), content: `${dialOf(first)}\n` }]),
+  ];
+  for (const { path, content } of traces)
+    await openFiles().write(path, content, { mode: path.endsWith(".spec") ? 0o644 : 0o600 });
+  return traces;
+}
+
+async function stop(running: Running, graceMs: number): Promise<void> {
+  const { app, listeners, tls, traces, serverLog } = running;
+  for (const { path, content } of traces) {
+    // A server that was started later has put its own there.
+    const there = await readFile(path, "utf8").catch(() => "");
+    if (there === content) await rm(path, { force: true });
+  }
+  app.stop();
+  await listeners.close(graceMs);
+  await app.close();
+  tls?.close();
+  serverLog.log.info({}, "stopped");
+  serverLog.close();
+}
+
+/** SIGHUP: what can change does; the rest is named. A configuration that is wrong changes nothing. */
+async function reload(running: Running, input: ConfigInput): Promise<void> {
+  const { app, listeners, serverLog, tls } = running;
+  const { log } = serverLog;
+  try {
+    const next = loadConfig(DRIVERS, input);
+    const { config, changed, needRestart } = reloadConfig(running.config, next);
+    if (tls !== undefined && config.tls !== undefined) tls.use(config.tls);
+    serverLog.reload(config.logging);
+    await app.reload(config);
+    listeners.reload(config.http);
+    running.config = config;
+    log.info({ changed }, "the configuration was read anew");
+    if (needRestart.length > 0)
+      log.warn(
+        { needRestart },
+        `these keys have changed, but only a restart applies them: ${needRestart.join(", ")}`,
+      );
+  } catch (error) {
+    if (!(error instanceof ConfigError || error instanceof TlsMaterialError)) throw error;
+    log.error(
+      { problem: error.message },
+      "the new configuration cannot be used; the old one stays",
+    );
+  }
+}
+
+function announce(running: Running, input: Input): void {
+  const { config, app, listeners } = running;
+  const endpoints = listeners.endpoints.map((endpoint) => ({
+    name: endpoint.name,
+    address: dialOf(endpoint),
+  }));
+  const tokenFile = running.traces[0]?.path;
+  if (isSet(input, "json")) {
+    const { serverName } = app;
+    const services = config.services.map(({ name, driver }) => ({ name, driver }));
+    input.out(
+      JSON.stringify({
+        serverName,
+        pid: process.pid,
+        version: VERSION,
+        endpoints,
+        services,
+        tokenFile,
+      }),
+    );
+    return;
+  }
+  input.out(`libstorage-server ${VERSION}, ${app.serverName}, process ${process.pid}`);
+  for (const { name, driver } of config.services) input.out(`  service   ${name} (${driver})`);
+  for (const { name, address } of endpoints) input.out(`  endpoint  ${address} (${name})`);
+  input.out(`  admin     token in ${tokenFile}`);
+}
+
+/** Resolves when a signal asks to stop; a second one does not wait. */
+function untilStopped(onHangup: () => Promise<void>, log: Logger): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let isAsked = false;
+    const ask = (signal: NodeJS.Signals): void => {
+      if (isAsked) process.exit(EXIT.failed);
+      isAsked = true;
+      log.info({ signal }, "stopping");
+      resolve();
+    };
+    process.on("SIGTERM", ask);
+    process.on("SIGINT", ask);
+    let reloading: Promise<void> = Promise.resolve();
+    process.on("SIGHUP", () => {
+      reloading = reloading.then(onHangup).catch(reject);
+    });
+  });
+}
+
+async function run(input: Input): Promise<number> {
+  if (isSet(input, "check")) return checkHost(input);
+  // A hang-up before everything is open must not end the process.
+  process.on("SIGHUP", () => {});
+  const source = configInput(input);
+  const running = await start(loadConfig(DRIVERS, source));
+  const { log } = running.serverLog;
+  const stopped = untilStopped(() => reload(running, source), log);
+  announce(running, input);
+  log.info({ version: VERSION, pid: process.pid }, "started");
+  try {
+    await stopped;
+  } finally {
+    await stop(running, GRACE_MS);
+  }
+  return EXIT.done;
+}
+
+export const serve: Command = {
+  name: "serve",
+  summary: "Serves the configured services until SIGTERM or SIGINT. The default command.",
+  details:
+    "SIGHUP reads the configuration anew and opens log files anew; what needs a restart is named in the log.\nKeys of the configuration may be given as flags: --libstorageLoggingLevel=info",
+  options: {
+    config: { type: "string", short: "c", value: "FILE", meaning: "The configuration file." },
+    check: { type: "boolean", meaning: 'The same as the command "check".' },
+    json: { type: "boolean", meaning: "Says in JSON what was opened." },
+  },
+  run,
+};
