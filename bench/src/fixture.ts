@@ -3,15 +3,23 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { get } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+
+/** What has to be ended or removed when this process ends. */
+const LEFT = new Set<() => void>();
+process.on("exit", () => {
+  for (const clear of LEFT) clear();
+});
 
 /** A folder that ends with the run. */
 export function workFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "libstorage-bench-"));
-  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  LEFT.add(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
@@ -21,7 +29,13 @@ export function seedVolumes(root: string, count: number): void {
   for (let number = 0; number < count; number += 1) {
     const id = `vfs-${String(number).padStart(3, "0")}`;
     mkdirSync(join(root, "vol", id), { recursive: true });
-    const volume = { name: `volume ${number}`, size: 10, id, type: "gold", fields: { owner: "bench" } };
+    const volume = {
+      name: `volume ${number}`,
+      size: 10,
+      id,
+      type: "gold",
+      fields: { owner: "bench" },
+    };
     writeFileSync(join(root, "vol", `${id}.json`), JSON.stringify(volume));
   }
 }
@@ -38,22 +52,61 @@ export interface Served {
 export async function serve(program: string, args: readonly string[]): Promise<Served> {
   const script = fileURLToPath(new URL(program, import.meta.url));
   const started = performance.now();
-  const child = spawn(process.execPath, [script, ...args], { stdio: ["ignore", "pipe", "inherit"] });
-  const end = (): boolean => child.kill("SIGKILL");
-  process.on("exit", end);
+  const child = spawn(process.execPath, [script, ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const stop = stopper(child);
   for await (const url of createInterface({ input: child.stdout })) {
     const startMs = performance.now() - started;
-    return {
-      process: child,
-      url,
-      startMs,
-      stop: async () => {
-        process.off("exit", end);
-        const ended = once(child, "exit");
-        child.kill("SIGTERM");
-        await ended;
-      },
-    };
+    return { process: child, url, startMs, stop };
   }
   throw new Error(`${program} ended before it served`);
+}
+
+/** Ends a program in order; one that still runs at our end is killed. */
+function stopper(child: ChildProcess): () => Promise<void> {
+  const kill = (): void => void child.kill("SIGKILL");
+  LEFT.add(kill);
+  return async () => {
+    LEFT.delete(kill);
+    const ended = once(child, "exit");
+    child.kill("SIGTERM");
+    await ended;
+  };
+}
+
+const SERVER = fileURLToPath(
+  new URL("../../packages/server/bin/libstorage-server.mjs", import.meta.url),
+);
+
+/** Starts the real server on a Unix socket and waits until it says that it is ready. */
+export async function serveReally(home: string, root: string): Promise<Served> {
+  const socket = join(home, "bench.sock");
+  const file = join(home, "config.yml");
+  mkdirSync(home, { recursive: true });
+  const server = {
+    endpoints: { socket: { address: `unix://${socket}` } },
+    services: { vfs: { driver: "vfs", vfs: { root } } },
+  };
+  writeFileSync(file, JSON.stringify({ libstorage: { server } }));
+  const started = performance.now();
+  const child = spawn(process.execPath, [SERVER, "--config", file], {
+    stdio: ["ignore", "ignore", "inherit"],
+    env: { ...process.env, LIBSTORAGE_HOME: home },
+  });
+  const stop = stopper(child);
+  while (!(await isReady(socket))) {
+    if (child.exitCode !== null) throw new Error("the server ended before it was ready");
+    await setTimeout(2);
+  }
+  return { process: child, url: socket, startMs: performance.now() - started, stop };
+}
+
+function isReady(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    get({ socketPath, path: "/ready" }, (answer) => {
+      answer.resume();
+      resolve(answer.statusCode === 200);
+    }).on("error", () => resolve(false));
+  });
 }

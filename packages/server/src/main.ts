@@ -1,23 +1,30 @@
 /** The command line of the server. Only wires: each command is a file of `commands/`. */
-import { check } from "./commands/check.js";
 import { EXIT, runCommand } from "./commands/command.js";
 import type { Command } from "./commands/command.js";
 import { takeConfigFlags } from "./commands/config-flags.js";
-import { serve } from "./commands/serve.js";
-import { tls } from "./commands/tls.js";
-import { token } from "./commands/token.js";
 import { VERSION } from "./version.js";
 
-const COMMANDS: readonly Command[] = [serve, check, tls, token];
+/** Loaded when asked for: a server that starts needs no code that makes certificates. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  serve: async () => (await import("./commands/serve.js")).serve,
+  check: async () => (await import("./commands/check.js")).check,
+  tls: async () => (await import("./commands/tls.js")).tls,
+  token: async () => (await import("./commands/token.js")).token,
+};
 
-function help(): string {
-  const width = Math.max(...COMMANDS.map(({ name }) => name.length)) + 2;
+async function commandNamed(name: string | undefined): Promise<Command | undefined> {
+  return name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name]?.() : undefined;
+}
+
+async function help(): Promise<string> {
+  const commands = await Promise.all(Object.values(COMMANDS).map((load) => load()));
+  const width = Math.max(...commands.map(({ name }) => name.length)) + 2;
   return [
     "libstorage-server [command] [options]",
     "",
     "A storage service that speaks libStorage.",
     "",
-    ...COMMANDS.map(({ name, summary }) => `  ${name.padEnd(width)}${summary}`),
+    ...commands.map(({ name, summary }) => `  ${name.padEnd(width)}${summary}`),
     "",
     "  -c, --config FILE  the configuration (serve, check)",
     "      --check        the same as check",
@@ -35,18 +42,21 @@ export async function main(args: readonly string[]): Promise<number> {
   const { flags, rest } = takeConfigFlags(args);
   const [first = ""] = rest;
   if (first === "help" || first === "--help" || first === "-h") {
-    const command = COMMANDS.find(({ name }) => name === rest[1]);
+    const command = await commandNamed(rest[1]);
     if (command !== undefined) return runCommand(command, ["--help"], { out, err, flags });
-    out(help());
+    out(await help());
     return EXIT.done;
   }
   if (first === "version" || first === "--version") {
     out(VERSION);
     return EXIT.done;
   }
-  const command = COMMANDS.find(({ name }) => name === first);
+  const command = await commandNamed(first);
   if (command !== undefined) return runCommand(command, rest.slice(1), { out, err, flags });
-  if (first === "" || first.startsWith("-")) return runCommand(serve, rest, { out, err, flags });
+  if (first === "" || first.startsWith("-")) {
+    const { serve } = await import("./commands/serve.js");
+    return runCommand(serve, rest, { out, err, flags });
+  }
   err(`libstorage-server: there is no command "${first}"`);
   err("try: libstorage-server --help");
   return EXIT.misused;
