@@ -26,7 +26,15 @@ import { snapshotText, volumeText } from "./records.js";
 import type { SnapshotText, VolumeText } from "./records.js";
 import type { Shelf } from "./shelf.js";
 import { openSnapshotShelf, openVolumeShelf } from "./shelves.js";
-import { change, existing, folderOf, isSameVolume, orUndo, whatIsThere } from "./steps.js";
+import {
+  change,
+  checkNoData,
+  existing,
+  folderOf,
+  isSameVolume,
+  orUndo,
+  whatIsThere,
+} from "./steps.js";
 import { OwnChanges, watchShelf } from "./watch.js";
 
 const NEXT_DEVICE: NextDeviceInfo = { ignore: true, prefix: "", pattern: "" };
@@ -107,9 +115,10 @@ export class VfsDriver implements StorageDriver {
   }
 
   volumeCreate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord> {
-    return this.#makeVolume(volume, "create", context, (text, prepare) =>
-      placeEmpty(this.#volumes, volume.id, text, context, prepare),
-    );
+    return this.#makeVolume(volume, "create", context, (text, prepare) => {
+      checkNoData(this.#volumes, volume.id);
+      return placeEmpty(this.#volumes, volume.id, text, context, prepare);
+    });
   }
 
   volumeRemove(id: string, context: OpContext): Promise<void> {
@@ -191,8 +200,10 @@ export class VfsDriver implements StorageDriver {
       ),
     snapshotCopy: (source: SnapshotRecord, snapshot: SnapshotRecord, context: OpContext) => {
       // One of the reference has no data to copy.
-      const isEmpty = source.source.kind === "none" && source.broken === undefined;
-      const from = isEmpty ? undefined : () => folderOf(this.#snapshots, source.id);
+      const from = (): string | undefined =>
+        existing(this.#snapshots, source.id).hasData
+          ? folderOf(this.#snapshots, source.id)
+          : undefined;
       return this.#makeSnapshot(from, snapshot, context);
     },
     volumeCreateFromSnapshot: (source: SnapshotRecord, volume: VolumeRecord, context: OpContext) =>
@@ -289,21 +300,23 @@ export class VfsDriver implements StorageDriver {
     });
   }
 
-  /** @param from where the data is; undefined for a snapshot without */
-  #makeSnapshot(from: (() => string) | undefined, snapshot: SnapshotRecord, context: OpContext) {
+  /** @param from where the data is; it answers undefined for a snapshot without */
+  #makeSnapshot(from: () => string | undefined, snapshot: SnapshotRecord, context: OpContext) {
     const shelf = this.#snapshots;
     const { id } = snapshot;
     return change(this.#ownSnapshots, id, "create", context, async () => {
-      const text = snapshotText(snapshot, from !== undefined);
-      const place = (): Promise<void> =>
-        from === undefined
-          ? context.files.write(shelf.recordPath(id), text)
-          : placeCopy(shelf, id, from(), text, context, undefined);
       const isSame = (there: SnapshotRecord): boolean =>
         there.name === snapshot.name && there.volumeID === snapshot.volumeID;
-      if (whatIsThere(shelf, id, isSame) !== undefined)
-        await context.files.write(shelf.recordPath(id), text);
-      else await orUndo(place, (undoContext) => takeAway(shelf, id, undoContext), context);
+      const before = whatIsThere(shelf, id, isSame);
+      const folder = before === undefined ? from() : undefined;
+      const text = snapshotText(snapshot, before?.hasData ?? folder !== undefined);
+      if (folder === undefined) await context.files.write(shelf.recordPath(id), text);
+      else
+        await orUndo(
+          () => placeCopy(shelf, id, folder, text, context, undefined),
+          (undoContext) => takeAway(shelf, id, undoContext),
+          context,
+        );
       return shelf.asWritten(id, text).record;
     });
   }
