@@ -67,18 +67,20 @@ export function encode(value: unknown, depth: MapDepth): Encoded {
   return encoded;
 }
 
-/** One indented text per object and nesting level it was needed at. */
+/** One indented text per object, or map of objects, and nesting level it was needed at. */
 const texts: readonly WeakMap<object, string>[] = [new WeakMap(), new WeakMap(), new WeakMap()];
 
 function textOf(value: unknown, mapDepth: number, indent: number): string {
-  if (mapDepth > 0 && typeof value === "object" && value !== null)
-    return mapText(value, mapDepth, indent);
+  if (typeof value !== "object" || value === null) return indented(value, indent);
+  const make = (): string =>
+    mapDepth > 0 ? mapText(value, mapDepth, indent) : indented(value, indent);
   const cache = texts[indent];
-  if (cache === undefined || typeof value !== "object" || value === null || !Object.isFrozen(value))
-    return indented(value, indent);
+  // A whole reply is kept as bytes already.
+  if (cache === undefined || (mapDepth > 0 && indent === 0) || !Object.isFrozen(value))
+    return make();
   let text = cache.get(value);
   if (text === undefined) {
-    text = indented(value, indent);
+    text = make();
     cache.set(value, text);
   }
   return text;

@@ -10,27 +10,51 @@ import {
 import type { InstanceID, LocalDevices, Transaction } from "@libstorage/model";
 import { TextError } from "./http-error.js";
 
+/** The lines of the libStorage headers, not yet parsed. */
+export interface HeaderLines {
+  readonly tx: readonly string[];
+  readonly instanceIDs: readonly string[];
+  readonly localDevices: readonly string[];
+  readonly idempotencyKeys: readonly string[];
+}
+
+const NAMES = {
+  "libstorage-tx": "tx",
+  "libstorage-instanceid": "instanceIDs",
+  "libstorage-localdevices": "localDevices",
+  "idempotency-key": "idempotencyKeys",
+} as const;
+
+const NONE: HeaderLines = { tx: [], instanceIDs: [], localDevices: [], idempotencyKeys: [] };
+
 /** Node reads header bytes as Latin-1; clients send UTF-8. */
 function asUtf8(text: string): string {
   return /[\u0080-\u00ff]/.test(text) ? Buffer.from(text, "latin1").toString("utf8") : text;
 }
 
 /**
- * Every line of a header. `request.headers` joins repeated lines with a comma, which is also a separator
- * inside the values of the libStorage headers.
+ * Every line of each header. `request.headers` joins repeated lines with a comma, which is also a
+ * separator inside their values (section 24).
  */
-function lines(req: IncomingMessage, name: string): readonly string[] {
-  if (req.headers[name] === undefined) return [];
-  return (req.headersDistinct[name] ?? []).map(asUtf8);
+export function headerLines({ rawHeaders }: IncomingMessage): HeaderLines {
+  let found: Record<keyof HeaderLines, string[]> | undefined;
+  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
+    const raw = rawHeaders[at] ?? "";
+    if (raw.length < 13) continue;
+    const name = raw.toLowerCase();
+    if (!Object.hasOwn(NAMES, name)) continue;
+    found ??= { tx: [], instanceIDs: [], localDevices: [], idempotencyKeys: [] };
+    found[NAMES[name as keyof typeof NAMES]].push(asUtf8(rawHeaders[at + 1] ?? ""));
+  }
+  return found ?? NONE;
 }
 
 /** @throws {TextError} which the contract answers as text */
-export function transactionOf(req: IncomingMessage): Transaction | undefined {
-  const found = lines(req, "libstorage-tx");
-  if (found.length === 0) return undefined;
-  if (found.length > 1) throw new TextError("invalid-argument", "invalid transaction");
+export function transactionOf({ tx }: HeaderLines): Transaction | undefined {
+  if (tx.length === 0) return undefined;
+  if (tx.length > 1) throw new TextError("invalid-argument", "invalid transaction");
   try {
-    return parseTransaction(found[0] ?? "");
+    return parseTransaction(tx[0] ?? "");
   } catch (error) {
     if (error instanceof StorageError) throw new TextError(error.code, error.message);
     throw error;
@@ -38,23 +62,22 @@ export function transactionOf(req: IncomingMessage): Transaction | undefined {
 }
 
 /** @throws {StorageError} `invalid-argument` */
-export function instanceIDsOf(req: IncomingMessage): readonly InstanceID[] {
-  return lines(req, "libstorage-instanceid").map(parseInstanceID);
+export function instanceIDsOf({ instanceIDs }: HeaderLines): readonly InstanceID[] {
+  return instanceIDs.map(parseInstanceID);
 }
 
 /** @throws {StorageError} `invalid-argument` */
-export function localDevicesOf(req: IncomingMessage): readonly LocalDevices[] {
-  return lines(req, "libstorage-localdevices").map(parseLocalDevices);
+export function localDevicesOf({ localDevices }: HeaderLines): readonly LocalDevices[] {
+  return localDevices.map(parseLocalDevices);
 }
 
 const IDEMPOTENCY_KEY = /^[\x20-\x7e]{1,255}$/;
 
 /** @throws {StorageError} `invalid-argument` */
-export function idempotencyKeyOf(req: IncomingMessage): string | undefined {
-  const found = lines(req, "idempotency-key");
-  if (found.length === 0) return undefined;
-  const [key = ""] = found;
-  if (found.length > 1 || !IDEMPOTENCY_KEY.test(key))
+export function idempotencyKeyOf({ idempotencyKeys }: HeaderLines): string | undefined {
+  if (idempotencyKeys.length === 0) return undefined;
+  const [key = ""] = idempotencyKeys;
+  if (idempotencyKeys.length > 1 || !IDEMPOTENCY_KEY.test(key))
     throw new StorageError(
       "invalid-argument",
       "Idempotency-Key must be one line of 1 to 255 printable ASCII characters",

@@ -1,7 +1,11 @@
 /** What the REST front-end is made of. The composition root fills it in. */
 import type { Health, StorageEvent, VolumeService } from "@libstorage/model";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "../../core/log.js";
 import type { Auth } from "./auth.js";
+import type { Executors } from "./executors.js";
+import type { Query } from "./query.js";
+import type { HeaderList } from "./send.js";
 
 /** The journal as the outside may read it. Ids only grow; they need not be without gaps. */
 export interface EventFeed {
@@ -58,4 +62,17 @@ export interface RestParts {
   readonly validateResponses?: boolean;
   /** Ends the event streams, so that a stop need not wait for them. */
   readonly stopping?: AbortSignal;
+}
+
+/** One request, its response, and what its URL says. */
+export interface Exchange {
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  readonly parts: RestParts;
+  readonly executors: Executors;
+  readonly query: Query;
+  /** Path variables. */
+  readonly path: Readonly<Record<string, string>>;
+  /** To be sent with the answer. */
+  readonly headers: HeaderList;
 }

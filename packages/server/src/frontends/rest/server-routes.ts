@@ -1,28 +1,20 @@
 /** The routes about the server itself: roots, help, health, events, executors, the API's description. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import type { IncomingMessage, ServerResponse } from "node:http";
 import { StorageError } from "@libstorage/model";
 import type { Health, Operation, ServiceOperation } from "@libstorage/model";
 import type { Encoded } from "./encode.js";
 import { encode } from "./encode.js";
 import { lastEventID, streamEvents } from "./events.js";
 import { executorHeaders } from "./executors.js";
-import type { Executors } from "./executors.js";
 import { openAPI } from "./openapi.js";
-import type { RestParts } from "./parts.js";
+import type { Exchange } from "./parts.js";
 import { redactConfig, redactEnv } from "./redact.js";
-import type { HeaderList } from "./send.js";
 import { sendBytes } from "./send.js";
 
 export interface ServerCall {
-  readonly req: IncomingMessage;
-  readonly res: ServerResponse;
-  readonly parts: RestParts;
-  readonly executors: Executors;
+  readonly exchange: Exchange;
   /** Path variables and query parameters. */
   readonly params: Readonly<Record<string, unknown>>;
-  /** To be sent with any answer. */
-  readonly headers: HeaderList;
 }
 
 /** A JSON answer, or undefined when the handler has answered by itself. */
@@ -37,7 +29,7 @@ function ok(value: unknown, status = 200): ServerAnswer {
 }
 
 /** Absolute, by the host and scheme of the request (section 6.1). */
-function urls({ req }: ServerCall, paths: readonly string[]): ServerAnswer {
+function urls({ exchange: { req } }: ServerCall, paths: readonly string[]): ServerAnswer {
   const scheme = "encrypted" in req.socket && req.socket.encrypted === true ? "https" : "http";
   const host = req.headers.host ?? "";
   return ok(paths.map((path) => `${scheme}://${host}${path}`));
@@ -52,7 +44,7 @@ function textParam(call: ServerCall, name: string): string | undefined {
 function checkAdmin(call: ServerCall): void {
   const token = textParam(call, "admin") ?? "";
   const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
-  if (!timingSafeEqual(digest(token), digest(call.parts.adminToken)))
+  if (!timingSafeEqual(digest(token), digest(call.exchange.parts.adminToken)))
     throw new StorageError("unauthenticated", "invalid admin token", { token });
 }
 
@@ -61,9 +53,9 @@ function isReady({ services }: Health): boolean {
 }
 
 async function executorAnswer(call: ServerCall): Promise<undefined> {
-  const executor = await call.executors.get(textParam(call, "executor") ?? "");
-  const headers = [...call.headers, ...executorHeaders(executor)];
-  sendBytes(call.req, call.res, 200, headers, executor.content);
+  const { req, res, executors, headers } = call.exchange;
+  const executor = await executors.get(textParam(call, "executor") ?? "");
+  sendBytes(req, res, 200, [...headers, ...executorHeaders(executor)], executor.content);
 }
 
 const descriptions = new Map<string, Encoded>();
@@ -82,23 +74,23 @@ export const SERVER_HANDLERS: { readonly [Op in ServerOperation]: Handler } = {
   root: (call) =>
     urls(call, ["/executors", "/services", "/snapshots", "/tasks", "/help", "/volumes"]),
   help: (call) => urls(call, ["/help/config", "/help/env", "/help/version"]),
-  helpVersion: ({ parts }) => ok(parts.version),
+  helpVersion: ({ exchange: { parts } }) => ok(parts.version),
   helpConfig: (call) => {
     checkAdmin(call);
-    return ok(redactConfig(call.parts.config()));
+    return ok(redactConfig(call.exchange.parts.config()));
   },
   helpEnv: (call) => {
     checkAdmin(call);
-    return ok(redactEnv(call.parts.env()));
+    return ok(redactEnv(call.exchange.parts.env()));
   },
-  health: async ({ parts }) => ok(await parts.health()),
-  ready: async ({ parts }) => {
+  health: async ({ exchange: { parts } }) => ok(await parts.health()),
+  ready: async ({ exchange: { parts } }) => {
     const health = await parts.health();
     return ok(health, isReady(health) ? 200 : 503);
   },
-  openapi: ({ parts }) => ({ status: 200, encoded: description(parts.version) }),
+  openapi: ({ exchange: { parts } }) => ({ status: 200, encoded: description(parts.version) }),
   events: async (call) => {
-    const { req, res, parts, headers } = call;
+    const { req, res, parts, headers } = call.exchange;
     const after = lastEventID(req.headers["last-event-id"], textParam(call, "lastEventID"));
     headers.push("Content-Type", "text/event-stream", "Cache-Control", "no-store");
     res.writeHead(200, headers);
@@ -110,7 +102,7 @@ export const SERVER_HANDLERS: { readonly [Op in ServerOperation]: Handler } = {
     });
     return undefined;
   },
-  executors: async ({ executors }) => ok(await executors.list()),
+  executors: async ({ exchange: { executors } }) => ok(await executors.list()),
   executorGet: executorAnswer,
   executorHead: executorAnswer,
 };

@@ -1,32 +1,31 @@
 /** A request about storage: from parameters, headers and body to a call of the service, and its answer. */
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { ServerResponse } from "node:http";
 import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
 import type { CallContext, Route, ServiceOperation, Task, VolumeService } from "@libstorage/model";
 import type { Caller } from "./auth.js";
-import { checkBody, parseObject, readBody, withOpts } from "./body.js";
+import { checkBody, hasBody, parseObject, readBody, withOpts } from "./body.js";
 import { viewOf } from "./early-view.js";
 import { encode, mapDepthOf } from "./encode.js";
 import type { Encoded } from "./encode.js";
 import {
+  headerLines,
   idempotencyKeyOf,
   instanceIDsOf,
   localDevicesOf,
   peerOf,
   transactionOf,
 } from "./headers.js";
+import type { HeaderLines } from "./headers.js";
 import { DEFAULT_LIMITS } from "./parts.js";
-import type { RestParts } from "./parts.js";
-import type { Query } from "./query.js";
+import type { Exchange } from "./parts.js";
+import { NO_QUERY } from "./query.js";
 
+/** What a request brings along; `exchange` is the same object for its whole life. */
 export interface ServiceRequest {
-  readonly req: IncomingMessage;
-  readonly res: ServerResponse;
-  readonly parts: RestParts;
+  readonly exchange: Exchange;
   readonly operation: ServiceOperation;
   readonly route: Route;
-  readonly query: Query;
-  readonly path: Readonly<Record<string, string>>;
 }
 
 export interface ServiceAnswer {
@@ -44,17 +43,14 @@ function call(service: VolumeService, operation: ServiceOperation): LooseCall {
   return (service[operation] as unknown as LooseCall).bind(service);
 }
 
-/** The body as the schema has it, and whether `opts` asked for a task (section 6.5). */
-async function bodyOf({ req, parts, route }: ServiceRequest): Promise<[unknown, boolean]> {
+/** The body as the schema has it, or undefined for a route without one. */
+async function bodyOf({ exchange: { req, parts }, route }: ServiceRequest): Promise<unknown> {
   const limits = { ...DEFAULT_LIMITS, ...parts.limits };
   const bytes = await readBody(req, limits.bodyBytes);
-  if (route.body === undefined) return [undefined, false];
+  if (route.body === undefined) return undefined;
   const object = parseObject(bytes, limits);
   const checked = checkBody(route.body, object);
-  if (!parts.parseRequestOpts) return [checked, false];
-  const replaced = withOpts(route.body, object);
-  const { opts } = object as { opts?: { async?: unknown } };
-  return [checkBody(route.body, replaced), opts?.async === true];
+  return parts.parseRequestOpts ? checkBody(route.body, withOpts(route.body, object)) : checked;
 }
 
 /** Calls end with their connection; what has begun goes on as a task. */
@@ -67,10 +63,13 @@ function signalOf(res: ServerResponse): AbortSignal {
   return controller.signal;
 }
 
+const STRANGER: Caller = { authorization: undefined };
+
 /** The checks that need the service: it exists, and the caller may use it. */
 async function admit(request: ServiceRequest, caller: Caller): Promise<Caller> {
-  const { parts, path, route, operation } = request;
-  const { service } = path;
+  const { exchange, route, operation } = request;
+  const { parts } = exchange;
+  const { service } = exchange.path;
   if (service === undefined) {
     const isAboutTasks = operation === "tasks" || operation === "taskInspect";
     return isAboutTasks ? caller : parts.auth.checkAllServices(caller, parts.log);
@@ -83,34 +82,50 @@ async function admit(request: ServiceRequest, caller: Caller): Promise<Caller> {
 
 /** In the contract's order of checks (section 3). */
 export async function answerService(request: ServiceRequest): Promise<ServiceAnswer> {
-  const { req, res, parts, operation, route, query, path } = request;
-  const tx = transactionOf(req);
+  const { exchange, operation, route } = request;
+  const { req, parts, query, path } = exchange;
+  const lines = headerLines(req);
+  const tx = transactionOf(lines);
   const { auth, log } = parts;
-  const stranger: Caller = auth.isOpen
-    ? { authorization: undefined }
-    : await auth.check(req.headers.authorization, log);
-  const instanceIDs = instanceIDsOf(req);
-  const localDevices = localDevicesOf(req);
-  const caller = await admit(request, stranger);
+  let caller: Caller = auth.isOpen ? STRANGER : await auth.check(req.headers.authorization, log);
+  const instanceIDs = instanceIDsOf(lines);
+  const localDevices = localDevicesOf(lines);
   const isRead = req.method === "GET";
-  const idempotencyKey = isRead ? undefined : idempotencyKeyOf(req);
-  const [body, asyncByOpts] = await bodyOf(request);
-  const params = { ...query.paramsOf(route), ...path };
-  const context = {
-    ...(!isRead && { signal: signalOf(res) }),
-    ...(instanceIDs.length > 0 && { instanceIDs }),
-    ...(localDevices.length > 0 && { localDevices }),
-    ...(tx !== undefined && { tx }),
-    ...(idempotencyKey !== undefined && { idempotencyKey }),
-    who: caller.subject ?? peerOf(req),
-    via: "rest",
-  };
+  if (!isRead || !auth.isOpen) caller = await admit(request, caller);
+  const body = isRead && !hasBody(req) ? undefined : await bodyOf(request);
+  const params = query === NO_QUERY ? path : { ...query.paramsOf(route), ...path };
+  const isAsync = route.task && (query.isSet("async") || isAsyncByOpts(request, body));
+  const context: Mutable<CallContext> = { who: caller.subject ?? peerOf(req), via: "rest" };
+  if (instanceIDs.length > 0) context.instanceIDs = instanceIDs;
+  if (localDevices.length > 0) context.localDevices = localDevices;
+  if (tx !== undefined) context.tx = tx;
+  if (!isRead) forWrite(context, lines, exchange);
+  const act = call(parts.service, operation);
+  // A read is answered from memory and has no task, unless one is asked for.
+  if (isRead && !isAsync) return replyOf(request, params, await act(params, body, context));
   const run = (more: Partial<CallContext>): Promise<unknown> =>
-    call(parts.service, operation)(params, body, { ...context, ...more });
-  const isAsync = route.task && (asyncByOpts || query.isSet("async"));
-  const outcome = await waitFor(run, isAsync, parts);
+    act(params, body, { ...context, ...more });
+  const outcome = await waitFor(run, isAsync, parts.exeTimeoutMs);
   if ("task" in outcome) return { status: outcome.status, encoded: encode(outcome.task, 0) };
   return replyOf(request, params, outcome.reply);
+}
+
+/** Object spreads are most of a small read's cost, so a context is filled member by member. */
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+function forWrite(context: Mutable<CallContext>, lines: HeaderLines, { res }: Exchange): void {
+  context.signal = signalOf(res);
+  const key = idempotencyKeyOf(lines);
+  if (key !== undefined) context.idempotencyKey = key;
+}
+
+/** Whether `opts` asks for a task, which counts with `parseRequestOpts` only. */
+function isAsyncByOpts({ exchange: { parts } }: ServiceRequest, body: unknown): boolean {
+  if (!parts.parseRequestOpts || typeof body !== "object" || body === null) return false;
+  const { opts } = body as { opts?: Readonly<Record<string, unknown>> };
+  return Object.entries(opts ?? {}).some(
+    ([key, value]) => key.toLowerCase() === "async" && (value === true || value === "true"),
+  );
 }
 
 /** A longer time would make Node's timer fire at once. */
@@ -125,7 +140,7 @@ type Outcome = { readonly reply: unknown } | { readonly task: Task; readonly sta
 function waitFor(
   run: (more: Partial<CallContext>) => Promise<unknown>,
   isAsync: boolean,
-  { exeTimeoutMs }: RestParts,
+  exeTimeoutMs: number,
 ): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     let timer: NodeJS.Timeout | undefined;
@@ -152,7 +167,8 @@ function waitFor(
 }
 
 function replyOf(request: ServiceRequest, params: object, reply: unknown): ServiceAnswer {
-  const { route, operation, query, parts } = request;
+  const { route, operation } = request;
+  const { query, parts } = request.exchange;
   if (parts.validateResponses === true && !v.is(route.reply, reply))
     throw new Error(`the reply of ${operation} does not fit its schema`);
   if (route.status === 204) return { status: 204, encoded: undefined };
@@ -169,7 +185,7 @@ function nextPage(request: ServiceRequest, params: object, reply: unknown): stri
   if (limit === undefined || typeof reply !== "object" || reply === null) return undefined;
   const last = lastKeys(reply, mapDepthOf(request.route));
   if (last.count < limit || last.after === undefined) return undefined;
-  const [path = "", query = ""] = (request.req.url ?? "").split("?", 2);
+  const [path = "", query = ""] = (request.exchange.req.url ?? "").split("?", 2);
   const search = new URLSearchParams(query);
   search.set("after", last.after);
   return `${path}?${search.toString()}`;
