@@ -1,5 +1,5 @@
-// Builds every package. `npm run build`
-import { spawnSync } from "node:child_process";
+// Builds every package; installs what that needs first. `npm run build`
+import { build, install } from "./setup.mjs";
 
-const { status } = spawnSync("npx", ["--no-install", "tsc", "-b"], { stdio: "inherit" });
-process.exit(status ?? 1);
+install();
+build();
