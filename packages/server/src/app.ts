@@ -25,7 +25,8 @@ export interface AppOptions {
   readonly drivers?: Readonly<Record<string, DriverModule>>;
   /** What the listeners know of certificates. */
   readonly certificates?: () => readonly CertificateHealth[];
-  readonly accessLog?: AccessLog;
+  /** Gets the lines of the access log, when `libstorage.logging` asks for one. */
+  readonly writeAccess?: (text: string) => void;
   readonly executorsFolder?: string;
   readonly faults?: FaultPlan;
 }
@@ -93,7 +94,7 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
       ...executorsOf(options),
       limits: { bodyBytes: current.http.bodyLimitBytes },
       log,
-      ...(options.accessLog !== undefined && { accessLog: options.accessLog }),
+      ...accessLogOf(current, options),
       validateResponses: current.responseValidation,
       stopping: stopping.signal,
     });
@@ -137,6 +138,15 @@ function handlerOf(parts: Parameters<typeof createRest>[0]): App["handler"] {
     // Koa turns every failure into an answer, so its promise never rejects.
     void serve(req, res);
   };
+}
+
+function accessLogOf(
+  { logging }: ServerConfig,
+  { writeAccess }: AppOptions,
+): { accessLog?: AccessLog } {
+  const { httpRequests: requests, httpResponses: responses } = logging;
+  if (writeAccess === undefined || !(requests || responses)) return {};
+  return { accessLog: { requests, responses, write: writeAccess } };
 }
 
 function executorsOf({ executorsFolder = EXECUTORS }: AppOptions): { executorsFolder?: string } {

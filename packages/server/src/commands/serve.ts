@@ -57,7 +57,7 @@ async function start(config: ServerConfig): Promise<Running> {
     const app = await openApp(config, {
       log,
       certificates: () => tls?.certificates() ?? [],
-      ...accessLogOf(config, serverLog),
+      writeAccess: (text) => serverLog.writeLine(text),
     });
     undo.push(() => app.close());
     const listeners = await openListeners({
@@ -76,15 +76,6 @@ async function start(config: ServerConfig): Promise<Running> {
     serverLog.close();
     throw error;
   }
-}
-
-function accessLogOf(
-  { logging }: ServerConfig,
-  serverLog: ServerLog,
-): { accessLog?: { requests: boolean; responses: boolean; write(text: string): void } } {
-  if (!logging.httpRequests && !logging.httpResponses) return {};
-  const write = (text: string): void => serverLog.writeLine(text);
-  return { accessLog: { requests: logging.httpRequests, responses: logging.httpResponses, write } };
 }
 
 /**

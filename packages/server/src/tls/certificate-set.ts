@@ -2,6 +2,7 @@
 import { X509Certificate } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
+import { isIP } from "node:net";
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import { openFiles } from "../core/files.js";
@@ -61,7 +62,8 @@ function fault(
   if (ca !== undefined && !(certificate.checkIssued(ca) && certificate.verify(ca.publicKey)))
     return "another CA signed it";
   const lacking = hosts.find(
-    (host) => (certificate.checkIP(host) ?? certificate.checkHost(host)) === undefined,
+    (host) =>
+      (isIP(host) === 0 ? certificate.checkHost(host) : certificate.checkIP(host)) === undefined,
   );
   return lacking === undefined ? undefined : `it does not name ${lacking}`;
 }

@@ -61,7 +61,7 @@ export class TlsWatcher {
     const material = loadMaterial(tls);
     this.#tls = tls;
     this.#watch();
-    this.#take(material);
+    if (material.digest !== this.#material.digest) this.#take(material);
   }
 
   close(): void {
