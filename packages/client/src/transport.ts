@@ -161,11 +161,11 @@ export function openTransport(options: TransportOptions): Transport {
             performance.now() < deadline;
           if (!mayRepeat || !(await isRepeatable())) throw failed(error, request, signal);
         }
-        await sleep(Math.min(50 * 2 ** attempt, 1000), undefined, { ...(signal && { signal }) }).catch(
-          (error: unknown) => {
-            throw failed(error, request, signal);
-          },
-        );
+        await sleep(Math.min(50 * 2 ** attempt, 1000), undefined, {
+          ...(signal && { signal }),
+        }).catch((error: unknown) => {
+          throw failed(error, request, signal);
+        });
       }
     },
     async download(request, signal) {
