@@ -74,7 +74,9 @@ async function creates(say: Say): Promise<Figure[]> {
   lmdb.stdin.end();
   say(`creates ${perSecond(sides.ours)}, LMDB alone ${perSecond(sides.theirs)}`);
   await ours.stop();
-  return [figure("create: 16 clients, journaled and synced, over LMDB one by one", ratio, 0.3, "higher")];
+  return [
+    figure("create: 16 clients, journaled and synced, over LMDB one by one", ratio, 0.3, "higher"),
+  ];
 }
 
 function residentMB({ process: { pid } }: Served): number {
@@ -108,7 +110,9 @@ async function startUp(say: Say): Promise<Figure[]> {
     },
     async () => elapsed(() => spawnSync(process.execPath, ["-e", READ_ALL, join(root, "vol")])),
   );
-  say(`start to ready ${median(sides.ours).toFixed(0)} ms, plain loop ${median(sides.theirs).toFixed(0)} ms`);
+  say(
+    `start to ready ${median(sides.ours).toFixed(0)} ms, plain loop ${median(sides.theirs).toFixed(0)} ms`,
+  );
   return [
     figure("10,000 volumes: start to ready, over a loop that reads the files", ratio, 3, "lower"),
     figure("10,000 volumes: resident memory, MB", median(memory), 160, "lower"),
@@ -118,7 +122,12 @@ async function startUp(say: Say): Promise<Figure[]> {
 async function commandLine(say: Say): Promise<Figure[]> {
   const ours = await serveOurs(10);
   const cli = fileURLToPath(new URL("../../packages/client/bin/libstorage.mjs", import.meta.url));
-  const env = { ...process.env, LIBSTORAGE_HOST: ours.url.replace("http", "tcp"), LIBSTORAGE_SERVICE: "vfs", LIBSTORAGE_HOME: workFolder() };
+  const env = {
+    ...process.env,
+    LIBSTORAGE_HOST: ours.url.replace("http", "tcp"),
+    LIBSTORAGE_SERVICE: "vfs",
+    LIBSTORAGE_HOME: workFolder(),
+  };
   const run = (args: readonly string[]): number => {
     const result = { status: 0 as number | null, stderr: "" };
     const ms = elapsed(() => {
@@ -135,7 +144,9 @@ async function commandLine(say: Say): Promise<Figure[]> {
     () => several([cli, "volume", "ls"]),
     () => several(["-e", "0"]),
   );
-  say(`volume ls ${median(sides.ours).toFixed(0)} ms, node -e 0 ${median(sides.theirs).toFixed(0)} ms`);
+  say(
+    `volume ls ${median(sides.ours).toFixed(0)} ms, node -e 0 ${median(sides.theirs).toFixed(0)} ms`,
+  );
   await ours.stop();
   return [figure("libstorage volume ls, over node -e 0", ratio, 2.5, "lower")];
 }
@@ -161,8 +172,10 @@ async function growth(say: Say): Promise<Figure[]> {
   const [few, many] = [await serveOurs(100), await serveOurs(MANY)];
   const inspect = await alternate(
     ROUNDS,
-    () => answersPerSecond({ url: `${few.url}/volumes/vfs/vfs-050?attachments=1`, seconds: SECONDS }),
-    () => answersPerSecond({ url: `${many.url}/volumes/vfs/vfs-050?attachments=1`, seconds: SECONDS }),
+    () =>
+      answersPerSecond({ url: `${few.url}/volumes/vfs/vfs-050?attachments=1`, seconds: SECONDS }),
+    () =>
+      answersPerSecond({ url: `${many.url}/volumes/vfs/vfs-050?attachments=1`, seconds: SECONDS }),
   );
   say(`inspect ${perSecond(inspect.ours)} of 100, ${perSecond(inspect.theirs)} of 10,000`);
   const attach = await alternate(
@@ -181,11 +194,23 @@ async function growth(say: Say): Promise<Figure[]> {
 export const CASES: readonly Case[] = [
   {
     name: "inspect",
-    run: (say) => againstKoa("inspect one of 10,000 volumes, over a bare Koa route", "/volumes/vfs/vfs-5000", 0.6, say),
+    run: (say) =>
+      againstKoa(
+        "inspect one of 10,000 volumes, over a bare Koa route",
+        "/volumes/vfs/vfs-5000",
+        0.6,
+        say,
+      ),
   },
   {
     name: "list",
-    run: (say) => againstKoa("list 10,000 volumes, over a bare Koa with a ready buffer", "/volumes/vfs", 0.6, say),
+    run: (say) =>
+      againstKoa(
+        "list 10,000 volumes, over a bare Koa with a ready buffer",
+        "/volumes/vfs",
+        0.6,
+        say,
+      ),
   },
   { name: "create", run: creates },
   { name: "start", run: startUp },

@@ -21,7 +21,13 @@ export function seedVolumes(root: string, count: number): void {
   for (let number = 0; number < count; number += 1) {
     const id = `vfs-${String(number).padStart(3, "0")}`;
     mkdirSync(join(root, "vol", id), { recursive: true });
-    const volume = { name: `volume ${number}`, size: 10, id, type: "gold", fields: { owner: "bench" } };
+    const volume = {
+      name: `volume ${number}`,
+      size: 10,
+      id,
+      type: "gold",
+      fields: { owner: "bench" },
+    };
     writeFileSync(join(root, "vol", `${id}.json`), JSON.stringify(volume));
   }
 }
@@ -38,7 +44,9 @@ export interface Served {
 export async function serve(program: string, args: readonly string[]): Promise<Served> {
   const script = fileURLToPath(new URL(program, import.meta.url));
   const started = performance.now();
-  const child = spawn(process.execPath, [script, ...args], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [script, ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const end = (): boolean => child.kill("SIGKILL");
   process.on("exit", end);
   for await (const url of createInterface({ input: child.stdout })) {

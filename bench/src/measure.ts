@@ -15,7 +15,13 @@ export function figure(
   better: Figure["better"],
 ): Figure {
   const rounded = Math.round(value * 1000) / 1000;
-  return { name, value: rounded, limit, better, ok: better === "lower" ? rounded <= limit : rounded >= limit };
+  return {
+    name,
+    value: rounded,
+    limit,
+    better,
+    ok: better === "lower" ? rounded <= limit : rounded >= limit,
+  };
 }
 
 export function median(values: readonly number[]): number {

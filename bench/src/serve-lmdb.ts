@@ -3,7 +3,12 @@ import { createInterface } from "node:readline";
 import { open } from "lmdb";
 
 const [, , folder = ""] = process.argv;
-const db = open<string, number>({ path: folder, encoding: "string", keyEncoding: "uint32", overlappingSync: false });
+const db = open<string, number>({
+  path: folder,
+  encoding: "string",
+  keyEncoding: "uint32",
+  overlappingSync: false,
+});
 const value = "x".repeat(400);
 let key = 0;
 process.stdout.write("ready\n");

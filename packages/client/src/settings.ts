@@ -66,8 +66,10 @@ export class SettingReader {
   text(...keys: string[]): string | undefined {
     const found = this.config.findFirst(keys);
     if (found === undefined) return undefined;
-    if (typeof found.value === "object") return this.#bad(found, "must be a text");
-    return String(found.value);
+    const { value } = found;
+    if (typeof value === "string") return value;
+    if (typeof value === "number" || typeof value === "boolean") return String(value);
+    return this.#bad(found, "must be a text");
   }
 
   flag(fallback: boolean, ...keys: string[]): boolean {

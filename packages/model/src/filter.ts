@@ -116,7 +116,9 @@ function testFor(operator: string, value: string): Test {
     }
     default:
       if (value === "*") return () => true;
-      return value.includes("*") ? substring(value.split("*").map(unescape)) : equal(unescape(value));
+      return value.includes("*")
+        ? substring(value.split("*").map(unescape))
+        : equal(unescape(value));
   }
 }
 

@@ -16,7 +16,7 @@ function width(text: string): number {
   // oxlint-disable-next-line no-control-regex
   if (/^[\x00-\x7f]*$/.test(text)) return text.length;
   const wide = text.match(WIDE)?.length ?? 0;
-  return [...text.replace(COMBINING, "")].length + wide;
+  return Array.from(text.replace(COMBINING, "")).length + wide;
 }
 
 /** Columns as wide as their widest cell, two blanks between, nothing after the last. */

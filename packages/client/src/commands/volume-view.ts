@@ -5,16 +5,11 @@ import type { Snapshot, Volume } from "@libstorage/model";
 /** What the state means to the one who asks. */
 export function stateOf({ attachmentState, attachments = [], status }: Volume): string {
   if (status !== undefined && /broken|error/i.test(status)) return status;
-  switch (attachmentState) {
-    case ATTACHMENT_STATE.attached:
-      return "attached";
-    case ATTACHMENT_STATE.available:
-      return "available";
-    case ATTACHMENT_STATE.unavailable:
-      return "in use";
-    default:
-      return attachments.length > 0 ? "in use" : "unknown";
-  }
+  if (attachmentState === ATTACHMENT_STATE.attached) return "attached";
+  if (attachmentState === ATTACHMENT_STATE.available) return "available";
+  return attachmentState === ATTACHMENT_STATE.unavailable || attachments.length > 0
+    ? "in use"
+    : "unknown";
 }
 
 export function sizeOf(gib: number | undefined): string {

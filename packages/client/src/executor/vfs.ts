@@ -1,7 +1,7 @@
 /** The vfs executor: volumes that are folders of the server's host, sections 17 and 18 of the contract. */
 import * as fs from "node:fs/promises";
 import { booleanOf, StorageError } from "@libstorage/model";
-import type { InstanceID } from "@libstorage/model";
+import type { Found, InstanceID } from "@libstorage/model";
 import { readDeviceFile } from "./device-file.js";
 import type { Executor, ExecutorContext, Mounted } from "./executor.js";
 import {
@@ -18,9 +18,9 @@ const NAME = { driver: "vfs", service: "" } as const;
 
 export function openVfs(context: ExecutorContext): Executor {
   const { config, hostName, libFolder, exec, isRoot } = context;
-  const root = String(config.find("vfs.root")?.value ?? `${libFolder}/vfs`);
+  const root = textOf(config.find("vfs.root"), `${libFolder}/vfs`);
   // Two hosts of one name would be taken for one, so the name can be set.
-  const name = String(config.find("vfs.instanceID.name")?.value ?? hostName);
+  const name = textOf(config.find("vfs.instanceID.name"), hostName);
   const usesFields = booleanOf(config.find("vfs.instanceid.use.fields")?.value) === true;
   const host: MountHost = { exec, isRoot, busyMs: 5_000 };
   const devices = (): ReturnType<typeof readDeviceFile> => readDeviceFile(`${root}/dev`);
@@ -73,6 +73,10 @@ export function openVfs(context: ExecutorContext): Executor {
     isMounted: isFolderMounted,
     mountPointsOf: mountPointsOfFolder,
   };
+}
+
+function textOf(found: Found | undefined, fallback: string): string {
+  return typeof found?.value === "string" && found.value !== "" ? found.value : fallback;
 }
 
 /** All that the reference's mount does. */

@@ -12,7 +12,7 @@ function count(name: string, value: unknown, fallback: number): number {
   if (!Number.isSafeInteger(number) || number < 0)
     throw new StorageError(
       "invalid-argument",
-      `${name} must be a whole number, not "${String(value)}"`,
+      `${name} must be a whole number, not ${JSON.stringify(value)}`,
       { option: name },
     );
   return number;
@@ -28,7 +28,9 @@ export function createRequest(
   for (const [key, value] of Object.entries(options)) lower[key.toLowerCase()] = value;
   const text = (key: string, fallback: string): string => {
     const value = Object.hasOwn(lower, key) ? lower[key] : undefined;
-    return value === undefined ? fallback : String(value);
+    if (value === undefined) return fallback;
+    if (typeof value === "string" || typeof value === "number") return String(value);
+    throw new StorageError("invalid-argument", `${key} must be a text`, { option: key });
   };
   const encrypted = lower["encrypted"];
   return {
