@@ -131,5 +131,8 @@ function eventOf({ data }: Frame): StorageEvent {
   } catch {
     // Said below.
   }
-  throw new StorageError("internal", `the server sent an event that is none: ${data.slice(0, 200)}`);
+  throw new StorageError(
+    "internal",
+    `the server sent an event that is none: ${data.slice(0, 200)}`,
+  );
 }

@@ -193,7 +193,7 @@ export function failureOfConnection(error: unknown, asked: string, server: strin
   const known = unreachable(code, server) ?? untrusted(code, message, server);
   if (known !== undefined)
     return new StorageError(known.code, known.text, { server, cause: code }, { cause: error });
-  if (code === "ETIMEDOUT" || /^timeout of/.test(message))
+  if (code === "ETIMEDOUT" || message.startsWith("timeout of"))
     return new StorageError(
       "deadline-exceeded",
       `the server at ${server} did not answer ${asked} in time; it may still do it: look before you repeat it`,

@@ -37,7 +37,7 @@ function queryValue(kind: QueryKind, value: unknown): string | undefined {
   if (value === undefined) return undefined;
   // Some flags count as set whatever their value, so a flag that is off is left out.
   if (kind === "flag") return value === true ? "true" : undefined;
-  return encodeURIComponent(String(value));
+  return encodeURIComponent(value as string | number);
 }
 
 /** Path variables escaped, the action first, then the query parameters in the table's order. */
@@ -56,9 +56,12 @@ export function urlOf(
   return query.length === 0 ? path : `${path}?${query.join("&")}`;
 }
 
+/** All but the tab, which may stand in a header. */
+const CONTROL = /(?!\t)\p{Cc}/u;
+
 /** Header bytes are UTF-8; Node takes them as Latin-1. A line break would begin another header. */
 function headerText(what: string, text: string): string {
-  if (/[\0-\x08\x0a-\x1f\x7f]/.test(text))
+  if (CONTROL.test(text))
     throw new StorageError("invalid-argument", `${what} has a control character`);
   return Buffer.from(text, "utf8").toString("latin1");
 }

@@ -4,7 +4,7 @@ import type { Agent as HttpsAgent } from "node:https";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import axios from "axios";
-import type { AxiosInstance, AxiosRequestConfig } from "axios";
+import type { AxiosInstance, AxiosRequestConfig, AxiosResponse } from "axios";
 import { formatAddress, isLocal, parseAddress, StorageError } from "@libstorage/model";
 import type { Address, TlsSettings } from "@libstorage/model";
 import { plainAgent, tlsAgent } from "./connection.js";
@@ -141,7 +141,7 @@ export function openTransport(options: TransportOptions): Transport {
     signal: AbortSignal | undefined,
   ): Promise<HttpReply> => {
     const reply = await ask<string>(request, signal);
-    return { status: reply.status, headers: { ...reply.headers }, text: reply.data ?? "" };
+    return { status: reply.status, headers: headersOf(reply), text: reply.data ?? "" };
   };
   return {
     address,
@@ -161,11 +161,11 @@ export function openTransport(options: TransportOptions): Transport {
             performance.now() < deadline;
           if (!mayRepeat || !(await isRepeatable())) throw failed(error, request, signal);
         }
-        await sleep(Math.min(50 * 2 ** attempt, 1000), undefined, { ...(signal && { signal }) }).catch(
-          (error: unknown) => {
-            throw failed(error, request, signal);
-          },
-        );
+        await sleep(Math.min(50 * 2 ** attempt, 1000), undefined, {
+          ...(signal && { signal }),
+        }).catch((error: unknown) => {
+          throw failed(error, request, signal);
+        });
       }
     },
     async download(request, signal) {
@@ -173,7 +173,7 @@ export function openTransport(options: TransportOptions): Transport {
         const reply = await ask<Buffer>(request, signal, { responseType: "arraybuffer" });
         const bytes = Buffer.from(reply.data);
         const text = reply.status >= 300 ? bytes.toString("utf8") : "";
-        return { status: reply.status, headers: { ...reply.headers }, text, bytes };
+        return { status: reply.status, headers: headersOf(reply), text, bytes };
       } catch (error) {
         throw failed(error, request, signal);
       }
@@ -186,13 +186,17 @@ export function openTransport(options: TransportOptions): Transport {
           maxContentLength: -1,
           headers: { ...request.headers, Accept: "text/event-stream" },
         });
-        return { status: reply.status, headers: { ...reply.headers }, stream: reply.data };
+        return { status: reply.status, headers: headersOf(reply), stream: reply.data };
       } catch (error) {
         throw failed(error, request, signal);
       }
     },
     close: () => target.agent.destroy(),
   };
+}
+
+function headersOf({ headers }: AxiosResponse): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(headers));
 }
 
 /** How a request is named in errors. */

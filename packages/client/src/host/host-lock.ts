@@ -1,0 +1,46 @@
+/** One process of this host at a time works on one volume, however the last one ended. */
+import { mkdir, open } from "node:fs/promises";
+import { dirname } from "node:path";
+import { StorageError } from "@libstorage/model";
+import { CommandError } from "../executor/exec.js";
+import type { Exec } from "../executor/exec.js";
+
+/** flock(1) exits so when its time is up. */
+const EXIT_HELD = 1;
+
+/**
+ * Runs `act` under the lock of a file. The lock belongs to the open file, which flock(1) only inherits,
+ * so it ends with this process and no number of a dead one can hold it.
+ * @throws {StorageError} `aborted`, naming the process that has it, when `waitMs` are over
+ */
+export async function withHostLock<T>(
+  exec: Exec,
+  file: string,
+  { waitMs, signal }: { readonly waitMs: number; readonly signal: AbortSignal },
+  act: () => Promise<T>,
+): Promise<T> {
+  await mkdir(dirname(file), { recursive: true, mode: 0o755 });
+  const handle = await open(file, "a+", 0o600);
+  try {
+    const seconds = String(Math.max(1, Math.round(waitMs / 1000)));
+    await exec("flock", ["--exclusive", "--wait", seconds, "0"], {
+      signal,
+      stdin: handle.fd,
+      timeoutMs: waitMs + 5_000,
+    }).catch(async (error: unknown) => {
+      if (!(error instanceof CommandError) || error.exitCode !== EXIT_HELD) throw error;
+      const holder = (await handle.readFile("utf8").catch(() => "")).trim();
+      throw new StorageError(
+        "aborted",
+        `another process of this host works on the volume${holder === "" ? "" : ` (pid ${holder})`} for more than ${seconds} s; wait for it, or end it`,
+        { lock: file, holder },
+      );
+    });
+    await handle.truncate(0);
+    await handle.write(String(process.pid), 0);
+    return await act();
+  } finally {
+    await handle.truncate(0).catch(() => {});
+    await handle.close();
+  }
+}

@@ -1,0 +1,354 @@
+/**
+ * Volumes as this host uses them: made with defaults, attached, mounted, counted, and given back. Section
+ * 16 of the contract. Works over the REST client and over an in-process service alike; the plugins for
+ * containers stand on it.
+ *
+ * What is under way is written down before it is done, so that a process that ends in the middle leaves
+ * a state from which every operation goes on: mounting again mounts, unmounting takes away what is there.
+ */
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { StorageError } from "@libstorage/model";
+import type { CallContext, Volume, VolumeAttachment } from "@libstorage/model";
+import type { Mounted } from "../executor/executor.js";
+import { openExecutor } from "../executor/index.js";
+import { createRequest } from "./create-request.js";
+import type { CreateOptions } from "./create-request.js";
+import { withHostLock } from "./host-lock.js";
+import { HostService, signalOf } from "./host-service.js";
+import type { HostServiceOptions } from "./host-service.js";
+import { MountRecords, pathPart } from "./mount-records.js";
+import type { MountRecordFile } from "./mount-records.js";
+import type { OperationSettings } from "./operation-settings.js";
+import { makeRootFolder, rootPathOf } from "./root-folder.js";
+import { failing, heldBy, mayPass, notHere } from "./mount-errors.js";
+import { findNamed } from "./volume-names.js";
+
+export interface HostVolumesOptions extends HostServiceOptions {
+  /** Tells servers apart whose services and volumes have the same names: the address, or `embedded`. */
+  readonly server: string;
+  readonly operations: OperationSettings;
+}
+
+export interface MountOptions {
+  /** Take the volume from another host. Default: the setting `mount.preempt`. */
+  readonly preempt?: boolean;
+  /** Default: `mount.path`/NAME. */
+  readonly mountPoint?: string;
+  /** For mount(8). */
+  readonly mountOptions?: string;
+  /** Make a volume that does not exist. Default: the setting `create.implicit`. */
+  readonly create?: boolean;
+}
+
+export interface MountedVolume extends Mounted {
+  readonly volumeID: string;
+  readonly name: string;
+  /** The folder to use: the mount point and `mount.rootPath`. */
+  readonly path: string;
+  /** How many uses there are, this one included. */
+  readonly users: number;
+}
+
+export interface Unmounted {
+  readonly volumeID: string;
+  /** How many uses are left; above 0 nothing was unmounted. */
+  readonly users: number;
+}
+
+const LOCK_WAIT_MS = 60_000;
+const UNDO_MS = 30_000;
+
+type Undo = (signal: AbortSignal) => Promise<unknown>;
+
+export class HostVolumes {
+  readonly host: HostService;
+  readonly #options: HostVolumesOptions;
+  readonly #records: MountRecords;
+
+  constructor(options: HostVolumesOptions) {
+    this.#options = options;
+    this.host = new HostService(options);
+    const { executors, server, name } = options;
+    this.#records = new MountRecords(
+      join(executors.libFolder, "mounts", pathPart(server), pathPart(name)),
+    );
+  }
+
+  /** Makes a volume with the settings' defaults. @returns undefined when creating is switched off */
+  async create(
+    name: string,
+    options: CreateOptions,
+    context: CallContext,
+  ): Promise<Volume | undefined> {
+    const { create } = this.#options.operations;
+    if (create.disable) return undefined;
+    const body = createRequest(name, options, create);
+    return this.host.service.volumeCreate({ service: this.host.name }, body, context);
+  }
+
+  async remove(name: string, context: CallContext): Promise<void> {
+    const { remove } = this.#options.operations;
+    if (remove.disable) return;
+    const { id } = await this.host.find(name, context);
+    const params = { service: this.host.name, volumeID: id, force: remove.force };
+    await this.host.service.volumeRemove(params, undefined, context);
+  }
+
+  /** The folder to use of a volume that is mounted here; empty for one that is not. Asks no server. */
+  async path(name: string): Promise<string> {
+    const record = await this.#recordNamed(name);
+    if (record === undefined || !(await this.#stands(record))) return "";
+    return rootPathOf(record.mountPoint, this.#options.operations.mount);
+  }
+
+  /** What is mounted here, by this host's records and its mount table together. */
+  async mounted(): Promise<readonly MountRecordFile[]> {
+    const records = await this.#records.all();
+    const stands = await Promise.all(records.map((record) => this.#stands(record)));
+    return records.filter((_record, index) => stands[index]);
+  }
+
+  /**
+   * Compares the records with what is mounted, as a process does that starts: uses of volumes that are no
+   * longer mounted are forgotten. @returns the ids of those
+   */
+  async reconcile(context: CallContext): Promise<readonly string[]> {
+    const gone: string[] = [];
+    for (const { volumeID } of await this.#records.all())
+      await this.#locked(volumeID, context, async () => {
+        const record = await this.#records.read(volumeID);
+        if (record?.phase !== "mounted" || (await this.#stands(record))) return;
+        await this.#records.remove(volumeID);
+        gone.push(volumeID);
+      });
+    return gone;
+  }
+
+  /**
+   * Makes a volume usable on this host and counts the use. One that stands there already is only counted.
+   * @throws {StorageError} `failed-precondition` when another host has it and `preempt` is not set
+   */
+  async mount(name: string, options: MountOptions, context: CallContext): Promise<MountedVolume> {
+    const { mount } = this.#options.operations;
+    const { executor } = await this.host.identity(context);
+    if (executor.mount === undefined) throw failing.noMount(name, executor.driver);
+    const found = await this.#findOrCreate(name, options, context);
+    return this.#locked(found.id, context, async () => {
+      for (let attempt = 0; ; attempt += 1) {
+        try {
+          return await this.#mountLocked(found, options, context);
+        } catch (error) {
+          if (attempt >= mount.retryCount || !mayPass(error)) throw error;
+        }
+        await sleep(mount.retryWaitMs, undefined, signalOf(context));
+      }
+    });
+  }
+
+  async #findOrCreate(name: string, options: MountOptions, context: CallContext): Promise<Volume> {
+    const implicit = options.create ?? this.#options.operations.create.implicit;
+    try {
+      return await this.host.find(name, context);
+    } catch (error) {
+      const isMissing = error instanceof StorageError && error.code === "not-found";
+      const made = isMissing && implicit ? await this.create(name, {}, context) : undefined;
+      if (made === undefined) throw error;
+      return made;
+    }
+  }
+
+  async #mountLocked(
+    found: Volume,
+    options: MountOptions,
+    context: CallContext,
+  ): Promise<MountedVolume> {
+    const record = await this.#records.read(found.id);
+    const had = await this.host.ownAttachment(found, context);
+    // What was found before the lock was taken may have been given back since.
+    const volume = had === undefined ? found : await this.host.inspect(found.id, context);
+    const own = had === undefined ? undefined : await this.host.ownAttachment(volume, context);
+    if (record === undefined || !(await this.#stands(record)))
+      return this.#mountNew(volume, own, options, context);
+    if (own === undefined) throw heldBy(volume, record.mountPoint);
+    if (options.mountPoint !== undefined && options.mountPoint !== record.mountPoint)
+      throw failing.elsewhere(volume, record.mountPoint, options.mountPoint);
+    const path = await makeRootFolder(record.mountPoint, this.#options.operations.mount);
+    const users = record.users + 1;
+    await this.#records.write({ ...record, name: volume.name, users, phase: "mounted" });
+    const { volumeID, mountPoint, kind } = record;
+    return { volumeID, name: volume.name, mountPoint, kind, path, users, wasThere: true };
+  }
+
+  async #mountNew(
+    volume: Volume,
+    own: VolumeAttachment | undefined,
+    options: MountOptions,
+    context: CallContext,
+  ): Promise<MountedVolume> {
+    const { mount } = this.#options.operations;
+    const wanted = options.mountPoint ?? join(mount.path, pathPart(volume.name || volume.id));
+    const { driver } = (await this.host.identity(context)).executor;
+    const base = { volumeID: volume.id, name: volume.name, driver, users: 0 };
+    const undo: Undo[] = [];
+    const write = (device: string, change: Partial<MountRecordFile>): Promise<MountRecordFile> =>
+      this.#records.write({
+        ...base,
+        device,
+        mountPoint: wanted,
+        kind: "mount",
+        phase: "mounting",
+        ...change,
+      });
+    await write(own?.deviceName ?? "", {});
+    undo.push(() => this.#records.remove(volume.id));
+    try {
+      const attachment = own ?? (await this.#attach(volume.id, options, undo, context));
+      const device = attachment.deviceName;
+      if (device === "") throw failing.noDevice(volume.id);
+      await write(device, {});
+      const mounted = await this.#mountDevice(volume.id, device, wanted, options, undo, context);
+      const path = await makeRootFolder(mounted.mountPoint, mount);
+      const { mountPoint, kind } = mounted;
+      await write(device, { mountPoint, kind, users: 1, phase: "mounted" });
+      return { ...mounted, volumeID: volume.id, name: volume.name, path, users: 1 };
+    } catch (error) {
+      throw await takenBack(error, undo);
+    }
+  }
+
+  async #attach(
+    volumeID: string,
+    options: MountOptions,
+    undo: Undo[],
+    context: CallContext,
+  ): Promise<VolumeAttachment> {
+    const force = options.preempt ?? this.#options.operations.mount.preempt;
+    const volume = await this.host.attach(volumeID, force, context);
+    undo.push((signal) => this.host.detach(volumeID, false, { signal }));
+    const own = await this.host.ownAttachment(volume, context);
+    if (own === undefined) throw failing.notAttached(volumeID);
+    return own;
+  }
+
+  async #mountDevice(
+    volumeID: string,
+    device: string,
+    mountPoint: string,
+    { mountOptions }: MountOptions,
+    undo: Undo[],
+    context: CallContext,
+  ): Promise<Mounted> {
+    const { executor } = await this.host.identity(context);
+    if (executor.mount === undefined) throw failing.noMount(volumeID, executor.driver);
+    const mounted = await executor.mount({
+      volumeID,
+      device,
+      mountPoint,
+      signal: context.signal ?? new AbortController().signal,
+      ...(mountOptions !== undefined && { options: mountOptions }),
+    });
+    if (!mounted.wasThere)
+      undo.push(async (signal) =>
+        executor.unmount?.({ mountPoint: mounted.mountPoint, device, signal }),
+      );
+    return mounted;
+  }
+
+  /**
+   * Gives one use back; the last one unmounts and detaches. A volume that this host has attached without
+   * having counted a use is unmounted and detached as well.
+   * @param force unmount however many uses there are
+   * @throws {StorageError} `failed-precondition` when it is in use, or not here at all
+   */
+  async unmount(
+    name: string,
+    { force = false }: { readonly force?: boolean },
+    context: CallContext,
+  ): Promise<Unmounted> {
+    const isForced = force || this.#options.operations.unmount.ignoreUsedCount;
+    const known = await this.#recordNamed(name);
+    const volumeID = known?.volumeID ?? (await this.host.find(name, context)).id;
+    return this.#locked(volumeID, context, async () => {
+      const record = await this.#records.read(volumeID);
+      if (record === undefined) return this.#unmountUncounted(volumeID, context);
+      const stands = await this.#stands(record);
+      if (stands && record.users > 1 && !isForced) {
+        const users = record.users - 1;
+        await this.#records.write({ ...record, users });
+        return { volumeID, users };
+      }
+      await this.#records.write({ ...record, phase: "unmounting" });
+      if (stands) await this.#takeAway([record.mountPoint], record.device, context);
+      await this.#giveBack(volumeID, context);
+      await this.#records.remove(volumeID);
+      return { volumeID, users: 0 };
+    });
+  }
+
+  async #unmountUncounted(volumeID: string, context: CallContext): Promise<Unmounted> {
+    const volume = await this.host.inspect(volumeID, context);
+    const own = await this.host.ownAttachment(volume, context);
+    if (own === undefined) throw notHere(volume);
+    const { executor } = await this.host.identity(context);
+    const points = (await executor.mountPointsOf?.(own.deviceName)) ?? [];
+    await this.#takeAway(points, own.deviceName, context);
+    await this.#giveBack(volumeID, context);
+    return { volumeID, users: 0 };
+  }
+
+  async #takeAway(
+    mountPoints: readonly string[],
+    device: string,
+    context: CallContext,
+  ): Promise<void> {
+    const { executor } = await this.host.identity(context);
+    const signal = context.signal ?? new AbortController().signal;
+    for (const mountPoint of mountPoints) await executor.unmount?.({ mountPoint, device, signal });
+  }
+
+  /** A volume that is gone needs no detaching. */
+  async #giveBack(volumeID: string, context: CallContext): Promise<void> {
+    await this.host.detach(volumeID, false, context).catch((error: unknown) => {
+      if (!(error instanceof StorageError) || error.code !== "not-found") throw error;
+    });
+  }
+
+  async #recordNamed(name: string): Promise<MountRecordFile | undefined> {
+    const records = await this.#records.all();
+    const named = records.filter((one) => one.volumeID === name || one.name === name);
+    if (named.length === 0) return undefined;
+    const byID = Object.fromEntries(
+      named.map((one) => [one.volumeID, { ...one, id: one.volumeID }]),
+    );
+    return findNamed("volume", name, { [this.host.name]: byID }).object;
+  }
+
+  async #stands(record: MountRecordFile): Promise<boolean> {
+    const executor = openExecutor(record.driver, this.#options.executors);
+    return (await executor?.isMounted?.(record.device, record.mountPoint)) === true;
+  }
+
+  #locked<T>(volumeID: string, context: CallContext, act: () => Promise<T>): Promise<T> {
+    const { exec } = this.#options.executors;
+    const signal = context.signal ?? new AbortController().signal;
+    return withHostLock(
+      exec,
+      this.#records.lockOf(volumeID),
+      { waitMs: LOCK_WAIT_MS, signal },
+      act,
+    );
+  }
+}
+
+/** Undoes what was done, last first, and adds to the error what could not be undone. */
+async function takenBack(error: unknown, undo: readonly Undo[]): Promise<unknown> {
+  const signal = AbortSignal.timeout(UNDO_MS);
+  for (const step of undo.toReversed())
+    try {
+      await step(signal);
+    } catch (failure) {
+      return failing.undo(error, failure);
+    }
+  return error;
+}

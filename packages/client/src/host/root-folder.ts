@@ -1,0 +1,36 @@
+/** The folder inside a mounted volume that is handed out. */
+import { lstat, mkdir } from "node:fs/promises";
+import { join, normalize } from "node:path";
+import { StorageError } from "@libstorage/model";
+import type { OperationSettings } from "./operation-settings.js";
+
+/** The path that is handed out for a mount point. */
+export function rootPathOf(mountPoint: string, { rootPath }: OperationSettings["mount"]): string {
+  // A path that climbs is cut at the mount point.
+  return join(mountPoint, normalize(`/${rootPath}`)).replace(/(.)\/$/, "$1");
+}
+
+/** Makes it if it is not there. @throws {StorageError} `failed-precondition` when something else is */
+export async function makeRootFolder(
+  mountPoint: string,
+  settings: OperationSettings["mount"],
+): Promise<string> {
+  const path = rootPathOf(mountPoint, settings);
+  if (path === mountPoint) return path;
+  // Parts of the path are made one by one, so that no link in the volume leads out of it.
+  let at = mountPoint;
+  for (const part of path.slice(mountPoint.length).split("/").filter(Boolean)) {
+    at = join(at, part);
+    await mkdir(at, { mode: settings.fileMode }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "EEXIST" && error.code !== "EROFS") throw error;
+    });
+    const found = await lstat(at).catch(() => undefined);
+    if (found?.isDirectory() !== true)
+      throw new StorageError(
+        "failed-precondition",
+        `${at} should be the volume's root folder and is not a folder; set linux.volume.rootpath or remove it`,
+        { path: at },
+      );
+  }
+  return path;
+}
