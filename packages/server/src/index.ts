@@ -10,6 +10,7 @@ export * from "./core/changes.js";
 export * from "./core/creations.js";
 export * from "./core/service.js";
 export * from "./core/storage.js";
+export * from "./core/tasks.js";
 export { openVolumeService } from "./frontends/embedded/volume-service.js";
 export { eventOf } from "./frontends/embedded/wire.js";
 export * from "./drivers/index.js";

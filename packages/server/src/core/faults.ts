@@ -24,22 +24,39 @@ export class Killed extends Error {
   override readonly name = "Killed";
 }
 
-/** Fails the `at`-th point (from 1) in the way of `mode`, and counts all points that passed. */
+/** One planned fault: at the `at`-th point, counted from 1. */
+export interface PlannedFault {
+  readonly at: number;
+  readonly mode: FaultMode;
+}
+
+/** Carries out its faults at their points, and counts all points that passed. */
 export class CountedFaults implements FaultPlan {
-  readonly #at: number;
-  readonly #mode: FaultMode;
+  readonly #faults: ReadonlyMap<number, FaultMode>;
   #armed = true;
   #dead = false;
+  #hung: (() => void) | undefined;
   passed = 0;
   readonly points: FaultPoint[] = [];
 
-  constructor(at: number, mode: FaultMode) {
-    this.#at = at;
-    this.#mode = mode;
+  /** @param more faults at later points, for what is done about the first one */
+  constructor(at: number, mode: FaultMode, ...more: readonly PlannedFault[]) {
+    this.#faults = new Map([{ at, mode }, ...more].map((fault) => [fault.at, fault.mode]));
   }
 
   get isDead(): boolean {
     return this.#dead;
+  }
+
+  /** Whether something hangs now. */
+  get isHanging(): boolean {
+    return this.#hung !== undefined;
+  }
+
+  /** Ends the simulated process here, with all that hangs in it. */
+  kill(): void {
+    this.#dead = true;
+    this.#hung?.();
   }
 
   /** Counts from here on; what came before, such as opening the store, is left alone. */
@@ -62,28 +79,24 @@ export class CountedFaults implements FaultPlan {
     if (!this.#armed) return act();
     this.passed += 1;
     this.points.push(point);
-    if (this.passed !== this.#at) {
-      const result = await act();
-      if (this.#dead) throw new Killed(`dead during ${point.what}`);
-      return result;
-    }
-    return this.#fault(point, signal, act);
+    const mode = this.#faults.get(this.passed);
+    if (mode !== undefined) return this.#fault(mode, point, signal, act);
+    const result = await act();
+    if (this.#dead) throw new Killed(`dead during ${point.what}`);
+    return result;
   }
 
   async #fault<T>(
+    mode: FaultMode,
     point: FaultPoint,
     signal: AbortSignal | undefined,
     act: () => Promise<T>,
   ): Promise<T> {
-    switch (this.#mode) {
+    switch (mode) {
       case "fail":
         throw new Error(`planned failure of ${point.door} ${point.what}`);
       case "hang":
-        return new Promise((_resolve, reject) => {
-          const end = (): void => reject(signal?.reason ?? new Error("hung"));
-          if (signal?.aborted === true) end();
-          else signal?.addEventListener("abort", end, { once: true });
-        });
+        return this.#hang(point, signal);
       case "lost-answer":
         await act();
         throw new Error(`planned loss of the answer of ${point.door} ${point.what}`);
@@ -95,7 +108,21 @@ export class CountedFaults implements FaultPlan {
         this.#dead = true;
         throw new Killed(`killed after ${point.what}`);
       default:
-        return this.#mode satisfies never;
+        return mode satisfies never;
+    }
+  }
+
+  /** Until it is cancelled, where it can be, or killed. */
+  async #hang(point: FaultPoint, signal: AbortSignal | undefined): Promise<never> {
+    try {
+      return await new Promise<never>((_resolve, reject) => {
+        this.#hung = () => reject(new Killed(`killed in ${point.what}`));
+        const end = (): void => reject(signal?.reason ?? new Error("hung"));
+        if (signal?.aborted === true) end();
+        else signal?.addEventListener("abort", end, { once: true });
+      });
+    } finally {
+      this.#hung = undefined;
     }
   }
 }

@@ -1,0 +1,85 @@
+/** Every operation that changes something, as the fault run tries it. */
+import { GIB } from "@libstorage/model";
+import type { Caller, StorageService } from "@libstorage/server";
+import { FREE, HELD, HOST_A, HOST_B, SNAPSHOT } from "./world.js";
+import type { ObjectState, WorldState } from "./world.js";
+
+export interface Operation {
+  readonly name: string;
+  run(service: StorageService, caller: Caller): Promise<unknown>;
+  /** A state, besides the one before and the one after, in which a failure may leave the world. */
+  halfway?(before: WorldState): WorldState;
+  /** Whether a kill may leave it halfway, too; otherwise recovery completes it or takes it back. */
+  readonly isHalfwayAfterKill?: boolean;
+}
+
+const fields = {};
+
+/** The old holder is cut off before anything else happens, and cannot be given back. */
+function withoutHolder(before: WorldState): WorldState {
+  const key = "volume held";
+  const held = before.get(key) as ObjectState;
+  return new Map([...before, [key, { ...held, holders: [] }]]);
+}
+
+export const OPERATIONS: readonly Operation[] = [
+  {
+    name: "create",
+    run: (service, caller) =>
+      service.volumeCreate({ name: "new", sizeBytes: 3 * GIB, fields }, caller),
+  },
+  {
+    name: "copy",
+    run: (service, caller) => service.volumeCopy(FREE, { name: "new", fields }, caller),
+  },
+  {
+    name: "snapshot",
+    run: (service, caller) => service.volumeSnapshot(FREE, { name: "new", fields }, caller),
+  },
+  {
+    name: "create from snapshot",
+    run: (service, caller) =>
+      service.volumeCreateFromSnapshot(SNAPSHOT, { name: "new", fields }, caller),
+  },
+  {
+    name: "snapshot copy",
+    run: (service, caller) => service.snapshotCopy(SNAPSHOT, { name: "new", fields }, caller),
+  },
+  {
+    name: "expand",
+    run: (service, caller) => service.volumeExpand(FREE, 16 * GIB, caller),
+  },
+  {
+    name: "attach",
+    run: (service, caller) =>
+      service.volumeAttach(FREE, { to: HOST_B, deviceName: "", force: false }, caller),
+  },
+  {
+    name: "preempting attach",
+    run: (service, caller) =>
+      service.volumeAttach(HELD, { to: HOST_B, deviceName: "", force: true }, caller),
+    halfway: withoutHolder,
+    isHalfwayAfterKill: true,
+  },
+  {
+    name: "detach",
+    run: (service, caller) => service.volumeDetach(HELD, HOST_A, false, caller),
+  },
+  {
+    name: "forced detach",
+    run: (service, caller) => service.volumeDetach(HELD, HOST_B, true, caller),
+  },
+  {
+    name: "remove",
+    run: (service, caller) => service.volumeRemove(FREE, false, caller),
+  },
+  {
+    name: "forced remove",
+    run: (service, caller) => service.volumeRemove(HELD, true, caller),
+    halfway: withoutHolder,
+  },
+  {
+    name: "snapshot remove",
+    run: (service, caller) => service.snapshotRemove(SNAPSHOT, caller),
+  },
+];
