@@ -14,7 +14,7 @@ type Say = (text: string) => void;
 
 export interface Case {
   readonly name: string;
-  run(say: Say): Promise<Figure[]>;
+  readonly run: (say: Say) => Promise<Figure[]>;
 }
 
 const MANY = 10_000;

@@ -15,7 +15,8 @@ app.use((ctx) => {
   ctx.type = "application/json";
   ctx.body = bodies.get(ctx.path);
 });
-const server = createServer(app.callback());
+const serve = app.callback();
+const server = createServer((req, res) => void serve(req, res));
 server.keepAliveTimeout = 60_000;
 server.listen(0, "127.0.0.1", () => {
   process.stdout.write(`http://127.0.0.1:${(server.address() as AddressInfo).port}\n`);

@@ -15,7 +15,7 @@ const Report = v.object({ entries: v.number(), last: v.number(), altered: v.arra
 export interface OpenedJournal {
   readonly journal: Journal;
   /** Closes the journal, and notes that it was closed in order. */
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
   /** What is wrong with it, for people; empty when it is sound. */
   readonly warnings: readonly string[];
 }
