@@ -48,6 +48,12 @@ async function runCommand(argv: readonly string[], session: Session): Promise<vo
     await printOverview(argv);
     return;
   }
+  if (argv[0] === "__complete") {
+    const { complete } = await import("./cli/complete.js");
+    const words = argv.slice(argv[1] === "--" ? 2 : 1);
+    process.stdout.write(await complete(words, session).catch(() => ""));
+    return;
+  }
   const chosen = await choose(argv);
   if (chosen === undefined) throw new UsageError(await unknown(argv));
   const { name, command, rest } = chosen;

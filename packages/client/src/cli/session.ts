@@ -1,7 +1,7 @@
 /** What a command works with: settings, the server, this host, and where output goes. */
 import { hostname } from "node:os";
 import { StorageError } from "@libstorage/model";
-import type { CallContext, Environment, Task } from "@libstorage/model";
+import type { CallContext, Environment, Snapshot, Task, Volume } from "@libstorage/model";
 import { openClient } from "../client.js";
 import type { Client } from "../client.js";
 import type { ExecutorContext } from "../executor/executor.js";
@@ -11,7 +11,6 @@ import { filterFor, findNamed } from "../host/volume-names.js";
 import { loadSettings } from "../settings.js";
 import type { ClientSettings } from "../settings.js";
 import type { HostVolumes } from "../host/host-volumes.js";
-import type { Volume } from "@libstorage/model";
 import { columns } from "./columns.js";
 import { UsageError } from "./command.js";
 import type { Given } from "./command.js";
@@ -140,6 +139,23 @@ export class Session {
     return { service: found.service, volume: found.object };
   }
 
+  /** A snapshot by id or exact name, in the named service or in all. */
+  async findSnapshot(
+    name: string,
+  ): Promise<{ readonly service: string; readonly snapshot: Snapshot }> {
+    const { service } = await this.settings();
+    const client = await this.client();
+    const filter = filterFor(name);
+    const query = { ...(filter !== undefined && { filter }) };
+    const context = await this.context();
+    const snapshots =
+      service === undefined
+        ? await client.snapshots(query, undefined, context)
+        : { [service]: await client.snapshotsByService({ service, ...query }, undefined, context) };
+    const found = findNamed("snapshot", name, snapshots);
+    return { service: found.service, snapshot: found.object };
+  }
+
   /** Loaded only by commands that touch this host. */
   async hostVolumes(name: string): Promise<HostVolumes> {
     const settings = await this.settings();
@@ -168,6 +184,11 @@ export class Session {
   /** A table; without rows only its head. */
   table(value: unknown, head: readonly string[], rows: readonly (readonly string[])[]): void {
     this.print(value, () => columns([head, ...rows]));
+  }
+
+  /** One line of a result that comes bit by bit. */
+  line(text: string): void {
+    this.#streams.stdout.write(`${text}\n`);
   }
 
   /** Something to know beside the result. */

@@ -9,7 +9,7 @@ export function stateOf({ attachmentState, attachments = [], status }: Volume): 
   if (attachmentState === ATTACHMENT_STATE.available) return "available";
   return attachmentState === ATTACHMENT_STATE.unavailable || attachments.length > 0
     ? "in use"
-    : "unknown";
+    : "-";
 }
 
 export function sizeOf(gib: number | undefined): string {

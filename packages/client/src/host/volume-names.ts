@@ -3,7 +3,7 @@ import { notFound, StorageError } from "@libstorage/model";
 
 interface Named {
   readonly id: string;
-  readonly name?: string;
+  readonly name?: string | undefined;
 }
 
 export interface Found<T> {

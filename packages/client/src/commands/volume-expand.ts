@@ -1,0 +1,24 @@
+import type { Command } from "../cli/command.js";
+import { UsageError } from "../cli/command.js";
+import { readSize } from "./values.js";
+import { VOLUME_HEAD, volumeRow } from "./volume-view.js";
+
+export const command: Command = {
+  about: "Make a volume larger",
+  args: [{ name: "VOLUME", about: "its id or exact name", completes: "volume" }],
+  options: { size: { type: "string", value: "SIZE", about: "the new size, such as 20G (needed)" } },
+  async run(given, session) {
+    const [name = ""] = given.args;
+    const text = given.text("size");
+    if (text === undefined) throw new UsageError("--size is missing: the new size, such as 20G");
+    const size = readSize(text);
+    const { service, volume } = await session.findVolume(name, 0);
+    const client = await session.client();
+    const grown = await client.volumeExpand(
+      { service, volumeID: volume.id },
+      { size },
+      await session.longContext(),
+    );
+    session.table(grown, VOLUME_HEAD, [volumeRow(service, grown)]);
+  },
+};
