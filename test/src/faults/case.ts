@@ -190,7 +190,8 @@ function checkIDs(storage: Storage, state: WorldState): void {
 /** Everything can be removed, and then nothing is left. */
 async function checkEmptied(folder: string, storage: Storage): Promise<void> {
   const service = storage.service(SERVICE);
-  for (const { id } of service.inventory.snapshots.all()) await service.snapshotRemove(id, caller());
+  for (const { id } of service.inventory.snapshots.all())
+    await service.snapshotRemove(id, caller());
   for (const { id } of service.inventory.volumes.all())
     await service.volumeRemove(id, true, caller());
   for (const shelf of ["vol", "snap"])
