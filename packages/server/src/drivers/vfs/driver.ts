@@ -18,7 +18,7 @@ import { abilitiesOf } from "./abilities.js";
 import { failureOf } from "./failures.js";
 import { VFS_IDS } from "./ids.js";
 import { bindMountsOf, readAllMounts, readMounts } from "./mounts.js";
-import { placeCopy, placeEmpty, takeAway } from "./placing.js";
+import { place, takeAway } from "./placing.js";
 import type { Prepare } from "./placing.js";
 import { projectIDOf } from "./quota.js";
 import type { QuotaFinding } from "./quota.js";
@@ -26,15 +26,7 @@ import { snapshotText, volumeText } from "./records.js";
 import type { SnapshotText, VolumeText } from "./records.js";
 import type { Shelf } from "./shelf.js";
 import { openSnapshotShelf, openVolumeShelf } from "./shelves.js";
-import {
-  change,
-  checkNoData,
-  existing,
-  folderOf,
-  isSameVolume,
-  orUndo,
-  whatIsThere,
-} from "./steps.js";
+import { change, existing, folderOf, isSameVolume, orUndo, whatIsThere } from "./steps.js";
 import { OwnChanges, watchShelf } from "./watch.js";
 
 const NEXT_DEVICE: NextDeviceInfo = { ignore: true, prefix: "", pattern: "" };
@@ -115,10 +107,7 @@ export class VfsDriver implements StorageDriver {
   }
 
   volumeCreate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord> {
-    return this.#makeVolume(volume, "create", context, (text, prepare) => {
-      checkNoData(this.#volumes, volume.id);
-      return placeEmpty(this.#volumes, volume.id, text, context, prepare);
-    });
+    return this.#makeVolume(volume, undefined, context);
   }
 
   volumeRemove(id: string, context: OpContext): Promise<void> {
@@ -179,7 +168,7 @@ export class VfsDriver implements StorageDriver {
   }
 
   volumeCopy(source: VolumeRecord, volume: VolumeRecord, context: OpContext) {
-    return this.#copyToVolume(() => folderOf(this.#volumes, source.id), volume, context);
+    return this.#makeVolume(volume, () => folderOf(this.#volumes, source.id), context);
   }
 
   volumeExpand(volume: VolumeRecord, sizeBytes: number, context: OpContext) {
@@ -207,7 +196,7 @@ export class VfsDriver implements StorageDriver {
       return this.#makeSnapshot(from, snapshot, context);
     },
     volumeCreateFromSnapshot: (source: SnapshotRecord, volume: VolumeRecord, context: OpContext) =>
-      this.#copyToVolume(() => folderOf(this.#snapshots, source.id), volume, context),
+      this.#makeVolume(volume, () => folderOf(this.#snapshots, source.id), context),
   };
 
   instanceInspect(id: InstanceID): Instance {
@@ -272,31 +261,22 @@ export class VfsDriver implements StorageDriver {
     return this.#volumes.asWritten(volume.id, text).record;
   }
 
-  #copyToVolume(from: () => string, volume: VolumeRecord, context: OpContext) {
-    return this.#makeVolume(volume, "copy data to", context, (text, prepare) =>
-      placeCopy(this.#volumes, volume.id, from(), text, context, prepare),
-    );
-  }
-
-  /** Runs what makes a volume; when it fails nothing of it stays. */
-  #makeVolume(
-    volume: VolumeRecord,
-    verb: string,
-    context: OpContext,
-    place: (text: string, prepare: Prepare | undefined) => Promise<void>,
-  ): Promise<VolumeRecord> {
+  /** @param from where the data is; left out for an empty volume */
+  #makeVolume(volume: VolumeRecord, from: (() => string) | undefined, context: OpContext) {
+    const shelf = this.#volumes;
     const { id } = volume;
-    return this.#changeVolume(id, verb, context, async () => {
-      const before = whatIsThere(this.#volumes, id, (there) => isSameVolume(there, volume));
+    return this.#changeVolume(id, "create", context, async () => {
+      const before = whatIsThere(shelf, id, (there) => isSameVolume(there, volume));
       if (before !== undefined) return this.#writeVolume(volume, before.projectID, context);
+      const folder = from?.();
       const limit = this.#limit(volume, context);
       const text = volumeText(volume, limit?.projectID);
       await orUndo(
-        () => place(text, limit?.prepare),
+        () => place({ shelf, id, text, folder, prepare: limit?.prepare }, context),
         (undoContext) => this.#takeVolumeAway(id, undoContext),
         context,
       );
-      return this.#volumes.asWritten(id, text).record;
+      return shelf.asWritten(id, text).record;
     });
   }
 
@@ -313,7 +293,7 @@ export class VfsDriver implements StorageDriver {
       if (folder === undefined) await context.files.write(shelf.recordPath(id), text);
       else
         await orUndo(
-          () => placeCopy(shelf, id, folder, text, context, undefined),
+          () => place({ shelf, id, text, folder }, context),
           (undoContext) => takeAway(shelf, id, undoContext),
           context,
         );

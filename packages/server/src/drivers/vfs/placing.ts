@@ -12,6 +12,8 @@ import { syncFileSystem } from "./sync.js";
 /** As the reference makes them; the root's own mode keeps others out. */
 const DATA_MODE = 0o755;
 
+const DEFERRED = { isSyncDeferred: true };
+
 /** Done to a folder before data comes into it, such as limiting its size. */
 export type Prepare = (folder: string) => Promise<void>;
 
@@ -26,43 +28,46 @@ function checkNothingMounted(folder: string, doing: string): void {
   );
 }
 
-/** Makes an empty data folder and writes the record, with one synced folder for both. */
-export async function placeEmpty<T extends Parsed>(
-  shelf: Shelf<T>,
-  id: string,
-  text: string,
+export interface Placing<T extends Parsed> {
+  readonly shelf: Shelf<T>;
+  readonly id: string;
+  /** The record. */
+  readonly text: string;
+  /** The data to copy; undefined for an empty folder. */
+  readonly folder: string | undefined;
+  readonly prepare?: Prepare | undefined;
+}
+
+/** Puts data and record of a new id where nothing is yet. The record's synced folder covers both. */
+export async function place<T extends Parsed>(
+  placing: Placing<T>,
   context: OpContext,
-  prepare: Prepare | undefined,
 ): Promise<void> {
-  await context.files.makeFolder(shelf.dataPath(id), DATA_MODE, { isSyncDeferred: true });
-  await prepare?.(shelf.dataPath(id));
+  const { shelf, id, text, folder, prepare } = placing;
+  if (folder === undefined) {
+    await context.files.makeFolder(shelf.dataPath(id), DATA_MODE, DEFERRED);
+    await prepare?.(shelf.dataPath(id));
+  } else await placeCopy(placing, folder, context);
   await context.files.write(shelf.recordPath(id), text);
 }
 
-/** Copies a data folder under a temporary name, gives it its own, and writes the record. */
-export async function placeCopy<T extends Parsed>(
-  shelf: Shelf<T>,
-  id: string,
-  from: string,
-  text: string,
+/** Copies a folder under a temporary name, and gives it its own when it is whole and synced. */
+async function placeCopy<T extends Parsed>(
+  { shelf, id, prepare }: Placing<T>,
+  folder: string,
   context: OpContext,
-  prepare: Prepare | undefined,
 ): Promise<void> {
   const { files } = context;
-  const deferred = { isSyncDeferred: true };
   const copy = shelf.copyPath(id);
-  checkNothingMounted(from, `copy ${from}`);
-  await files.removeTree(copy, deferred);
+  checkNothingMounted(folder, `copy ${folder}`);
+  await files.removeTree(copy, DEFERRED);
   if (prepare !== undefined) {
-    await files.makeFolder(copy, DATA_MODE, deferred);
+    await files.makeFolder(copy, DATA_MODE, DEFERRED);
     await prepare(copy);
   }
-  await copyTree(from, copy, context);
+  await copyTree(folder, copy, context);
   await syncFileSystem(context, copy);
-  // Without a record this can only be left from an earlier try: ids are never given twice.
-  if (shelf.hasData(id)) await files.removeTree(shelf.dataPath(id), deferred);
-  await files.rename(copy, shelf.dataPath(id), deferred);
-  await files.write(shelf.recordPath(id), text);
+  await files.rename(copy, shelf.dataPath(id), DEFERRED);
 }
 
 /** Removes whatever there is of an id; what is not there is fine. */
@@ -72,17 +77,16 @@ export async function takeAway<T extends Parsed>(
   context: OpContext,
 ): Promise<void> {
   const { files } = context;
-  const deferred = { isSyncDeferred: true };
   const data = shelf.dataPath(id);
   const gone = shelf.gonePath(id);
   checkNothingMounted(data, `remove ${shelf.of.what} ${id}`);
   const hasData = shelf.hasData(id);
-  if (shelf.hasRecord(id)) await files.unlink(shelf.recordPath(id), hasData ? deferred : undefined);
+  if (shelf.hasRecord(id)) await files.unlink(shelf.recordPath(id), hasData ? DEFERRED : undefined);
   if (hasData) {
-    await files.removeTree(gone, deferred);
+    await files.removeTree(gone, DEFERRED);
     await files.rename(data, gone);
   }
   // From here on nothing is to be seen any more, whatever happens.
-  await files.removeTree(gone, deferred);
-  await files.removeTree(shelf.copyPath(id), deferred);
+  await files.removeTree(gone, DEFERRED);
+  await files.removeTree(shelf.copyPath(id), DEFERRED);
 }

@@ -53,7 +53,8 @@ export function folderOf<T extends Parsed>(shelf: Shelf<T>, id: string): string 
 }
 
 /**
- * What an earlier, equal call has made: its record may be written and not yet synced.
+ * What an earlier, equal call has made: its record may be written and not yet synced. Data without a
+ * record is never taken for ours: it may be someone's whose record was lost.
  * @throws {StorageError} `already-exists` when something else has the id
  */
 export function whatIsThere<T extends Parsed>(
@@ -61,7 +62,7 @@ export function whatIsThere<T extends Parsed>(
   id: string,
   isSame: (record: T["record"]) => boolean,
 ): T | undefined {
-  const there = shelf.hasRecord(id) ? shelf.read(id) : undefined;
+  const there = shelf.read(id);
   if (there === undefined) return undefined;
   const { broken } = there.record;
   if (broken === undefined && isSame(there.record)) return there;
@@ -69,16 +70,6 @@ export function whatIsThere<T extends Parsed>(
   throw new StorageError("already-exists", `there is a ${shelf.of.what} ${id} already${why}`, {
     resourceID: id,
   });
-}
-
-/**
- * An empty volume is not put over data whose record was lost.
- * @throws {StorageError} `already-exists`
- */
-export function checkNoData<T extends Parsed>(shelf: Shelf<T>, id: string): void {
-  const broken = shelf.read(id)?.record.broken;
-  if (broken === undefined) return;
-  throw new StorageError("already-exists", `the id ${id} is taken: ${broken}`, { resourceID: id });
 }
 
 /** Whether `there` is what a create of `wanted` makes, and nobody uses it yet. */
