@@ -49,8 +49,18 @@ function instanceFor(
   return instanceIDs === undefined ? undefined : instanceIDFor(instanceIDs, name, driverName);
 }
 
+/**
+ * The instance that holds volumes. An ID that is still to be worked out from its metadata holds none.
+ * @throws {StorageError} `invalid-argument`
+ */
+function holderOf(service: StorageService, context: CallContext): InstanceID {
+  const id = instanceOf(service, context);
+  if (id.id !== "") return id;
+  throw new StorageError("invalid-argument", "missing instance ID", { service: service.name });
+}
+
 function checkMask(service: StorageService, mask: number, context: CallContext): void {
-  if (needsInstanceID(mask)) instanceOf(service, context);
+  if (needsInstanceID(mask)) holderOf(service, context);
 }
 
 function callerOf(context: CallContext): Caller {
@@ -186,7 +196,7 @@ export function openVolumeService(storage: Storage): VolumeService {
     context: CallContext,
     caller: Caller,
   ): Promise<Record<string, Volume>> {
-    const instance = instanceOf(service, context);
+    const instance = holderOf(service, context);
     const held = service.inventory.volumes
       .all()
       .filter((volume) => volume.broken === undefined && heldBy(volume, instance) !== undefined);
@@ -276,7 +286,7 @@ export function openVolumeService(storage: Storage): VolumeService {
       context,
     ) => {
       const found = storage.service(service);
-      const instance = instanceOf(found, context);
+      const instance = holderOf(found, context);
       const attached = await found.volumeAttach(
         volumeID,
         { to: instance, deviceName: nextDeviceName, force },
@@ -286,7 +296,7 @@ export function openVolumeService(storage: Storage): VolumeService {
     },
     volumeDetach: async ({ service, volumeID }, { force = false }, context) => {
       const found = storage.service(service);
-      const instance = instanceOf(found, context);
+      const instance = holderOf(found, context);
       return ANSWERS.volumeDetach(
         await found.volumeDetach(volumeID, instance, force, callerOf(context)),
       );
@@ -297,7 +307,7 @@ export function openVolumeService(storage: Storage): VolumeService {
       ),
     volumeDetachAllForService: async ({ service }, { force = false }, context) => {
       const found = storage.service(service);
-      instanceOf(found, context);
+      holderOf(found, context);
       return together("volumeDetachAllForService", found.name, { force }, context, (caller) =>
         detachAll(found, force, context, caller),
       );
