@@ -1,8 +1,16 @@
 #!/usr/bin/env node
 // The command line, as `npm run build` bundles it.
-const { main } = await import("../dist/bundle/main.mjs").catch((error) => {
-  if (error.code !== "ERR_MODULE_NOT_FOUND") throw error;
-  process.stderr.write("libstorage: not built yet; run npm run build in the checkout\n");
-  process.exit(1);
-});
-process.exitCode = await main(process.argv.slice(2));
+import { createRequire } from "node:module";
+
+/** @returns {typeof import("../dist/main.js")} */
+function load() {
+  try {
+    return createRequire(import.meta.url)("../dist/bundle/main.cjs");
+  } catch (error) {
+    if (error.code !== "MODULE_NOT_FOUND") throw error;
+    process.stderr.write("libstorage: not built yet; run npm run build in the checkout\n");
+    process.exit(1);
+  }
+}
+
+process.exitCode = await load().main(process.argv.slice(2));

@@ -2,6 +2,7 @@
 import { statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { Agent as HttpAgent } from "node:http";
+import type { AgentOptions as HttpAgentOptions } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import * as net from "node:net";
 import * as tls from "node:tls";
@@ -47,7 +48,8 @@ export interface ConnectionOptions {
 
 /** The agent of a Unix socket or of plain TCP. */
 export function plainAgent({ keepAlive, connectTimeoutMs }: ConnectionOptions): HttpAgent {
-  const agent = new HttpAgent({ keepAlive });
+  // Without a name of its own the agent would work one out for TLS, which there is none of here.
+  const agent = new HttpAgent({ keepAlive, servername: "" } as HttpAgentOptions);
   agent.createConnection = (options, done) => {
     const socket = net.connect(options as Target);
     whenReady(socket, "connect", connectTimeoutMs, done as Done);

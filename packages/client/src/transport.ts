@@ -146,7 +146,7 @@ export function openTransport(options: TransportOptions): Transport {
   return {
     address,
     async send(request, { signal, isRepeatable }) {
-      const deadline = performance.now() + (options.repeatMs ?? 10_000);
+      const started = Date.now();
       for (let attempt = 0, wasPerhapsSent = false; ; attempt += 1) {
         try {
           return await once(request, signal);
@@ -158,7 +158,7 @@ export function openTransport(options: TransportOptions): Transport {
             signal?.aborted !== true &&
             reach !== "answered" &&
             wasPerhapsSent &&
-            performance.now() < deadline;
+            Date.now() - started < (options.repeatMs ?? 10_000);
           if (!mayRepeat || !(await isRepeatable())) throw failed(error, request, signal);
         }
         await sleep(Math.min(50 * 2 ** attempt, 1000), undefined, {
