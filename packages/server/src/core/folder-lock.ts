@@ -18,8 +18,7 @@ const EXIT_HELD = 1;
  * @throws {StorageError} `failed-precondition` when another server has it
  */
 export async function lockFolder(folder: string): Promise<FileHandle> {
-  const path = join(folder, LOCK_FILE);
-  const handle = await open(path, "a", 0o600);
+  const handle = await openLock(folder);
   try {
     await execa("flock", ["--exclusive", "--nonblock", "0"], {
       // Any descriptor may be passed on; the type names only the standard ones.
@@ -32,6 +31,16 @@ export async function lockFolder(folder: string): Promise<FileHandle> {
   } catch (error) {
     await handle.close();
     throw refusal(folder, error);
+  }
+}
+
+/** On a read-only file system no server can make the file, so there all of them lock the folder. */
+async function openLock(folder: string): Promise<FileHandle> {
+  try {
+    return await open(join(folder, LOCK_FILE), "a", 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EROFS") throw error;
+    return open(folder, "r");
   }
 }
 

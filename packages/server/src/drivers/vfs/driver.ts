@@ -37,6 +37,7 @@ export class VfsDriver implements StorageDriver {
   readonly allocationUnitBytes = GIB;
   readonly defaultSizeBytes = GIB;
   readonly ids = VFS_IDS;
+  readonly ownFolders: readonly string[];
   readonly #root: string;
   readonly #context: DriverContext;
   readonly #quota: QuotaFinding;
@@ -49,6 +50,7 @@ export class VfsDriver implements StorageDriver {
 
   /** @param root an absolute path without links */
   constructor(root: string, quota: QuotaFinding, context: DriverContext) {
+    this.ownFolders = [root];
     this.#root = root;
     this.#context = context;
     this.#quota = quota;
@@ -174,7 +176,7 @@ export class VfsDriver implements StorageDriver {
   volumeExpand(volume: VolumeRecord, sizeBytes: number, context: OpContext) {
     return this.#changeVolume(volume.id, "expand", context, async () => {
       const { projectID } = this.#existing(volume.id);
-      const limit = this.#limit({ ...volume, sizeBytes }, context);
+      const limit = this.#limit({ ...volume, sizeBytes }, context, projectID);
       await limit?.prepare(this.#volumes.dataPath(volume.id));
       return this.#writeVolume({ ...volume, sizeBytes }, limit?.projectID ?? projectID, context);
     });
@@ -242,17 +244,20 @@ export class VfsDriver implements StorageDriver {
   }
 
   /** How to limit a volume's folder, where that can be done. */
-  #limit({ id, sizeBytes }: VolumeRecord, context: OpContext) {
+  #limit({ id, sizeBytes }: VolumeRecord, context: OpContext, recorded?: number) {
     const { quota } = this.#quota;
     if (quota === undefined || sizeBytes === 0) return undefined;
-    const projectID = this.#projectID(id);
+    const projectID = recorded ?? this.#projectID(id);
     const prepare: Prepare = (folder) => quota.limit(folder, projectID, sizeBytes, context);
     return { projectID, prepare };
   }
 
   async #takeVolumeAway(id: string, context: OpContext): Promise<void> {
+    const { quota } = this.#quota;
+    // A root that was moved has another inode: the record knows the project that was given.
+    const recorded = quota === undefined ? undefined : this.#volumes.read(id)?.projectID;
     await takeAway(this.#volumes, id, context);
-    await this.#quota.quota?.clear(this.#projectID(id), context);
+    await quota?.clear(recorded ?? this.#projectID(id), context);
   }
 
   async #writeVolume(volume: VolumeRecord, projectID: number | undefined, context: OpContext) {
