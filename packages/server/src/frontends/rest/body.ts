@@ -87,13 +87,18 @@ function malformed(text: string, cause: unknown): StorageError {
   if (first === undefined)
     return new StorageError("invalid-argument", "the request body is not JSON", {}, { cause });
   const byte = Buffer.byteLength(text.slice(0, first.offset));
-  const reason = printParseErrorCode(first.error);
+  const reason = words(printParseErrorCode(first.error));
   return new StorageError(
     "invalid-argument",
     `the request body is not JSON: ${reason} at byte ${byte}`,
     { byte, reason },
     { cause },
   );
+}
+
+/** `PropertyNameExpected` → `property name expected` */
+function words(name: string): string {
+  return name.replace(/(?<=[a-z])[A-Z]/g, " $&").toLowerCase();
 }
 
 /** Walks level by level, so that the check itself cannot run out of stack. */
@@ -136,13 +141,17 @@ function unknownMembers(schema: v.GenericSchema, body: JsonObject): Problem[] {
     });
 }
 
+function typeName({ expected }: v.BaseIssue<unknown>): string {
+  return (expected ?? "").toLowerCase();
+}
+
 function problemOf(issue: v.BaseIssue<unknown>): Problem {
   const keys = (issue.path ?? []).map((item) => String(item.key));
   const path = `/${keys.join("/")}`;
   if (issue.received === "undefined") return { path, message: "is missing" };
   // Valibot's own texts quote what was sent; the types alone are shorter and quote no secret.
   const isType = issue.kind === "schema" && issue.expected !== null;
-  return { path, message: isType ? `must be ${issue.expected}` : issue.message };
+  return { path, message: isType ? `must be of type ${typeName(issue)}` : issue.message };
 }
 
 /**

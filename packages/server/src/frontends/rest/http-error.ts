@@ -26,9 +26,14 @@ function sortedData(data: Readonly<Record<string, unknown>>): Record<string, unk
   return result;
 }
 
+/** An error that was kept as data: its own data, and its text as `msg`. */
+function isStored(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && "msg" in value;
+}
+
 /** An error inside an error's data: its text, or its data with the text as `msg`. */
 function nested(value: unknown): unknown {
-  if (!(value instanceof Error)) return value;
+  if (!(value instanceof Error)) return isStored(value) ? sortedData(value) : value;
   if (!(value instanceof StorageError)) return "internal error";
   if (Object.keys(value.data).length === 0) return value.message;
   return sortedData({ ...value.data, msg: value.message });

@@ -6,6 +6,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Encoded } from "./encode.js";
 import { hasBody } from "./body.js";
 
+/** A body up to this length Node reads to its end by itself, and keeps the connection. */
+const SMALL_BODY_BYTES = 64 * 1024;
 /** What is still read of a body that was refused, so that its sender gets to see the answer. */
 const LINGER_BYTES = 8 * 1024 * 1024;
 const LINGER_MS = 2_000;
@@ -13,7 +15,12 @@ const LINGER_MS = 2_000;
 /** Header names and values by turns, as `writeHead` takes them. */
 export type HeaderList = string[];
 
-/** Sends a whole answer. A request whose body was not read to its end costs its connection. */
+function isSmall({ headers }: IncomingMessage): boolean {
+  const length = headers["content-length"];
+  return length !== undefined && Number(length) <= SMALL_BODY_BYTES;
+}
+
+/** Sends a whole answer. A large body that was not read to its end costs the connection. */
 export function sendBytes(
   req: IncomingMessage,
   res: ServerResponse,
@@ -23,7 +30,7 @@ export function sendBytes(
 ): void {
   if (res.headersSent || res.destroyed) return;
   if (body !== undefined) headers.push("Content-Length", String(body.length));
-  const isUnread = hasBody(req) && !req.readableEnded;
+  const isUnread = hasBody(req) && !req.readableEnded && !isSmall(req);
   if (isUnread) headers.push("Connection", "close");
   res.writeHead(status, headers);
   if (!isUnread) {

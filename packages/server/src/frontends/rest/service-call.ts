@@ -128,6 +128,8 @@ function isAsyncByOpts({ exchange: { parts } }: ServiceRequest, body: unknown): 
   );
 }
 
+/** Node's timers know no shorter time; who sets one wants no waiting at all. */
+const MIN_TIMER_MS = 1;
 /** A longer time would make Node's timer fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
@@ -151,6 +153,7 @@ function waitFor(
       newest = task;
       if (!isFirst) return;
       if (isAsync) resolve({ task, status: 202 });
+      else if (exeTimeoutMs < MIN_TIMER_MS) giveUp(task);
       else timer = setTimeout(giveUp, Math.min(exeTimeoutMs, MAX_TIMER_MS), task);
     };
     run(isAsync ? { async: true, onTask } : { onTask }).then(
