@@ -111,8 +111,9 @@ describe("mutual TLS", () => {
   });
 
   it("does not take a server's certificate for a client's", async (t) => {
-    const { url } = await serve(t);
+    const { url, warnings } = await serve(t);
     await assert.rejects(request(url, as(all.server)));
+    assert.match(warnings.join("\n"), /INVALID_PURPOSE/);
   });
 
   it("shows the client a certificate that bears its name, and no old protocol", async (t) => {
