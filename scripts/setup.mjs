@@ -122,10 +122,10 @@ export function build() {
   removeStale();
   forgetLostBuilds();
   must(process.execPath, [join(ROOT, "node_modules/typescript/bin/tsc"), "-b"]);
-  // A package that is shipped as single files as well makes them from its compiled sources.
+  // What is started often, or shipped as a single file, is joined from the compiled sources.
   for (const project of projects()) {
-    const bundle = join(project, "build.mjs");
-    if (existsSync(bundle)) must(process.execPath, [bundle]);
+    const more = join(project, "build.mjs");
+    if (existsSync(more)) must(process.execPath, [more]);
   }
 }
 

@@ -56,7 +56,14 @@ const MAX_HEADER_BYTES = 64 * 1024;
 interface Listener {
   readonly endpoint: OpenEndpoint;
   readonly server: http.Server;
-  readonly sockets: ReadonlySet<Socket>;
+  readonly connections: Connections;
+}
+
+/** Connections in all states: one that has not sent a request yet is unknown to Node's HTTP server. */
+interface Connections {
+  readonly open: ReadonlySet<Socket>;
+  /** Those with a request that runs, and how many. */
+  readonly busy: ReadonlyMap<Socket, number>;
 }
 
 /** @throws {StorageError} when one cannot be opened; the others are closed again */
@@ -107,20 +114,34 @@ async function openListener(
   Object.assign(server, { httpAllowHalfOpen: true });
   answerBadRequests(server, log);
   warnOfDrops(server, options.http.maxConnections, log);
-  const sockets = trackSockets(server);
+  const connections = trackConnections(server);
   const address = await listen(server, endpoint, options.runFolder);
   server.on("error", (error) => log.error({ error: error.message }, "endpoint failed"));
-  return { endpoint: { name: endpoint.name, address, isTls: endpoint.isTls }, server, sockets };
+  return { endpoint: { name: endpoint.name, address, isTls: endpoint.isTls }, server, connections };
 }
 
-/** Sockets in all states: those that have not sent a request yet are unknown to Node's HTTP server. */
-function trackSockets(server: http.Server): ReadonlySet<Socket> {
-  const sockets = new Set<Socket>();
+function trackConnections(server: http.Server): Connections {
+  const open = new Set<Socket>();
+  const busy = new Map<Socket, number>();
   server.prependListener("connection", (socket: Socket) => {
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
   });
-  return sockets;
+  server.prependListener("request", (req: http.IncomingMessage, res: http.ServerResponse) => {
+    const socket = underlying(req.socket);
+    busy.set(socket, (busy.get(socket) ?? 0) + 1);
+    res.once("close", () => {
+      const left = (busy.get(socket) ?? 1) - 1;
+      if (left === 0) busy.delete(socket);
+      else busy.set(socket, left);
+    });
+  });
+  return { open, busy };
+}
+
+/** The connection below a TLS socket, which Node keeps under a name that its types do not know. */
+function underlying(socket: Socket): Socket {
+  return (socket as { _parent?: Socket | null })._parent ?? socket;
 }
 
 const DROP_WARNING_MS = 10_000;
@@ -292,16 +313,20 @@ function reasonOf(error: NodeJS.ErrnoException, address: string): string {
   }
 }
 
-async function closeListener({ server, sockets }: Listener, graceMs: number): Promise<void> {
+async function closeListener(
+  { server, connections: { open, busy } }: Listener,
+  graceMs: number,
+): Promise<void> {
   const closed = new Promise<void>((resolve) => {
     server.close(() => resolve());
   });
-  server.closeIdleConnections();
-  // Connections that never sent a request, and handshakes that never ended, would hold the stop up.
-  const idle = setInterval(() => server.closeIdleConnections(), 50);
+  const cutIdle = (): void => {
+    for (const socket of open) if (!busy.has(socket)) socket.destroy();
+  };
+  cutIdle();
+  const idle = setInterval(cutIdle, 50);
   const cut = setTimeout(() => {
-    server.closeAllConnections();
-    for (const socket of sockets) socket.destroy();
+    for (const socket of open) socket.destroy();
   }, graceMs);
   await closed;
   clearInterval(idle);
