@@ -121,9 +121,13 @@ class Caller {
     if (this.#options.checkReplies === false || route.of === "server") return value;
     if (route.status === 204) return null;
     const result = v.safeParse(route.reply, value, { abortEarly: true });
-    if (result.success) return value;
-    const [issue] = result.issues;
-    const path = v.getDotPath(issue) ?? "the whole";
+    // The validator takes a list for a map.
+    const isMapExpected = route.reply.type === "record";
+    if (result.success && !(isMapExpected && Array.isArray(value))) return value;
+    const issue = result.issues?.[0] ?? {
+      message: "Invalid type: Expected Object but received Array",
+    };
+    const path = (result.issues && v.getDotPath(result.issues[0])) ?? "the whole";
     throw new StorageError(
       "internal",
       `the answer of ${this.server} to ${operation} is not what the API says: ${path}: ${issue.message}`,

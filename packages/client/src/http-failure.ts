@@ -55,15 +55,12 @@ export function failureOfReply(reply: HttpReply, asked: string, server: string):
 
 /** The error of a task that failed: a text, or its data with the text as `msg`. */
 export function failureOfTask(task: Task): StorageError {
-  const { error } = task;
-  if (!isMap(error)) {
-    const text = typeof error === "string" && error !== "" ? error : "failed without a reason";
-    return new StorageError(codeOfTaskText(text), text, { task: task.id });
-  }
-  const { msg, code, ...data } = error;
-  const text = typeof msg === "string" ? msg : JSON.stringify(error);
-  const exact = typeof code === "string" && isErrorCode(code) ? code : codeOfTaskText(text);
-  return new StorageError(exact, text, { ...data, task: task.id });
+  const { error, errorCode = "" } = task;
+  const { msg, ...data } = isMap(error) ? error : { msg: error };
+  const given = typeof msg === "string" && msg !== "" ? msg : undefined;
+  const text = given ?? (isMap(error) ? JSON.stringify(error) : "failed without a reason");
+  const code = isErrorCode(errorCode) ? errorCode : codeOfTaskText(text);
+  return new StorageError(code, text, { ...data, task: task.id });
 }
 
 /** A task's error has no status. Only the reference's own fixed texts are told apart. */

@@ -166,9 +166,10 @@ function tokenOf(reader: SettingReader): string | undefined {
 function hostOf(reader: SettingReader, folders: AppFolders): string {
   const given = reader.text("rexray.host", "libstorage.host", "host");
   if (given !== undefined && given !== "") return given;
-  // The user's own server, else the system's.
-  const own = `${folders.run}/libstorage.sock`;
-  return `unix://${existsSync(own) ? own : DEFAULT_SOCKET}`;
+  // A server of the same folders says there where it listens.
+  const spec = `${folders.run}/${folders.token}.spec`;
+  const written = existsSync(spec) ? readFileSync(spec, "utf8").trim() : "";
+  return written === "" ? `unix://${DEFAULT_SOCKET}` : written;
 }
 
 /** @throws {StorageError} `invalid-argument` with every problem that was found */

@@ -70,8 +70,12 @@ function targetOf(address: Address, options: TransportOptions): Target {
   };
   if (address.kind === "unix") {
     const agent = plainAgent(connection);
-    const config = { socketPath: address.path, httpAgent: agent };
-    return { base: "http://libstorage-server", config, agent };
+    const config = {
+      socketPath: address.path,
+      httpAgent: agent,
+      headers: { Host: "libstorage-server" },
+    };
+    return { base: "http://localhost", config, agent };
   }
   const host = address.host === "" ? "127.0.0.1" : address.host;
   const authority = `${host.includes(":") ? `[${host}]` : host}:${address.port}`;
@@ -99,6 +103,8 @@ function axiosFor(target: Target, address: Address, options: TransportOptions): 
     maxContentLength: options.maxResponseBytes ?? 256 * MIB,
     maxBodyLength: 16 * MIB,
     maxRedirects: 0,
+    // Else being out of time looks like a broken connection, and would be tried again.
+    transitional: { clarifyTimeoutError: true },
     proxy: false,
     validateStatus: () => true,
     transformRequest: [(data: unknown) => data],

@@ -116,6 +116,8 @@ export const Task = v.object({
   /** What the synchronous call would have answered. */
   result: v.optional(v.unknown()),
   error: v.optional(v.unknown()),
+  /** The exact code of the error. Not in the reference. */
+  errorCode: v.optional(v.string()),
   /** Name of the operation, as in the route table. Not in the reference. */
   operation: v.optional(v.string()),
   progress: v.optional(Progress),

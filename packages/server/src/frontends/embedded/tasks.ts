@@ -62,7 +62,7 @@ export function taskOf(record: TaskRecord): Task {
     ...(startTime !== undefined && { startTime: seconds(startTime) }),
     state,
     ...(answer !== undefined && answer !== null && { result: answer }),
-    ...(error !== undefined && { error: errorOf(error) }),
+    ...(error !== undefined && { error: errorOf(error), errorCode: error.code }),
     operation,
     ...(progress !== undefined && { progress }),
   };
