@@ -24,9 +24,9 @@ export function healthOf(
       ready: isReady,
     };
   }
-  for (const { operation, volumeID, snapshotID } of storage.operations.stuck.values())
+  for (const { intent } of storage.operations.stuck.all())
     warnings.push(
-      `${operation} of ${snapshotID ?? volumeID} could not be cleared up and is tried again every minute; see the log`,
+      `${intent.operation} of ${intent.snapshotID ?? intent.volumeID} could not be cleared up and is tried again every minute; see the log`,
     );
   for (const { file, notAfter, daysLeft } of certificates)
     if (daysLeft < CERTIFICATE_WARNING_DAYS)

@@ -4,7 +4,8 @@ import { nameOf, runCase } from "./case.js";
 import type { Counts, Plan, Scene } from "./case.js";
 
 const MODES: readonly FaultMode[] = ["fail", "hang", "lost-answer", "kill-before", "kill-after"];
-const KILLS: readonly FaultMode[] = ["kill-before", "kill-after"];
+/** For a further fault: a kill before a point leaves the same as one after the point before it. */
+const FURTHER: readonly FaultMode[] = ["fail", "kill-after"];
 const AT_ONCE = 4;
 
 export interface Failure {
@@ -52,11 +53,11 @@ export function runOperation(scene: Scene, points: number): ReturnType<typeof ru
     const [first, ...more] = faults;
     if (more.length > 0 || recovery !== undefined) return [];
     if (first.mode === "fail")
-      return planned(numbers(first.at + 1, counts.points), ["fail", ...KILLS]).map((second) => ({
+      return planned(numbers(first.at + 1, counts.points), FURTHER).map((second) => ({
         faults: [first, second],
       }));
     if (first.mode !== "kill-after") return [];
-    return planned(numbers(1, counts.recoveryPoints), ["fail", ...KILLS]).map((second) => ({
+    return planned(numbers(1, counts.recoveryPoints), FURTHER).map((second) => ({
       faults,
       recovery: second,
     }));

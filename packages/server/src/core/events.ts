@@ -42,9 +42,7 @@ export class Events {
 
   /** An entry is on the disk and its effect can be seen. Every appended entry must come here once. */
   publish(entry: JournalEntry): void {
-    // A number is given again when its first entry could not be written.
-    if (entry.seq <= this.#published) this.#tell(entry);
-    else this.#settle(entry.seq, entry);
+    this.#settle(entry.seq, entry);
   }
 
   #settle(seq: number, entry: JournalEntry | undefined): void {

@@ -8,6 +8,7 @@ import type {
   VolumeRecord,
 } from "./driver.js";
 import { Shelf } from "./shelf.js";
+import { lockKeyOf } from "./locks.js";
 import type { Operations } from "./operations.js";
 import type { Logger } from "./log.js";
 
@@ -154,8 +155,8 @@ export class Inventory {
     if (volumeIDs === undefined && snapshotIDs === undefined)
       this.refresh(AbortSignal.timeout(60_000)).catch(failed);
     for (const id of volumeIDs ?? [])
-      locks.run(`${this.#service}/${id}`, () => this.rereadVolume(id)).catch(failed);
+      locks.run(lockKeyOf(this.#service, id), () => this.rereadVolume(id)).catch(failed);
     for (const id of snapshotIDs ?? [])
-      locks.run(`${this.#service}/${id}`, () => this.rereadSnapshot(id)).catch(failed);
+      locks.run(lockKeyOf(this.#service, id), () => this.rereadSnapshot(id)).catch(failed);
   }
 }

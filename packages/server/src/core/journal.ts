@@ -72,11 +72,11 @@ export class Journal {
     this.#taskCeiling = this.#nextTask;
   }
 
+  /** Numbers never fall, so that none is given twice to those who follow the events. */
   #readTail(): void {
-    this.#seq = 0;
     this.#prev = "";
     for (const { key, value } of this.#entries.getRange({ reverse: true, limit: 1 })) {
-      this.#seq = key;
+      this.#seq = Math.max(this.#seq, key);
       this.#prev = hashOf(value);
     }
   }
@@ -97,7 +97,10 @@ export class Journal {
     if (id >= this.#taskCeiling) {
       this.#taskCeiling = id + TASK_BLOCK;
       // A task that matters has an intent, whose sync carries this along.
-      this.#counters.put("task", this.#taskCeiling).catch(() => {});
+      this.#counters.put("task", this.#taskCeiling).catch(() => {
+        // The next task tries again.
+        this.#taskCeiling = 0;
+      });
     }
     return id;
   }
@@ -115,17 +118,6 @@ export class Journal {
     fields: EntryFields,
     counters: Readonly<Record<string, number>> = {},
   ): Promise<JournalEntry> {
-    return this.#faults.pass(
-      { door: "journal", what: `${fields.phase} ${fields.operation}` },
-      undefined,
-      async () => this.#write(fields, counters),
-    );
-  }
-
-  async #write(
-    fields: EntryFields,
-    counters: Readonly<Record<string, number>>,
-  ): Promise<JournalEntry> {
     if (this.#isClosed)
       throw new StorageError("unavailable", "the journal is closed: the server is stopping");
     if (this.#isTailLost)
@@ -139,29 +131,14 @@ export class Journal {
     const text = JSON.stringify(entry);
     this.#prev = hashOf(text);
     try {
-      await this.#env.batch(() => {
-        // The promise of the batch stands for all of them.
-        void this.#entries.put(entry.seq, text);
-        if (entry.phase === "intent") void this.#open.put(entry.seq, entry.task);
-        else if (entry.intent !== undefined) void this.#open.remove(entry.intent);
-        if (
-          entry.phase !== "intent" &&
-          entry.phase !== "recovered" &&
-          entry.idempotencyKey !== undefined
-        )
-          void this.#keys.put(entry.idempotencyKey, entry.seq);
-        void this.#tasks.put(entry.task, entry.seq);
-        for (const [name, value] of Object.entries(counters)) void this.#counters.put(name, value);
-      });
-    } catch (error) {
-      this.#isTailLost = true;
-      this.onLost?.(entry.seq);
-      throw new StorageError(
-        "unavailable",
-        `the journal cannot be written: ${error instanceof Error ? error.message : String(error)}; free space or check the disk`,
-        {},
-        { cause: error },
+      await this.#faults.pass(
+        { door: "journal", what: `${entry.phase} ${entry.operation}` },
+        undefined,
+        () => this.#write(entry, text, counters),
       );
+    } catch (error) {
+      // What can be read was committed, whatever became of the answer.
+      if (this.#entries.get(entry.seq) !== text) throw this.#lost(entry, error);
     } finally {
       this.#inFlight -= 1;
       // The chain goes on from what is on the disk, not from entries that never got there.
@@ -171,6 +148,39 @@ export class Journal {
       }
     }
     return entry;
+  }
+
+  async #write(
+    entry: JournalEntry,
+    text: string,
+    counters: Readonly<Record<string, number>>,
+  ): Promise<void> {
+    await this.#env.batch(() => {
+      // The promise of the batch stands for all of them.
+      void this.#entries.put(entry.seq, text);
+      if (entry.phase === "intent") void this.#open.put(entry.seq, entry.task);
+      else if (entry.intent !== undefined) void this.#open.remove(entry.intent);
+      if (
+        entry.phase !== "intent" &&
+        entry.phase !== "recovered" &&
+        entry.idempotencyKey !== undefined
+      )
+        void this.#keys.put(entry.idempotencyKey, entry.seq);
+      void this.#tasks.put(entry.task, entry.seq);
+      for (const [name, value] of Object.entries(counters)) void this.#counters.put(name, value);
+    });
+  }
+
+  #lost({ seq }: JournalEntry, cause: unknown): StorageError {
+    this.#isTailLost = true;
+    this.onLost?.(seq);
+    const why = cause instanceof Error ? cause.message : String(cause);
+    return new StorageError(
+      "unavailable",
+      `the journal cannot be written: ${why}; free space or check the disk`,
+      {},
+      { cause },
+    );
   }
 
   entry(seq: number): JournalEntry | undefined {

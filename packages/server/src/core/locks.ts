@@ -1,3 +1,8 @@
+/** The lock of a volume or snapshot of a service. */
+export function lockKeyOf(service: string, id: string): string {
+  return `${service}/${id}`;
+}
+
 /** One operation per volume, many volumes at once. Only the core locks; drivers take no lock. */
 export class Locks {
   readonly #tails = new Map<string, Promise<void>>();

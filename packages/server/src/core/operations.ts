@@ -13,8 +13,9 @@ import { openFiles } from "./files.js";
 import { hashOf } from "./journal-entry.js";
 import type { EntryFields, JournalEntry, StoredError } from "./journal-entry.js";
 import type { Journal } from "./journal.js";
-import { Locks } from "./locks.js";
+import { Locks, lockKeyOf } from "./locks.js";
 import type { Logger } from "./log.js";
+import { Stuck } from "./stuck.js";
 import { Tasks } from "./tasks.js";
 import type { LiveTask } from "./tasks.js";
 
@@ -85,8 +86,9 @@ export class Operations {
   readonly #log: Logger;
   readonly #faults: FaultPlan;
   readonly #running = new Map<string, Running>();
-  /** Intents whose taking back failed: recovery looks after them. */
-  readonly stuck = new Map<number, JournalEntry>();
+  readonly stuck = new Stuck(this.locks);
+  readonly #active = new Set<Promise<unknown>>();
+  #isStopping = false;
 
   constructor(journal: Journal, { log, faults = NO_FAULTS, logTimeoutMs = 0 }: OperationsOptions) {
     this.journal = journal;
@@ -98,6 +100,8 @@ export class Operations {
 
   /** Runs an operation to its end, once per idempotency key. @throws {StorageError} */
   run<T>(request: Request<T>, caller: Caller): Promise<T> {
+    if (this.#isStopping)
+      return Promise.reject(new StorageError("unavailable", "the server is stopping"));
     const key =
       caller.idempotencyKey === undefined ? undefined : `${caller.who}\n${caller.idempotencyKey}`;
     const digest = key === undefined ? "" : digestOf(request);
@@ -111,9 +115,18 @@ export class Operations {
     const done = this.#execute(request, caller, task, key, digest).finally(() => {
       if (key !== undefined) this.#running.delete(key);
       this.tasks.finished(task);
+      this.#active.delete(done);
     });
+    this.#active.add(done);
     if (key !== undefined) this.#running.set(key, { request: digest, done, task });
     return done;
+  }
+
+  /** Begins nothing any more, and waits for what runs. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    await Promise.allSettled(this.#active);
+    await this.locks.idle();
   }
 
   /** Doors and progress for one piece of work. */
@@ -196,8 +209,10 @@ export class Operations {
     let prepared: Prepared<T>;
     try {
       task.start();
+      if (request.lock !== undefined) await this.stuck.finishFor(request.lock);
       prepared = await request.prepare();
-    } catch (error) {
+    } catch (thrown) {
+      const error = told(thrown, base, log);
       await this.#noteOutcome(base, { phase: "refused", error: stored(error) });
       throw error;
     }
@@ -240,7 +255,7 @@ export class Operations {
       result = await work.run(this.context(log, task.signal, commands, task));
       end = await this.journal.append({ ...fields, ...closing(), phase: "end", result });
     } catch (error) {
-      const cause = task.signal.aborted ? (task.signal.reason as unknown) : error;
+      const cause = told(task.signal.aborted ? task.signal.reason : error, base, log);
       await this.#failed(work, intent, { ...fields, ...closing() }, cause, log);
       throw cause;
     }
@@ -250,24 +265,46 @@ export class Operations {
     return result;
   }
 
-  /** Nothing may be left of an operation that failed; what cannot be cleared now stays for recovery. */
+  /** Nothing may be left of an operation that failed; what cannot be cleared now is tried again later. */
   async #failed<T>(
     work: Work<T>,
     intent: JournalEntry,
     fields: Omit<EntryFields, "phase">,
-    cause: unknown,
+    cause: StorageError,
     log: Logger,
   ): Promise<void> {
     log.warn({ error: stored(cause), ms: fields.ms }, "failed");
-    try {
-      await work.takeBack(this.context(log, AbortSignal.timeout(60_000)));
+    let isTakenBack = false;
+    const finish = async (): Promise<void> => {
+      if (!isTakenBack) await work.takeBack(this.context(log, AbortSignal.timeout(60_000)));
+      isTakenBack = true;
       const entry = await this.journal.append({ ...fields, phase: "failed", error: stored(cause) });
       this.events.publish(entry);
+    };
+    try {
+      await finish();
     } catch (error) {
-      this.stuck.set(intent.seq, intent);
+      const { service, volumeID = "", snapshotID = volumeID } = fields;
+      this.stuck.add({ intent, key: lockKeyOf(service, snapshotID), finish });
       log.error({ error: stored(error) }, "could not be taken back; it will be tried again");
     }
   }
+}
+
+/** An error that is not ours says nothing to the caller; the log has it. */
+function told(
+  error: unknown,
+  { operation, task }: Pick<EntryFields, "operation" | "task">,
+  log: Logger,
+): StorageError {
+  if (error instanceof StorageError) return error;
+  log.error({ error }, "internal error");
+  return new StorageError(
+    "internal",
+    `${operation} failed for an internal reason; the server's log has it under task ${task}`,
+    {},
+    { cause: error },
+  );
 }
 
 function digestOf({ operation, service, request }: Request<unknown>): string {

@@ -6,6 +6,7 @@
 import { isSameInstance } from "@libstorage/model";
 import type { OpContext } from "./driver.js";
 import type { JournalEntry } from "./journal-entry.js";
+import { lockKeyOf } from "./locks.js";
 import { stored } from "./operations.js";
 import type { Operations } from "./operations.js";
 import type { Logger } from "./log.js";
@@ -52,7 +53,7 @@ const RECOVERY: Readonly<Record<string, Recover>> = {
   volumeExpand: expandAgain,
 };
 
-/** Brings one open intent to its end, under the lock of what it is about. @throws what the driver throws */
+/** Brings one open intent to its end; to be called under its lock. @throws what the driver throws */
 async function recoverOne(
   intent: JournalEntry,
   service: StorageService,
@@ -60,32 +61,28 @@ async function recoverOne(
   log: Logger,
 ): Promise<void> {
   const { volumeID, snapshotID, operation, tx } = intent;
-  const id = snapshotID ?? volumeID ?? "";
-  await operations.locks.run(service.lockKey(id), async () => {
-    const started = performance.now();
-    const context = operations.context(log, AbortSignal.timeout(600_000));
-    await RECOVERY[operation]?.(service, intent, context);
-    if (snapshotID !== undefined) await service.inventory.rereadSnapshot(snapshotID, context);
-    else if (volumeID !== undefined) await service.inventory.rereadVolume(volumeID, context);
-    const { seq, time: _time, prev: _prev, phase: _phase, ...fields } = intent;
-    const entry = await operations.journal.append({
-      ...fields,
-      phase: "recovered",
-      intent: seq,
-      ms: Math.round(performance.now() - started),
-      error: {
-        code: "aborted",
-        message: `${operation} was cut short by a stop of the server or a failure, and has been cleared up`,
-        data: {
-          ...(volumeID !== undefined && { volumeID }),
-          ...(snapshotID !== undefined && { snapshotID }),
-        },
+  const started = performance.now();
+  const context = operations.context(log, AbortSignal.timeout(600_000));
+  await RECOVERY[operation]?.(service, intent, context);
+  if (snapshotID !== undefined) await service.inventory.rereadSnapshot(snapshotID, context);
+  else if (volumeID !== undefined) await service.inventory.rereadVolume(volumeID, context);
+  const { seq, time: _time, prev: _prev, phase: _phase, ...fields } = intent;
+  const entry = await operations.journal.append({
+    ...fields,
+    phase: "recovered",
+    intent: seq,
+    ms: Math.round(performance.now() - started),
+    error: {
+      code: "aborted",
+      message: `${operation} was cut short by a stop of the server or a failure, and has been cleared up`,
+      data: {
+        ...(volumeID !== undefined && { volumeID }),
+        ...(snapshotID !== undefined && { snapshotID }),
       },
-    });
-    operations.stuck.delete(seq);
-    operations.events.publish(entry);
-    log.info({ op: operation, volumeID, snapshotID, tx }, "recovered");
+    },
   });
+  operations.events.publish(entry);
+  log.info({ op: operation, volumeID, snapshotID, tx }, "recovered");
 }
 
 /**
@@ -104,11 +101,13 @@ export async function recover(
       const service = services.get(intent.service);
       // A service that is not configured now may come back: its intents wait for it.
       if (service === undefined) return;
+      const key = lockKeyOf(service.name, intent.snapshotID ?? intent.volumeID ?? "");
+      const finish = (): Promise<void> => recoverOne(intent, service, operations, log);
       try {
-        await recoverOne(intent, service, operations, log);
+        await operations.locks.run(key, finish);
         recovered += 1;
       } catch (error) {
-        operations.stuck.set(intent.seq, intent);
+        operations.stuck.add({ intent, key, finish });
         log.error(
           { error: stored(error), op: intent.operation, volumeID: intent.volumeID },
           "could not be recovered; it will be tried again",

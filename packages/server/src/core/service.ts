@@ -10,6 +10,7 @@ import { Creations } from "./creations.js";
 import type { NewObject, NewVolume } from "./creations.js";
 import type { SnapshotRecord, StorageDriver, VolumeRecord } from "./driver.js";
 import { Inventory } from "./inventory.js";
+import { lockKeyOf } from "./locks.js";
 import type { Caller, Operations, Prepared, Work } from "./operations.js";
 import type { Logger } from "./log.js";
 
@@ -84,10 +85,6 @@ export class StorageService {
 
   instanceInspect(id: InstanceID): Instance {
     return this.driver.instanceInspect(id);
-  }
-
-  lockKey(id: string): string {
-    return `${this.name}/${id}`;
   }
 
   #normalize(id: string): string {
@@ -202,7 +199,7 @@ export class StorageService {
       {
         operation,
         service: this.name,
-        ...(lock !== undefined && { lock: this.lockKey(lock) }),
+        ...(lock !== undefined && { lock: lockKeyOf(this.name, lock) }),
         request,
         prepare,
       },

@@ -49,6 +49,7 @@ export class Storage {
   readonly #log: Logger;
   readonly #timers: NodeJS.Timeout[] = [];
   #recovering: Promise<void> = Promise.resolve();
+  #housekeeping: Promise<unknown> = Promise.resolve();
 
   private constructor(
     services: ReadonlyMap<string, StorageService>,
@@ -134,25 +135,24 @@ export class Storage {
   }
 
   #begin(): void {
+    const { stuck } = this.operations;
     const intents = this.journal.openIntents();
-    this.#recover(intents);
-    this.#timers.push(
-      setInterval(() => {
-        if (this.operations.stuck.size > 0) this.#recover([...this.operations.stuck.values()]);
-      }, RETRY_MS).unref(),
-      setInterval(() => {
-        this.journal
-          .prune()
-          .catch((error: unknown) => this.#log.warn({ error: stored(error) }, "prune failed"));
-      }, PRUNE_MS).unref(),
-    );
+    if (intents.length > 0)
+      this.#recovering = recover(intents, this.services, this.operations, this.#log).then(
+        (count) => this.#log.info({ count, open: stuck.size }, "recovery done"),
+      );
+    this.#every(RETRY_MS, "clearing up failed", () => stuck.finishAll());
+    this.#every(PRUNE_MS, "prune failed", () => this.journal.prune());
   }
 
-  #recover(intents: Parameters<typeof recover>[0]): void {
-    if (intents.length === 0) return;
-    this.#recovering = recover(intents, this.services, this.operations, this.#log).then((count) => {
-      this.#log.info({ count, open: this.operations.stuck.size }, "recovery done");
-    });
+  /** Repeats some housekeeping, which `close` waits for. */
+  #every(ms: number, failure: string, task: () => Promise<unknown>): void {
+    const run = (): void => {
+      this.#housekeeping = this.#housekeeping
+        .then(task)
+        .catch((error: unknown) => this.#log.warn({ error: stored(error) }, failure));
+    };
+    this.#timers.push(setInterval(run, ms).unref());
   }
 
   /** Resolves once everything that was found open at the start has been tried. */
@@ -164,7 +164,8 @@ export class Storage {
   async close(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer);
     await this.#recovering;
-    await this.operations.locks.idle();
+    await this.#housekeeping;
+    await this.operations.stop();
     for (const service of this.services.values()) await service.close();
     await this.#release();
   }
