@@ -21,6 +21,7 @@ const tlsBlock = (side) => `    tls:
 /** One file for both sides, as the reference's own have it. */
 const CONFIG = `# Made by "npm start", which writes it anew each time. See docs/configuration.md.
 libstorage:
+  host: ${JSON.stringify(`unix://${SOCKET}`)}
   service: vfs
   client:
 ${tlsBlock("client")}  server:
