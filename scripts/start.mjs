@@ -80,10 +80,14 @@ function answers() {
   });
 }
 
+if (await answers()) fail(`a server of this checkout runs already, on ${SOCKET}: stop it first`);
 const ended = main(["serve", "--config", config]);
 const isEnded = ended.then(() => true);
 while (!(await Promise.race([answers(), isEnded]))) await setTimeout(50);
-if ((await Promise.race([isEnded, setTimeout(100, false)])) === false) console.log(HINTS);
+if ((await Promise.race([isEnded, setTimeout(0, false)])) === false) console.log(HINTS);
 const code = await ended;
-if (code !== 0) console.error("\nThe server ended with an error; the reason stands above.");
+if (code !== 0)
+  console.error(
+    "\nThe reason stands above. Is the port taken? Choose another: npm start -- --port 7980",
+  );
 process.exit(code);
