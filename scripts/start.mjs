@@ -1,10 +1,11 @@
 // Serves this checkout: vfs and mock services on a Unix socket and, with mutual TLS, on 127.0.0.1.
 // Everything it keeps is below .state. `npm start [-- --port 7979]`
-import { spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { ROOT, SERVER, build, certificates, fail, install, say } from "./setup.mjs";
+import { ROOT, build, certificates, fail, install, say } from "./setup.mjs";
 
 const { values } = parseArgs({ options: { port: { type: "string", default: "7979" } } });
 if (!/^\d{1,5}$/.test(values.port)) fail(`--port ${values.port} is no port`);
@@ -21,6 +22,7 @@ const tlsBlock = (side) => `    tls:
 /** One file for both sides, as the reference's own have it. */
 const CONFIG = `# Made by "npm start", which writes it anew each time. See docs/configuration.md.
 libstorage:
+  host: ${JSON.stringify(`unix://${SOCKET}`)}
   service: vfs
   client:
 ${tlsBlock("client")}  server:
@@ -45,17 +47,19 @@ mkdirSync(join(STATE, "etc"), { recursive: true });
 const config = join(STATE, "etc/config.yml");
 writeFileSync(config, CONFIG);
 
-const server = spawn(process.execPath, [SERVER, "--config", config], {
-  cwd: ROOT,
-  env: { ...process.env, LIBSTORAGE_HOME: STATE },
-  stdio: ["ignore", "pipe", "inherit"],
-});
-let isUp = false;
-server.stdout.on("data", (text) => {
-  process.stdout.write(text);
-  if (isUp) return;
-  isUp = true;
-  console.log(`
+process.chdir(ROOT);
+process.env["LIBSTORAGE_HOME"] = STATE;
+const { main } = await import("../packages/server/dist/main.js");
+
+// npm does not always pass on the signal that ends it, and a server without its terminal would stay behind.
+if (process.env["npm_lifecycle_event"] !== undefined) {
+  const parent = process.ppid;
+  setInterval(() => {
+    if (process.ppid !== parent) process.kill(process.pid, "SIGTERM");
+  }, 500).unref();
+}
+
+const HINTS = `
 It runs until Ctrl-C. In another terminal:
 
   cd ${ROOT}
@@ -65,14 +69,25 @@ It runs until Ctrl-C. In another terminal:
   npx libstorage volume ls
   npx libstorage --host https://127.0.0.1:${values.port} volume ls    # the same over mutual TLS
   curl --unix-socket ${SOCKET} http://localhost/services
-`);
-});
-// The terminal sends Ctrl-C to both; a service manager only to this one.
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"])
-  process.on(signal, () => {
-    if (signal !== "SIGINT" || !process.stdin.isTTY) server.kill(signal);
+`;
+
+/** Whether the server answers. */
+function answers() {
+  return new Promise((resolve) => {
+    const socket = connect(SOCKET);
+    socket.once("connect", () => resolve(socket.destroy() !== undefined));
+    socket.once("error", () => resolve(false));
   });
-server.on("exit", (code, signal) => {
-  if (!isUp) console.error("\nThe server could not be started; the reason stands above.");
-  process.exit(code ?? (signal === null ? 0 : 1));
-});
+}
+
+if (await answers()) fail(`a server of this checkout runs already, on ${SOCKET}: stop it first`);
+const ended = main(["serve", "--config", config]);
+const isEnded = ended.then(() => true);
+while (!(await Promise.race([answers(), isEnded]))) await setTimeout(50);
+if ((await Promise.race([isEnded, setTimeout(0, false)])) === false) console.log(HINTS);
+const code = await ended;
+if (code !== 0)
+  console.error(
+    "\nThe reason stands above. Is the port taken? Choose another: npm start -- --port 7980",
+  );
+process.exit(code);

@@ -165,10 +165,14 @@ function announce(running: Running, input: Input): void {
     );
     return;
   }
-  input.out(`libstorage-server ${VERSION}, ${app.serverName}, process ${process.pid}`);
-  for (const { name, driver } of config.services) input.out(`  service   ${name} (${driver})`);
-  for (const { name, address } of endpoints) input.out(`  endpoint  ${address} (${name})`);
-  input.out(`  admin     token in ${tokenFile}`);
+  input.out(
+    [
+      `libstorage-server ${VERSION}, ${app.serverName}, process ${process.pid}`,
+      ...config.services.map(({ name, driver }) => `  service   ${name} (${driver})`),
+      ...endpoints.map(({ name, address }) => `  endpoint  ${address} (${name})`),
+      `  admin     token in ${tokenFile}`,
+    ].join("\n"),
+  );
 }
 
 /** Resolves when a signal asks to stop; a second one does not wait. */
