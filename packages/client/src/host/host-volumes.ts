@@ -164,12 +164,14 @@ export class HostVolumes {
     context: CallContext,
   ): Promise<MountedVolume> {
     const record = await this.#records.read(found.id);
+    const stands = record !== undefined && (await this.#stands(record));
     const had = await this.host.ownAttachment(found, context);
-    // What was found before the lock was taken may have been given back since.
-    const volume = had === undefined ? found : await this.host.inspect(found.id, context);
-    const own = had === undefined ? undefined : await this.host.ownAttachment(volume, context);
-    if (record === undefined || !(await this.#stands(record)))
-      return this.#mountNew(volume, own, options, context);
+    // What was found before the lock was taken may have changed since. A volume that is to be attached
+    // anyway needs no second look.
+    const isFresh = had === undefined && !stands;
+    const volume = isFresh ? found : await this.host.inspect(found.id, context);
+    const own = await this.host.ownAttachment(volume, context);
+    if (!stands) return this.#mountNew(volume, own, options, context);
     if (own === undefined) throw heldBy(volume, record.mountPoint);
     if (options.mountPoint !== undefined && options.mountPoint !== record.mountPoint)
       throw failing.elsewhere(volume, record.mountPoint, options.mountPoint);

@@ -116,7 +116,8 @@ export class MountRecords {
     const whole: MountRecordFile = { version: 1, ...record, boot: await this.boot() };
     const file = this.fileOf(record.volumeID);
     await fs.mkdir(dirname(file), { recursive: true, mode: 0o755 });
-    const temporary = `${file}.${process.pid}.tmp`;
+    // Nobody else writes this record: its writer has its lock.
+    const temporary = `${file}.tmp`;
     const handle = await fs.open(temporary, "w", 0o600);
     try {
       await handle.writeFile(JSON.stringify(whole));
