@@ -34,13 +34,15 @@ export interface TestHostOptions {
   readonly exec?: Exec;
   readonly isRoot?: boolean;
   readonly service?: string;
+  /** A host that is there already. */
+  readonly folder?: string;
 }
 
 export async function openHost(
   service: VolumeService,
   options: TestHostOptions = {},
 ): Promise<TestHost> {
-  const folder = await makeFolder();
+  const folder = options.folder ?? (await makeFolder());
   const env = { LIBSTORAGE_HOME: folder, LIBSTORAGE_CONFIG: "" };
   const settings = await loadSettings({
     env,

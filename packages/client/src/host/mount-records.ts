@@ -16,6 +16,8 @@ const Record = v.object({
   /** Empty until the server has said. */
   device: v.string(),
   mountPoint: v.string(),
+  /** Whether the folder there is the client's own, which goes with the mount. */
+  ownsFolder: v.boolean(),
   kind: v.picklist(["mount", "link", "folder"]),
   /** How many uses are to be given back before the volume is unmounted. */
   users: v.pipe(v.number(), v.integer(), v.minValue(0)),
