@@ -42,9 +42,12 @@ export async function readDeviceFile(file: string): Promise<readonly DeviceLine[
   return parseDeviceFile((await read()) ?? FIRST_CONTENT);
 }
 
+let temporaries = 0;
+
 async function make(file: string): Promise<void> {
   await fs.mkdir(dirname(file), { recursive: true, mode: 0o755 });
-  const temporary = `${file}.${process.pid}.tmp`;
+  temporaries += 1;
+  const temporary = `${file}.${process.pid}-${temporaries}.tmp`;
   await fs.writeFile(temporary, FIRST_CONTENT, { mode: 0o644 });
   await fs.link(temporary, file).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "EEXIST") throw error;

@@ -19,6 +19,8 @@ export interface UnmountRequest {
   readonly mountPoint: string;
   /** What must be mounted there; something else is left alone. Only `lsx` does not know it. */
   readonly device?: string;
+  /** Whether the folder goes as well, if it is empty. One that was there before the mount stays. */
+  readonly removeFolder: boolean;
   readonly signal: AbortSignal;
 }
 

@@ -154,12 +154,12 @@ export async function mountPointsOfFolder(folder: string): Promise<readonly stri
 }
 
 /**
- * Takes a mount or link away, and the folder below it if that is empty.
+ * Takes a mount or link away; with `removeFolder` also the folder below it, if that is empty.
  * @throws {StorageError} `failed-precondition` when something else stands there, or processes use it
  */
 export async function unmountFolder(
   host: MountHost,
-  { mountPoint: given, device, signal }: UnmountRequest,
+  { mountPoint: given, device, removeFolder, signal }: UnmountRequest,
 ): Promise<void> {
   const mountPoint = await canonical(given);
   const found = await lstatOf(mountPoint);
@@ -169,6 +169,8 @@ export async function unmountFolder(
     if (device !== undefined && target !== device)
       throw inTheWay(mountPoint, `a symbolic link to ${target}`, "it is left as it is");
     await fs.unlink(mountPoint);
+    // The link took the place of an empty folder.
+    if (!removeFolder) await fs.mkdir(mountPoint, { mode: 0o755 });
     return;
   }
   const top = mountsAt(await readMountTable(), mountPoint).at(-1);
@@ -179,7 +181,7 @@ export async function unmountFolder(
       throw inTheWay(mountPoint, `a mount of ${top.source}${top.root}`, "it is left as it is");
     await unmountBusy(host, mountPoint, signal);
   }
-  await removeEmpty(mountPoint);
+  if (removeFolder) await removeEmpty(mountPoint);
 }
 
 /** A folder with something in it stays: what is in it may be somebody's. */

@@ -62,7 +62,8 @@ const unmount: LsxCommand = {
     if (executor.unmount === undefined) return unimplemented;
     // Here, as in the reference, a mount point that is not there is an error.
     await lstat(path);
-    await executor.unmount({ mountPoint: path, signal: new AbortController().signal });
+    const { signal } = new AbortController();
+    await executor.unmount({ mountPoint: path, removeFolder: true, signal });
     return { exit: 0, stdout: `${path}\n` };
   },
 };

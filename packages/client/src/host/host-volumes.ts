@@ -6,11 +6,13 @@
  * What is under way is written down before it is done, so that a process that ends in the middle leaves
  * a state from which every operation goes on: mounting again mounts, unmounting takes away what is there.
  */
+import { lstat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { CallContext, Volume, VolumeAttachment } from "@libstorage/model";
 import type { Mounted } from "../executor/executor.js";
+import { removeEmpty } from "../executor/folder-mount.js";
 import { openExecutor } from "../executor/index.js";
 import { createRequest } from "./create-request.js";
 import type { CreateOptions } from "./create-request.js";
@@ -58,6 +60,13 @@ export interface Unmounted {
 
 const LOCK_WAIT_MS = 60_000;
 const UNDO_MS = 30_000;
+
+/** Where a volume is mounted. */
+interface Place {
+  readonly mountPoint: string;
+  /** Whether the folder there goes with the mount. */
+  readonly ownsFolder: boolean;
+}
 
 type Undo = (signal: AbortSignal) => Promise<unknown>;
 
@@ -164,12 +173,14 @@ export class HostVolumes {
     context: CallContext,
   ): Promise<MountedVolume> {
     const record = await this.#records.read(found.id);
+    const stands = record !== undefined && (await this.#stands(record));
     const had = await this.host.ownAttachment(found, context);
-    // What was found before the lock was taken may have been given back since.
-    const volume = had === undefined ? found : await this.host.inspect(found.id, context);
-    const own = had === undefined ? undefined : await this.host.ownAttachment(volume, context);
-    if (record === undefined || !(await this.#stands(record)))
-      return this.#mountNew(volume, own, options, context);
+    // What was found before the lock was taken may have changed since. A volume that is to be attached
+    // anyway needs no second look.
+    const isFresh = had === undefined && !stands;
+    const volume = isFresh ? found : await this.host.inspect(found.id, context);
+    const own = await this.host.ownAttachment(volume, context);
+    if (!stands) return this.#mountNew(volume, own, options, context);
     if (own === undefined) throw heldBy(volume, record.mountPoint);
     if (options.mountPoint !== undefined && options.mountPoint !== record.mountPoint)
       throw failing.elsewhere(volume, record.mountPoint, options.mountPoint);
@@ -189,7 +200,11 @@ export class HostVolumes {
     const { mount } = this.#options.operations;
     const wanted = options.mountPoint ?? join(mount.path, pathPart(volume.name || volume.id));
     const { driver } = (await this.host.identity(context)).executor;
-    const base = { volumeID: volume.id, name: volume.name, driver, users: 0 };
+    const left = await this.#records.read(volume.id);
+    // An earlier try may have made the folder, and ended before it could say what became of it.
+    const isLeft = left?.mountPoint === wanted && left.ownsFolder;
+    const ownsFolder = isLeft || !(await isThere(wanted));
+    const base = { volumeID: volume.id, name: volume.name, driver, ownsFolder, users: 0 };
     const undo: Undo[] = [];
     const write = (device: string, change: Partial<MountRecordFile>): Promise<MountRecordFile> =>
       this.#records.write({
@@ -207,7 +222,8 @@ export class HostVolumes {
       const device = attachment.deviceName;
       if (device === "") throw failing.noDevice(volume.id);
       await write(device, {});
-      const mounted = await this.#mountDevice(volume.id, device, wanted, options, undo, context);
+      const place = { mountPoint: wanted, ownsFolder };
+      const mounted = await this.#mountDevice(volume.id, device, place, options, undo, context);
       const path = await makeRootFolder(mounted.mountPoint, mount);
       const { mountPoint, kind } = mounted;
       await write(device, { mountPoint, kind, users: 1, phase: "mounted" });
@@ -234,7 +250,7 @@ export class HostVolumes {
   async #mountDevice(
     volumeID: string,
     device: string,
-    mountPoint: string,
+    { mountPoint, ownsFolder }: Place,
     { mountOptions }: MountOptions,
     undo: Undo[],
     context: CallContext,
@@ -248,10 +264,9 @@ export class HostVolumes {
       signal: context.signal ?? new AbortController().signal,
       ...(mountOptions !== undefined && { options: mountOptions }),
     });
-    if (!mounted.wasThere)
-      undo.push(async (signal) =>
-        executor.unmount?.({ mountPoint: mounted.mountPoint, device, signal }),
-      );
+    if (mounted.wasThere) return mounted;
+    const back = { mountPoint: mounted.mountPoint, device, removeFolder: ownsFolder };
+    undo.push(async (signal) => executor.unmount?.({ ...back, signal }));
     return mounted;
   }
 
@@ -279,7 +294,8 @@ export class HostVolumes {
         return { volumeID, users };
       }
       await this.#records.write({ ...record, phase: "unmounting" });
-      if (stands) await this.#takeAway([record.mountPoint], record.device, context);
+      if (stands) await this.#takeAway([record], record.device, context);
+      else if (record.ownsFolder) await removeEmpty(record.mountPoint);
       await this.#giveBack(volumeID, context);
       await this.#records.remove(volumeID);
       return { volumeID, users: 0 };
@@ -292,19 +308,21 @@ export class HostVolumes {
     if (own === undefined) throw notHere(volume);
     const { executor } = await this.host.identity(context);
     const points = (await executor.mountPointsOf?.(own.deviceName)) ?? [];
-    await this.#takeAway(points, own.deviceName, context);
+    const below = `${this.#options.operations.mount.path}/`;
+    const places = points.map((mountPoint) => ({
+      mountPoint,
+      ownsFolder: mountPoint.startsWith(below),
+    }));
+    await this.#takeAway(places, own.deviceName, context);
     await this.#giveBack(volumeID, context);
     return { volumeID, users: 0 };
   }
 
-  async #takeAway(
-    mountPoints: readonly string[],
-    device: string,
-    context: CallContext,
-  ): Promise<void> {
+  async #takeAway(places: readonly Place[], device: string, context: CallContext): Promise<void> {
     const { executor } = await this.host.identity(context);
     const signal = context.signal ?? new AbortController().signal;
-    for (const mountPoint of mountPoints) await executor.unmount?.({ mountPoint, device, signal });
+    for (const { mountPoint, ownsFolder } of places)
+      await executor.unmount?.({ mountPoint, device, removeFolder: ownsFolder, signal });
   }
 
   /** A volume that is gone needs no detaching. */
@@ -339,6 +357,13 @@ export class HostVolumes {
       act,
     );
   }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Undoes what was done, last first, and adds to the error what could not be undone. */

@@ -16,6 +16,8 @@ const Record = v.object({
   /** Empty until the server has said. */
   device: v.string(),
   mountPoint: v.string(),
+  /** Whether the folder there is the client's own, which goes with the mount. */
+  ownsFolder: v.boolean(),
   kind: v.picklist(["mount", "link", "folder"]),
   /** How many uses are to be given back before the volume is unmounted. */
   users: v.pipe(v.number(), v.integer(), v.minValue(0)),
@@ -116,7 +118,8 @@ export class MountRecords {
     const whole: MountRecordFile = { version: 1, ...record, boot: await this.boot() };
     const file = this.fileOf(record.volumeID);
     await fs.mkdir(dirname(file), { recursive: true, mode: 0o755 });
-    const temporary = `${file}.${process.pid}.tmp`;
+    // Nobody else writes this record: its writer has its lock.
+    const temporary = `${file}.tmp`;
     const handle = await fs.open(temporary, "w", 0o600);
     try {
       await handle.writeFile(JSON.stringify(whole));
