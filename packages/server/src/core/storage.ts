@@ -138,8 +138,8 @@ export class Storage {
     const { stuck } = this.operations;
     const intents = this.journal.openIntents();
     if (intents.length > 0)
-      this.#recovering = recover(intents, this.services, this.operations, this.#log).then(
-        (count) => this.#log.info({ count, open: stuck.size }, "recovery done"),
+      this.#recovering = recover(intents, this.services, this.operations, this.#log).then((count) =>
+        this.#log.info({ count, open: stuck.size }, "recovery done"),
       );
     this.#every(RETRY_MS, "clearing up failed", () => stuck.finishAll());
     this.#every(PRUNE_MS, "prune failed", () => this.journal.prune());
