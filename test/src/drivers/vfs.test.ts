@@ -81,11 +81,10 @@ const QUOTA_CASE: Case = {
       spawnSync("setpriv", [
         "--reuid=65534",
         "--clear-groups",
-        "dd",
-        "if=/dev/zero",
-        `of=${path}/file`,
-        "bs=1M",
-        `count=${mib}`,
+        "fallocate",
+        "--length",
+        `${mib}MiB`,
+        `${path}/file`,
       ]).status;
     spawnSync("chmod", ["777", path]);
     for (const folder of [join(path, ".."), join(path, "../..")])
