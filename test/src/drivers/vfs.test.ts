@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { statSync, statfsSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, statSync, statfsSync, writeFileSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,12 +9,13 @@ import { CountedFaults, DRIVERS } from "@libstorage/server";
 import * as v from "valibot";
 import { testDriver } from "../conformance.js";
 import { contextOf, Fixture } from "../conformance/fixture.js";
+import { fillTree } from "../conformance/tree.js";
 import type { Case, Harness, Place } from "../conformance/fixture.js";
 import { loopMissing, makeLoop } from "../loop.js";
 import type { LoopFileSystem, LoopOptions } from "../loop.js";
 import { HOST_CASES } from "./vfs-host.js";
 import { PLANTED_CASES } from "./vfs-planted.js";
-import { RECORD_CASES } from "./vfs-records.js";
+import { RECORD_CASES, rootOf } from "./vfs-records.js";
 
 const MIB = 1024 ** 2;
 
@@ -98,6 +99,31 @@ const QUOTA_CASE: Case = {
   },
 };
 
+const ADOPT_CASE: Case = {
+  title: "a volume made without limits gets one with its first expand, data and all",
+  async run(fixture) {
+    const root = await rootOf(fixture);
+    const free = await DRIVERS.vfs.open({ root, quota: "off" }, contextOf());
+    const volume = await free.volumeCreate(fixture.volume(0), contextOf());
+    await free.close();
+    const path = join(root, "vol/vfs-000");
+    fillTree(path);
+    for (const folder of [join(root, ".."), root, join(root, "vol")]) chmodSync(folder, 0o755);
+    mkdirSync(join(path, "open"));
+    chmodSync(join(path, "open"), 0o777);
+    await fixture.driver.volumeExpand?.(volume, 1024 * MIB, contextOf());
+    const fill = spawnSync("setpriv", [
+      "--reuid=65534",
+      "--clear-groups",
+      "fallocate",
+      "--length",
+      "1100MiB",
+      join(path, "open/file"),
+    ]);
+    assert.notEqual(fill.status, 0);
+  },
+};
+
 testDriver("vfs", { ...ALWAYS, place: () => placeIn(tmpdir(), "auto") }, [
   ...RECORD_CASES,
   ...PLANTED_CASES,
@@ -121,8 +147,14 @@ const EXT4_QUOTA: LoopOptions = {
   mountOptions: ["prjquota"],
 };
 
-testDriver("vfs on xfs with project quota", loopHarness(XFS_QUOTA, "require"), [QUOTA_CASE]);
-testDriver("vfs on ext4 with project quota", loopHarness(EXT4_QUOTA, "require"), [QUOTA_CASE]);
+testDriver("vfs on xfs with project quota", loopHarness(XFS_QUOTA, "require"), [
+  QUOTA_CASE,
+  ADOPT_CASE,
+]);
+testDriver("vfs on ext4 with project quota", loopHarness(EXT4_QUOTA, "require"), [
+  QUOTA_CASE,
+  ADOPT_CASE,
+]);
 
 const SMALL: LoopOptions = { type: "ext4", sizeMiB: 16 };
 

@@ -176,10 +176,24 @@ export class VfsDriver implements StorageDriver {
   volumeExpand(volume: VolumeRecord, sizeBytes: number, context: OpContext) {
     return this.#changeVolume(volume.id, "expand", context, async () => {
       const { projectID } = this.#existing(volume.id);
-      const limit = this.#limit({ ...volume, sizeBytes }, context, projectID);
-      await limit?.prepare(this.#volumes.dataPath(volume.id));
-      return this.#writeVolume({ ...volume, sizeBytes }, limit?.projectID ?? projectID, context);
+      const grown = { ...volume, sizeBytes };
+      const limited = await this.#limitExisting(grown, projectID, context);
+      return this.#writeVolume(grown, limited, context);
     });
+  }
+
+  /** @returns the project, which a volume made without limits only gets now */
+  async #limitExisting(
+    { id, sizeBytes }: VolumeRecord,
+    recorded: number | undefined,
+    context: OpContext,
+  ): Promise<number | undefined> {
+    const { quota } = this.#quota;
+    if (quota === undefined || sizeBytes === 0) return recorded;
+    const projectID = recorded ?? this.#projectID(id);
+    if (recorded === undefined) await quota.adopt(this.#volumes.dataPath(id), projectID, context);
+    await quota.limit(projectID, sizeBytes, context);
+    return projectID;
   }
 
   readonly snapshots = {
@@ -243,12 +257,15 @@ export class VfsDriver implements StorageDriver {
     return projectIDOf(statSync(this.#root).ino, id);
   }
 
-  /** How to limit a volume's folder, where that can be done. */
-  #limit({ id, sizeBytes }: VolumeRecord, context: OpContext, recorded?: number) {
+  /** How to limit a new volume's folder, where that can be done. */
+  #limit({ id, sizeBytes }: VolumeRecord, context: OpContext) {
     const { quota } = this.#quota;
     if (quota === undefined || sizeBytes === 0) return undefined;
-    const projectID = recorded ?? this.#projectID(id);
-    const prepare: Prepare = (folder) => quota.limit(folder, projectID, sizeBytes, context);
+    const projectID = this.#projectID(id);
+    const prepare: Prepare = async (folder) => {
+      await quota.assign(folder, projectID, context);
+      await quota.limit(projectID, sizeBytes, context);
+    };
     return { projectID, prepare };
   }
 
@@ -257,7 +274,7 @@ export class VfsDriver implements StorageDriver {
     // A root that was moved has another inode: the record knows the project that was given.
     const recorded = quota === undefined ? undefined : this.#volumes.read(id)?.projectID;
     await takeAway(this.#volumes, id, context);
-    await quota?.clear(recorded ?? this.#projectID(id), context);
+    await quota?.limit(recorded ?? this.#projectID(id), 0, context);
   }
 
   async #writeVolume(volume: VolumeRecord, projectID: number | undefined, context: OpContext) {

@@ -40,12 +40,16 @@ it("limits a folder's project in KiB, and forgets it", { skip: ROOT_ONLY }, asyn
   const { quota } = await find("1 1 0:1 / /srv rw - xfs /dev/x rw,prjquota", commands);
   assert.ok(quota !== undefined);
   const context = contextWith(commands);
-  await quota.limit("/srv/vfs/vol/vfs-001", 77, 3 * 1024 ** 3, context);
-  await quota.clear(77, context);
+  await quota.assign("/srv/vfs/vol/vfs-001", 77, context);
+  await quota.limit(77, 3 * 1024 ** 3, context);
+  await quota.adopt("/srv/vfs/vol/vfs-002", 78, context);
+  await quota.limit(77, 0, context);
   assert.deepEqual(commands, [
     "setquota --version",
-    "chattr -R +P -p 77 /srv/vfs/vol/vfs-001",
+    "chattr +P -p 77 /srv/vfs/vol/vfs-001",
     "setquota -P 77 0 3145728 0 0 /srv",
+    "find /srv/vfs/vol/vfs-002 -xdev -type f,d -exec chattr -p 78 {} +",
+    "find /srv/vfs/vol/vfs-002 -xdev -type d -exec chattr +P {} +",
     "setquota -P 77 0 0 0 0 /srv",
   ]);
 });

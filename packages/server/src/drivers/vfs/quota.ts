@@ -8,12 +8,15 @@ import type { OpContext } from "../../core/driver.js";
 import { VFS_IDS } from "./ids.js";
 import { mountOf } from "./mounts.js";
 import type { Mount } from "./mounts.js";
+import { NO_TIME_LIMIT_MS } from "./time-limit.js";
 
 export interface Quota {
-  /** Gives a folder, and all that will be in it, a limit; one for it already is changed. */
-  limit(folder: string, projectID: number, sizeBytes: number, context: OpContext): Promise<void>;
-  /** Forgets the limit of a folder that is gone. */
-  clear(projectID: number, context: OpContext): Promise<void>;
+  /** Puts an empty folder, and all that will be in it, into a project. */
+  assign(folder: string, projectID: number, context: OpContext): Promise<void>;
+  /** Puts a folder into a project with all that is in it already. */
+  adopt(folder: string, projectID: number, context: OpContext): Promise<void>;
+  /** What the project may use; 0 is no limit, as for a folder that is gone. */
+  limit(projectID: number, sizeBytes: number, context: OpContext): Promise<void>;
 }
 
 /** Whether limits can be set, and what stands in the way where they cannot. */
@@ -23,19 +26,25 @@ export interface QuotaFinding {
 }
 
 function openQuota(mountPoint: string): Quota {
-  const setLimit = async (projectID: number, kib: number, { exec, signal }: OpContext) => {
-    // Soft and hard limit of blocks, then of inodes; 0 is none.
-    const limits = ["0", String(kib), "0", "0"];
-    await exec("setquota", ["-P", String(projectID), ...limits, mountPoint], signal);
-  };
   return {
-    async limit(folder, projectID, sizeBytes, context) {
-      const { exec, signal } = context;
-      // Recursive, since the volume may have got its data before it got a limit.
-      await exec("chattr", ["-R", "+P", "-p", String(projectID), folder], signal);
-      await setLimit(projectID, Math.ceil(sizeBytes / 1024), context);
+    async assign(folder, projectID, { exec, signal }) {
+      await exec("chattr", ["+P", "-p", String(projectID), folder], signal);
     },
-    clear: (projectID, context) => setLimit(projectID, 0, context),
+    async adopt(folder, projectID, { exec, signal }) {
+      // Only files and folders have a project, and only folders hand it on; chattr -R stops at the others.
+      const find = (kinds: readonly string[], change: readonly string[]) =>
+        exec("find", [folder, "-xdev", ...kinds, "-exec", "chattr", ...change, "{}", "+"], signal, {
+          timeoutMs: NO_TIME_LIMIT_MS,
+        });
+      await find(["-type", "f,d"], ["-p", String(projectID)]);
+      await find(["-type", "d"], ["+P"]);
+    },
+    async limit(projectID, sizeBytes, { exec, signal }) {
+      const kib = Math.ceil(sizeBytes / 1024);
+      // Soft and hard limit of blocks, then of inodes; 0 is none.
+      const limits = ["0", String(kib), "0", "0"];
+      await exec("setquota", ["-P", String(projectID), ...limits, mountPoint], signal);
+    },
   };
 }
 
