@@ -48,6 +48,20 @@ describe("lists over REST", () => {
       assert.equal(seen.length, 11);
       assert.equal(new Set(seen).size, 11);
     });
+    it("keep the order of services whose names begin alike", async () => {
+      const own = await startRest(
+        "libstorage: {server: {services: {a: {driver: mock}, a-b: {driver: mock}}}}",
+      );
+      const after = encodeURIComponent("a/vol-001");
+      const all = (await own.ask("GET", `/volumes?limit=9&after=${after}`)).json<
+        Record<string, object>
+      >();
+      await own.close();
+      assert.deepEqual(
+        Object.values(all).map((map) => Object.keys(map).length),
+        [1, 3],
+      );
+    });
     it("need a limit above zero", async () => {
       for (const limit of ["0", "-1", "x", "1.5"])
         assert.equal((await server.ask("GET", `/volumes/one?limit=${limit}`)).status, 400, limit);
