@@ -130,6 +130,9 @@ describe("the REST front-end", () => {
     it("refuses deep nesting", async () => {
       const answer = await create(`{"name":"x","opts":${'{"a":'.repeat(100)}1${"}".repeat(100)}}`);
       assert.match(answer.json<ErrorBody>().message, /deeper than 64/);
+      const endless = await create("[".repeat(1_000_000));
+      assert.equal(endless.status, 400);
+      assert.match(endless.json<ErrorBody>().message, /is not JSON/);
     });
     it("refuses sizes that no volume can have", async () => {
       for (const size of ["9223372036854775808", "1e400", "-1", "0.5", "1e300"])
