@@ -66,15 +66,37 @@ export function pageOf<T>(
   limit?: number,
   after?: string,
 ): Record<string, ById<T>> {
-  if (limit === undefined && after === undefined) return all;
+  if (limit === undefined && after === undefined) return sameAsBefore(all);
+  const [lastService = "", lastID = ""] = after?.split(/\/(.*)/s) ?? [];
+  const isLeft = (service: string, id: string): boolean =>
+    service === lastService ? id > lastID : service > lastService;
   let left = limit ?? Infinity;
   const page: Record<string, ById<T>> = {};
   for (const [service, list] of Object.entries(all)) {
     const entries = Object.entries(list)
-      .filter(([id]) => after === undefined || `${service}/${id}` > after)
+      .filter(([id]) => isLeft(service, id))
       .slice(0, left);
     left -= entries.length;
     page[service] = Object.fromEntries(entries);
   }
   return page;
+}
+
+/** Keyed by the first of the lists, which is another one for every view. */
+const unions = new WeakMap<object, object>();
+
+/** The map that was answered last time, as long as all lists in it are the same objects. */
+function sameAsBefore<T extends Readonly<Record<string, object>>>(all: T): T {
+  const [first] = Object.values(all);
+  if (first === undefined) return all;
+  const known = unions.get(first) as T | undefined;
+  const names = Object.keys(all);
+  const isSame =
+    known !== undefined &&
+    Object.keys(known).length === names.length &&
+    names.every((name) => known[name] === all[name]);
+  if (isSame) return known;
+  const union = Object.freeze(all);
+  unions.set(first, union);
+  return union;
 }

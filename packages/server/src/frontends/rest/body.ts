@@ -79,11 +79,19 @@ function parseJson(body: Buffer): unknown {
   }
 }
 
+function firstError(text: string): ParseError | undefined {
+  const errors: ParseError[] = [];
+  try {
+    locate(text, errors, { disallowComments: true, allowTrailingComma: false });
+  } catch {
+    // It calls itself for every level, and endless nesting fills the stack; then the place stays unknown.
+  }
+  return errors[0];
+}
+
 /** V8 does not always say where, so a second parser that does is asked. */
 function malformed(text: string, cause: unknown): StorageError {
-  const errors: ParseError[] = [];
-  locate(text, errors, { disallowComments: true, allowTrailingComma: false });
-  const [first] = errors;
+  const first = firstError(text);
   if (first === undefined)
     return new StorageError("invalid-argument", "the request body is not JSON", {}, { cause });
   const byte = Buffer.byteLength(text.slice(0, first.offset));

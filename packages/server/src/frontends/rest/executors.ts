@@ -1,6 +1,6 @@
 /** The executors that 0.6.2 clients download, section 17.2 of the contract. */
 import { createHash } from "node:crypto";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { lstat, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { notFound, sorted } from "@libstorage/model";
 import type { ExecutorInfo } from "@libstorage/model";
@@ -33,7 +33,7 @@ export class Executors {
   async get(name: string): Promise<Executor> {
     if (this.#folder === undefined || !isName(name)) throw notFound("executor", name);
     const path = join(this.#folder, name);
-    const found = await stat(path).catch(() => undefined);
+    const found = await lstat(path).catch(() => undefined);
     if (found?.isFile() !== true) throw notFound("executor", name);
     const stamp = `${found.size} ${found.mtimeMs}`;
     const known = this.#read.get(name);
