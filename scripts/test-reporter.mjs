@@ -26,6 +26,25 @@ async function* closingLines(events) {
   for await (const line of lines) if (line.startsWith("#")) yield line;
 }
 
+/** How many names are shown of tests that share a reason. */
+const SHOWN = 3;
+
+function* skipLines(skipped) {
+  if (skipped.length === 0) return;
+  yield "\nskipped:\n";
+  for (const [reason, tests] of grouped(skipped)) {
+    const more = tests.length > SHOWN ? `, and ${tests.length - SHOWN} more` : "";
+    const names = tests.slice(0, SHOWN).map(([name]) => name);
+    yield `  ${reason}\n    ${names.join("; ")}${more}\n`;
+  }
+}
+
+function grouped(skipped) {
+  const groups = new Map();
+  for (const one of skipped) groups.set(one[1], [...(groups.get(one[1]) ?? []), one]);
+  return groups;
+}
+
 export default async function* report(source) {
   const main = new spec();
   const closing = [];
@@ -46,10 +65,7 @@ export default async function* report(source) {
   // What the runner adds at its end: the failures once more.
   main.end();
   for await (const text of main) yield String(text);
-  if (skipped.length > 0) {
-    yield `\nskipped:\n`;
-    for (const [name, reason] of skipped) yield `  ${name}: ${reason}\n`;
-  }
+  yield* skipLines(skipped);
   yield "\n";
   yield* closingLines(closing);
 }
