@@ -184,7 +184,9 @@ function untrusted(code: string, message: string, server: string): Explanation |
 
 /** An error of the connection, with the server's address and the next step. */
 export function failureOfConnection(error: unknown, asked: string, server: string): StorageError {
-  if (error instanceof StorageError) return error;
+  // What the connection itself refused comes wrapped by the HTTP library.
+  for (let at = error; at instanceof Error; at = at.cause)
+    if (at instanceof StorageError) return at;
   const code = codeOf(error);
   const message = messageOf(error);
   const known = unreachable(code, server) ?? untrusted(code, message, server);
