@@ -53,7 +53,10 @@ export class Stuck {
       throw new StorageError(
         "unavailable",
         `an earlier ${operation} of ${snapshotID ?? volumeID} failed and cannot be cleared up: ${why}; mend this and try again`,
-        { ...(volumeID !== undefined && { volumeID }), ...(snapshotID !== undefined && { snapshotID }) },
+        {
+          ...(volumeID !== undefined && { volumeID }),
+          ...(snapshotID !== undefined && { snapshotID }),
+        },
         { cause: error },
       );
     }
@@ -62,10 +65,10 @@ export class Stuck {
   /** Tries all of them again, each under its lock. @returns what still stands in the way */
   async finishAll(): Promise<readonly StorageError[]> {
     const results = await Promise.allSettled(
-      this.all().map((operation) =>
-        this.#locks.run(operation.key, () => this.#finish(operation)),
-      ),
+      this.all().map((operation) => this.#locks.run(operation.key, () => this.#finish(operation))),
     );
-    return results.flatMap((one) => (one.status === "rejected" ? [one.reason as StorageError] : []));
+    return results.flatMap((one) =>
+      one.status === "rejected" ? [one.reason as StorageError] : [],
+    );
   }
 }
