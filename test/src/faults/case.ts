@@ -110,6 +110,8 @@ export async function runCase(scene: Scene, plan: Plan): Promise<Counts> {
     // A second failure may leave what only the next start clears.
     if (isKilled || more.length > 0) {
       await storage.close();
+      // What is only written by a stop in order.
+      if (isKilled) await rm(join(folder, "journal", "closed"), { force: true });
       if (plan.recovery !== undefined || isKilled)
         recoveryPoints = await restart(folder, plan.recovery);
       storage = await openWorld(folder);
@@ -193,7 +195,8 @@ function checkIDs(storage: Storage, state: WorldState): void {
 /** Everything can be removed, and then nothing is left. */
 async function checkEmptied(folder: string, storage: Storage): Promise<void> {
   const service = storage.service(SERVICE);
-  for (const { id } of service.inventory.snapshots.all()) await service.snapshotRemove(id, caller());
+  for (const { id } of service.inventory.snapshots.all())
+    await service.snapshotRemove(id, caller());
   for (const { id } of service.inventory.volumes.all())
     await service.volumeRemove(id, true, caller());
   for (const shelf of ["vol", "snap"])

@@ -24,16 +24,22 @@ function checkJournal(storage: Storage): void {
   const closings = new Map<number, number>();
   let before: JournalEntry | undefined;
   for (const entry of journal.since(0)) {
-    if (entry.intent !== undefined) closings.set(entry.intent, (closings.get(entry.intent) ?? 0) + 1);
+    if (entry.intent !== undefined)
+      closings.set(entry.intent, (closings.get(entry.intent) ?? 0) + 1);
     if (before !== undefined) {
       assert.ok(entry.seq > before.seq, "the journal's numbers do not climb");
       if (entry.seq === before.seq + 1)
-        assert.equal(entry.prev, hashOf(JSON.stringify(before)), `the chain breaks at ${entry.seq}`);
+        assert.equal(
+          entry.prev,
+          hashOf(JSON.stringify(before)),
+          `the chain breaks at ${entry.seq}`,
+        );
     }
     if (entry.phase === "intent") closings.set(entry.seq, closings.get(entry.seq) ?? 0);
     before = entry;
   }
-  for (const [seq, count] of closings) assert.equal(count, 1, `intent ${seq} is closed ${count} times`);
+  for (const [seq, count] of closings)
+    assert.equal(count, 1, `intent ${seq} is closed ${count} times`);
   assert.equal(events.lastID, journal.lastSeq, "an event is held back");
 }
 

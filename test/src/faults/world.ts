@@ -155,7 +155,8 @@ export function digestOf(folder: string): string {
     hash.update(`${name}\0${stats.mode}\0${stats.isDirectory() ? 0 : stats.size}\0`);
     if (stats.isSymbolicLink()) hash.update(readlinkSync(path));
     else if (stats.isFile()) hash.update(readFileSync(path));
-    else for (const entry of readdirSync(path).toSorted()) walk(join(path, entry), `${name}/${entry}`);
+    else
+      for (const entry of readdirSync(path).toSorted()) walk(join(path, entry), `${name}/${entry}`);
   };
   if (!existsSync(folder)) return "missing";
   walk(folder, "");
