@@ -110,6 +110,8 @@ export async function runCase(scene: Scene, plan: Plan): Promise<Counts> {
     // A second failure may leave what only the next start clears.
     if (isKilled || more.length > 0) {
       await storage.close();
+      // What is only written by a stop in order.
+      if (isKilled) await rm(join(folder, "journal", "closed"), { force: true });
       if (plan.recovery !== undefined || isKilled)
         recoveryPoints = await restart(folder, plan.recovery);
       storage = await openWorld(folder);

@@ -148,20 +148,23 @@ export class Changes {
     return {
       subject: { volumeID: id, force },
       run: async (context) => {
-        await this.#cut(volume, attachments, true, context);
+        // The record of a broken volume cannot be changed; what still uses it is for the driver to see.
+        if (volume.broken === undefined) await this.#cut(volume, attachments, true, context);
         await this.#driver.volumeRemove(id, context);
         return null;
       },
       apply: () => this.#inventory.dropVolume(id),
-      // What the backend no longer lists is gone for good: clear the rest, or leave that to recovery.
       takeBack: async (context) => {
         const left = await this.#inventory.rereadVolume(id, context);
-        if (left === undefined) await this.#driver.volumeRemove(id, context);
+        if (!isBeyondReturn(volume, left)) return;
+        await this.#driver.volumeRemove(id, context);
+        this.#inventory.dropVolume(id);
       },
     };
   }
 
-  snapshotRemove({ id }: SnapshotRecord): Work<null> {
+  snapshotRemove(snapshot: SnapshotRecord): Work<null> {
+    const { id } = snapshot;
     const { snapshots } = this.#driver;
     if (snapshots === undefined) throw unable("remove snapshots");
     return {
@@ -173,8 +176,18 @@ export class Changes {
       apply: () => this.#inventory.dropSnapshot(id),
       takeBack: async (context) => {
         const left = await this.#inventory.rereadSnapshot(id, context);
-        if (left === undefined) await snapshots.snapshotRemove(id, context);
+        if (!isBeyondReturn(snapshot, left)) return;
+        await snapshots.snapshotRemove(id, context);
+        this.#inventory.dropSnapshot(id);
       },
     };
   }
+}
+
+/** Whether a removal that failed has gone so far that only its end is left. */
+function isBeyondReturn(
+  before: { readonly broken?: string },
+  left: { readonly broken?: string } | undefined,
+): boolean {
+  return left === undefined || (left.broken !== undefined && before.broken === undefined);
 }

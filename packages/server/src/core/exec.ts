@@ -47,14 +47,14 @@ export class CommandError extends StorageError {
   /** Whether the program is not there at all. */
   readonly isMissing: boolean;
 
-  constructor(error: ExecaError, file: string, args: readonly string[], cancelled: boolean) {
+  constructor(error: ExecaError, file: string, args: readonly string[], ended?: Ended) {
     const stderr = typeof error.stderr === "string" ? error.stderr : "";
     const lastLines = stderr.trim().split("\n").slice(-5).join("\n");
     const exitCode = error.exitCode ?? -1;
     const isMissing = error.code === "ENOENT";
     super(
-      cancelled ? "cancelled" : error.timedOut ? "deadline-exceeded" : "internal",
-      describe(file, error, exitCode, isMissing, lastLines),
+      ended ?? "internal",
+      describe(file, error, isMissing, lastLines, ended),
       { command: [file, ...args].join(" "), exitCode, stderr: lastLines } satisfies ErrorData,
       { cause: error },
     );
@@ -64,21 +64,36 @@ export class CommandError extends StorageError {
   }
 }
 
+/** Why the door ended a command. */
+type Ended = "cancelled" | "deadline-exceeded";
+
 function describe(
   file: string,
   error: ExecaError,
-  exitCode: number,
   isMissing: boolean,
   lastLines: string,
+  ended: Ended | undefined,
 ): string {
   if (isMissing) return `${file} is not installed on this host`;
-  if (error.timedOut) return `${file} did not end within its time limit and was killed`;
-  if (error.isCanceled) return `${file} was stopped because its request was cancelled`;
+  if (ended === "deadline-exceeded")
+    return `${file} did not end within its time limit and was killed`;
+  if (ended === "cancelled") return `${file} was stopped because its request was cancelled`;
+  if (error.isMaxBuffer)
+    return `${file} was stopped because it gave more than ${MAX_OUTPUT_CHARS} characters of output`;
   const said = lastLines === "" ? "" : `: ${lastLines}`;
-  return `${file} failed with exit code ${exitCode}${said}`;
+  const how =
+    error.exitCode === undefined
+      ? `was ended by ${error.signal ?? "the system"}`
+      : `failed with exit code ${error.exitCode}`;
+  return `${file} ${how}${said}`;
 }
 
 const MAX_OUTPUT_CHARS = 64 * 1024 * 1024;
+
+/** How long a command may take to end by itself once it is asked to. */
+const GRACE_MS = 2_000;
+
+const DEFAULT_TIMEOUT_MS = 60_000;
 
 export interface ExecDoor {
   readonly log: Logger;
@@ -96,17 +111,17 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
       log.debug(run, "command");
     };
     return faults.pass({ door: "exec", what: [file, ...args].join(" ") }, signal, async () => {
+      if (signal.aborted)
+        throw new StorageError(
+          "cancelled",
+          `${file} was not started because its request was cancelled`,
+          {},
+          { cause: signal.reason },
+        );
+      const timeout = AbortSignal.timeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+      const child = start(file, args, options);
+      const release = endWith(child.pid, AbortSignal.any([signal, timeout]));
       try {
-        const child = execa(file, args, {
-          cancelSignal: signal,
-          timeout: options.timeoutMs ?? 60_000,
-          forceKillAfterDelay: 2_000,
-          env: { LC_ALL: "C" },
-          stdin: options.input === undefined ? "ignore" : "pipe",
-          ...(options.input !== undefined && { input: options.input }),
-          maxBuffer: MAX_OUTPUT_CHARS,
-          stripFinalNewline: false,
-        });
         if (child.pid !== undefined) options.onStart?.(child.pid);
         const { stdout, stderr } = await child;
         note(0);
@@ -114,8 +129,60 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
       } catch (error) {
         if (!(error instanceof ExecaError)) throw error;
         note(error.exitCode ?? -1);
-        throw new CommandError(error, file, args, error.isCanceled);
+        const ended = signal.aborted
+          ? "cancelled"
+          : timeout.aborted
+            ? "deadline-exceeded"
+            : undefined;
+        throw new CommandError(error, file, args, ended);
+      } finally {
+        release();
       }
     });
+  };
+}
+
+/** In a process group of its own, so that what it starts can be ended with it. */
+function start(file: string, args: readonly string[], { input }: ExecOptions) {
+  return execa(file, args, {
+    detached: true,
+    env: { LC_ALL: "C" },
+    stdin: input === undefined ? "ignore" : "pipe",
+    ...(input !== undefined && { input }),
+    maxBuffer: MAX_OUTPUT_CHARS,
+    stripFinalNewline: false,
+  });
+}
+
+/** Groups that run now: they end with this process when it exits in order. */
+const groups = new Set<number>();
+process.once("exit", () => {
+  for (const group of groups) killGroup(group, "SIGKILL");
+});
+
+function killGroup(group: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-group, signal);
+  } catch {
+    // All of it has ended already.
+  }
+}
+
+/** Ends a command and all it has started when the signal is aborted. @returns to be called at its end */
+function endWith(group: number | undefined, signal: AbortSignal): () => void {
+  if (group === undefined) return () => {};
+  let timer: NodeJS.Timeout | undefined;
+  const end = (): void => {
+    killGroup(group, "SIGTERM");
+    timer = setTimeout(() => killGroup(group, "SIGKILL"), GRACE_MS);
+  };
+  groups.add(group);
+  signal.addEventListener("abort", end, { once: true });
+  return () => {
+    groups.delete(group);
+    clearTimeout(timer);
+    signal.removeEventListener("abort", end);
+    // What it started may live on without it.
+    if (signal.aborted) killGroup(group, "SIGKILL");
   };
 }

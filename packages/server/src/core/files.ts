@@ -4,6 +4,7 @@
  */
 import { constants } from "node:fs";
 import * as fs from "node:fs/promises";
+import { randomBytes } from "node:crypto";
 import { basename, dirname, join } from "node:path";
 import { NO_FAULTS } from "./faults.js";
 import type { FaultPlan } from "./faults.js";
@@ -91,6 +92,8 @@ function isCode(error: unknown, code: string): boolean {
   return error instanceof Error && (error as NodeJS.ErrnoException).code === code;
 }
 
+/** Process ids come again, in a container after every start: they would name an earlier run's leftovers. */
+const RUN = randomBytes(6).toString("hex");
 let temporaries = 0;
 
 export function openFiles(faults: FaultPlan = NO_FAULTS, signal?: AbortSignal): Files {
@@ -106,7 +109,7 @@ export function openFiles(faults: FaultPlan = NO_FAULTS, signal?: AbortSignal): 
       temporaries += 1;
       const temporary = join(
         dirname(path),
-        `${TEMPORARY_PREFIX}${process.pid}-${temporaries}-${basename(path)}`,
+        `${TEMPORARY_PREFIX}${RUN}-${temporaries}-${basename(path)}`,
       );
       try {
         await pass(`write ${temporary}`, () => writeSynced(temporary, content, mode));

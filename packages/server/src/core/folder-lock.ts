@@ -1,4 +1,5 @@
 /** Two servers on one folder would give the same ids twice: the second one refuses. */
+import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
@@ -15,7 +16,8 @@ const EXIT_HELD = 1;
  * Takes a folder's lock until the handle is closed or the process ends, however it ends. The lock belongs
  * to the open file, which flock(1) only inherits, so it outlives that command and no id of a dead process
  * can hold it.
- * @throws {StorageError} `failed-precondition` when another server has it
+ * @throws {StorageError} `failed-precondition` when another server has it, `unavailable` when it cannot be
+ * told
  */
 export async function lockFolder(folder: string): Promise<FileHandle> {
   const handle = await openLock(folder);
@@ -34,13 +36,15 @@ export async function lockFolder(folder: string): Promise<FileHandle> {
   }
 }
 
-/** On a read-only file system no server can make the file, so there all of them lock the folder. */
+/** The lock file; on a read-only file system, where none can be made, the folder itself. */
 async function openLock(folder: string): Promise<FileHandle> {
+  const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_APPEND, O_CREAT, O_WRONLY } = constants;
+  const path = join(folder, LOCK_FILE);
   try {
-    return await open(join(folder, LOCK_FILE), "a", 0o600);
+    return await open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, 0o600);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EROFS") throw error;
-    return open(folder, "r");
+    if ((error as NodeJS.ErrnoException).code !== "EROFS") throw refusal(folder, error);
+    return open(folder, O_RDONLY | O_DIRECTORY);
   }
 }
 
@@ -54,7 +58,9 @@ function refusal(folder: string, error: unknown): StorageError {
   const why =
     error instanceof ExecaError && error.code === "ENOENT"
       ? "flock (util-linux) is not installed"
-      : String(error);
+      : error instanceof Error
+        ? error.message
+        : String(error);
   return new StorageError(
     "unavailable",
     `cannot lock ${folder}: ${why}`,

@@ -25,6 +25,7 @@ export class Inventory {
   /** Ids that changed while a listing was under way: what the listing says of them is too old. */
   #touched: Set<string> | undefined;
   #refreshing: Promise<void> | undefined;
+  #nextRefresh: Promise<void> | undefined;
   #stopWatching: (() => void) | undefined;
 
   constructor(service: string, driver: StorageDriver, operations: Operations, log: Logger) {
@@ -33,6 +34,9 @@ export class Inventory {
     this.#operations = operations;
     this.#log = log;
   }
+
+  /** Whether the backend holds newer objects than the journal knows of, as after the return of an old one. */
+  isJournalBehind = false;
 
   /** Takes the first listing, and begins to watch. */
   load({ volumes, snapshots }: Listing): void {
@@ -64,7 +68,9 @@ export class Inventory {
   #highest(kind: Kind, numbers: readonly (number | undefined)[]): number {
     const remembered = this.#operations.journal.counter(`${kind}:${this.#service}`) - 1;
     const least = Math.max(this.#driver.ids.first - 1, remembered);
-    return numbers.reduce<number>((most, n) => Math.max(most, n ?? 0), least);
+    const highest = numbers.reduce<number>((most, n) => Math.max(most, n ?? 0), least);
+    if (remembered >= 0 && highest > remembered) this.isJournalBehind = true;
+    return highest;
   }
 
   nextVolumeID(): string {
@@ -108,9 +114,24 @@ export class Inventory {
 
   // ---- what the backend says
 
-  /** Lists everything anew; what changed meanwhile through this server stays as it is. */
+  /**
+   * Lists everything anew; what changed meanwhile through this server stays as it is. A listing that runs
+   * already may have missed what the caller knows of, so the caller gets the next one, with all others
+   * that came meanwhile.
+   */
   refresh(signal: AbortSignal): Promise<void> {
-    this.#refreshing ??= this.#relist(signal).finally(() => {
+    if (this.#refreshing === undefined) return this.#startRefresh(signal);
+    this.#nextRefresh ??= this.#refreshing
+      .catch(() => {})
+      .then(() => {
+        this.#nextRefresh = undefined;
+        return this.#startRefresh(signal);
+      });
+    return this.#nextRefresh;
+  }
+
+  #startRefresh(signal: AbortSignal): Promise<void> {
+    this.#refreshing = this.#relist(signal).finally(() => {
       this.#refreshing = undefined;
       this.#touched = undefined;
     });

@@ -6,7 +6,8 @@
  */
 import { open } from "lmdb";
 import { pathToFileURL } from "node:url";
-import { hashOf } from "./journal-entry.js";
+import { hashOf, isOutcome } from "./journal-entry.js";
+import type { JournalEntry } from "./journal-entry.js";
 
 /** How many of the last entries have their hashes compared; older ones were when they were among them. */
 const VERIFIED = 20_000;
@@ -50,13 +51,6 @@ export function readJournal(folder: string): Report {
   return report;
 }
 
-interface Stored {
-  readonly phase: string;
-  readonly task: number;
-  readonly intent?: number;
-  readonly idempotencyKey?: string;
-}
-
 /** Copies entry by entry, in small synced steps, so that what was copied stays when the rest ends us. */
 export function salvageJournal(folder: string, target: string): void {
   const from = open({ path: folder, encoding: "string", maxDbs: 8, readOnly: true });
@@ -82,21 +76,28 @@ export function salvageJournal(folder: string, target: string): void {
     keyEncoding: "uint32",
   });
   const keys = to.openDB<number, string>({ name: "keys", encoding: "json" });
+  const counters = to.openDB<number, string>({ name: "counters", encoding: "json" });
+  const raise = (name: string, least: number): void => {
+    if ((counters.get(name) ?? 0) < least) counters.putSync(name, least);
+  };
   for (const { key, value } of entries.getRange({})) {
-    const entry = JSON.parse(value) as Stored;
+    const entry = JSON.parse(value) as JournalEntry;
     to.transactionSync(() => {
       copy.putSync(key, value);
       if (entry.phase === "intent") openIntents.putSync(key, entry.task);
       else if (entry.intent !== undefined) openIntents.removeSync(entry.intent);
-      if (
-        entry.phase !== "intent" &&
-        entry.phase !== "recovered" &&
-        entry.idempotencyKey !== undefined
-      )
+      if (entry.idempotencyKey !== undefined && isOutcome(entry))
         keys.putSync(entry.idempotencyKey, key);
       tasks.putSync(entry.task, key);
+      raise("task", entry.task + 1);
+      for (const [name, value] of Object.entries(entry.counters ?? {})) raise(name, value);
     });
   }
+  // Last, because it may be what is damaged; it knows of numbers whose entries were dropped long ago.
+  for (const { key, value } of from
+    .openDB<number, string>({ name: "counters", encoding: "json" })
+    .getRange({}))
+    if (Number.isSafeInteger(value)) raise(key, value);
 }
 
 const [, script, folder, target] = process.argv;

@@ -5,7 +5,7 @@ import type { CommandRun } from "./exec.js";
 
 /**
  * intent: about to begin, ids chosen · end: done · failed: not done, and nothing is left of it ·
- * recovered: found open at a start, and taken back or done again · settled: answered without any work ·
+ * recovered: found open at a start, and taken back (with an error) or done again · settled: answered without any work ·
  * refused: a request with an idempotency key that was turned down.
  */
 export type Phase = "intent" | "end" | "failed" | "recovered" | "settled" | "refused";
@@ -41,6 +41,8 @@ export interface EntryFields {
   readonly error?: StoredError;
   /** The sequence number of the intent that this entry closes. */
   readonly intent?: number;
+  /** The next numbers for new objects, by counter, as they were raised with this entry. */
+  readonly counters?: Readonly<Record<string, number>>;
 }
 
 export interface JournalEntry extends EntryFields {
@@ -53,6 +55,15 @@ export interface JournalEntry extends EntryFields {
 
 export function hashOf(text: string): string {
   return createHash("sha256").update(text).digest("base64url").slice(0, 32);
+}
+
+/** Whether a repeat of the request is answered with this entry: what was taken back may be tried anew. */
+export function isOutcome({
+  phase,
+  error,
+}: Pick<JournalEntry, "phase"> & { readonly error?: unknown }): boolean {
+  if (phase === "intent") return false;
+  return phase !== "recovered" || error === undefined;
 }
 
 /** Whether an entry is news for those who follow the event stream. */

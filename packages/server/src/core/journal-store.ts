@@ -18,6 +18,14 @@ export interface OpenedJournal {
   readonly close: () => Promise<void>;
   /** What is wrong with it, for people; empty when it is sound. */
   readonly warnings: readonly string[];
+  /** Whether it may have lost ends of operations, so that nothing must be taken back because of it. */
+  readonly isIncomplete: boolean;
+}
+
+/** What was noted when the journal was closed in order. */
+interface Note {
+  readonly stamp: string;
+  readonly last: number;
 }
 
 /**
@@ -33,28 +41,37 @@ export async function openJournal(
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const current = join(folder, "current");
   const note = join(folder, "closed");
-  const warnings = (await isAsClosed(current, note)) ? [] : await examine(folder, current, context);
+  const closed = await readNote(note);
+  const isAsClosed = closed !== undefined && closed.stamp === (await stampOf(current));
+  const warnings = isAsClosed ? [] : await examine(folder, current, context);
   await rm(note, { force: true });
   const journal = Journal.open(current, options);
+  if (closed !== undefined && journal.lastSeq < closed.last && warnings.length === 0)
+    warnings.push(
+      `the journal ends with entry ${journal.lastSeq}, but was closed after ${closed.last}: it was damaged or replaced by an older one; no volume is concerned`,
+    );
   const close = async (): Promise<void> => {
-    await journal.close();
-    await writeFile(note, await stampOf(current), { mode: 0o600 });
+    const last = await journal.close();
+    // Without the note, as on a full disk, the next start only takes longer.
+    const text = `${await stampOf(current)}\n${last}\n`;
+    await writeFile(note, text, { mode: 0o600 }).catch(() => {});
   };
-  return { journal, warnings, close };
+  return { journal, warnings, isIncomplete: warnings.length > 0, close };
 }
 
 async function stampOf(current: string): Promise<string> {
-  const { size, mtimeMs, ino } = await stat(join(current, "data.mdb"));
-  return `${ino} ${size} ${mtimeMs}\n`;
+  try {
+    const { size, mtimeMs, ino } = await stat(join(current, "data.mdb"));
+    return `${ino} ${size} ${mtimeMs}`;
+  } catch {
+    return "missing";
+  }
 }
 
-/** Whether nobody touched the file since it was closed in order. */
-async function isAsClosed(current: string, note: string): Promise<boolean> {
-  try {
-    return (await readFile(note, "utf8")) === (await stampOf(current));
-  } catch {
-    return false;
-  }
+async function readNote(path: string): Promise<Note | undefined> {
+  const text = await readFile(path, "utf8").catch(() => "");
+  const [stamp = "", last = ""] = text.split("\n");
+  return /^\d+$/.test(last) ? { stamp, last: Number(last) } : undefined;
 }
 
 /** @returns what is wrong, for people */

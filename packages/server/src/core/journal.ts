@@ -8,7 +8,7 @@ import type { Database, RootDatabase } from "lmdb";
 import { StorageError } from "@libstorage/model";
 import { NO_FAULTS } from "./faults.js";
 import type { FaultPlan } from "./faults.js";
-import { hashOf } from "./journal-entry.js";
+import { hashOf, isOutcome } from "./journal-entry.js";
 import type { EntryFields, JournalEntry } from "./journal-entry.js";
 
 /** Task ids are reserved in blocks, so that ids of tasks that leave no entry are not given twice either. */
@@ -111,13 +111,10 @@ export class Journal {
   }
 
   /**
-   * Appends an entry; durable when it resolves. `counters` are raised in the same transaction.
+   * Appends an entry; durable when it resolves. Its counters are raised in the same transaction.
    * @throws {StorageError} `unavailable` when it could not be written, for example on a full disk
    */
-  async append(
-    fields: EntryFields,
-    counters: Readonly<Record<string, number>> = {},
-  ): Promise<JournalEntry> {
+  async append(fields: EntryFields): Promise<JournalEntry> {
     if (this.#isClosed)
       throw new StorageError("unavailable", "the journal is closed: the server is stopping");
     if (this.#isTailLost)
@@ -134,7 +131,7 @@ export class Journal {
       await this.#faults.pass(
         { door: "journal", what: `${entry.phase} ${entry.operation}` },
         undefined,
-        () => this.#write(entry, text, counters),
+        () => this.#write(entry, text),
       );
     } catch (error) {
       // What can be read was committed, whatever became of the answer.
@@ -150,24 +147,17 @@ export class Journal {
     return entry;
   }
 
-  async #write(
-    entry: JournalEntry,
-    text: string,
-    counters: Readonly<Record<string, number>>,
-  ): Promise<void> {
+  async #write(entry: JournalEntry, text: string): Promise<void> {
     await this.#env.batch(() => {
       // The promise of the batch stands for all of them.
       void this.#entries.put(entry.seq, text);
       if (entry.phase === "intent") void this.#open.put(entry.seq, entry.task);
       else if (entry.intent !== undefined) void this.#open.remove(entry.intent);
-      if (
-        entry.phase !== "intent" &&
-        entry.phase !== "recovered" &&
-        entry.idempotencyKey !== undefined
-      )
+      if (entry.idempotencyKey !== undefined && isOutcome(entry))
         void this.#keys.put(entry.idempotencyKey, entry.seq);
       void this.#tasks.put(entry.task, entry.seq);
-      for (const [name, value] of Object.entries(counters)) void this.#counters.put(name, value);
+      for (const [name, value] of Object.entries(entry.counters ?? {}))
+        void this.#counters.put(name, value);
     });
   }
 
@@ -213,14 +203,15 @@ export class Journal {
 
   /** Drops closed entries that are too old or too many. @returns how many */
   async prune(now = Date.now()): Promise<number> {
-    const oldestOpen = this.openIntents()[0]?.seq ?? Infinity;
+    const open = new Set(this.#open.getKeys());
     const surplus = this.#seq - this.#maxEntries;
     let dropped = 0;
     let last: Promise<unknown> = Promise.resolve();
     for (const { key, value } of this.#entries.getRange({ limit: 100_000 })) {
       const entry = JSON.parse(value) as JournalEntry;
       const isOld = entry.time < now - this.#retentionMs || key <= surplus;
-      if (!isOld || key >= oldestOpen) break;
+      if (!isOld) break;
+      if (open.has(key)) continue;
       last = this.#drop(entry);
       dropped += 1;
     }
@@ -237,8 +228,11 @@ export class Journal {
     });
   }
 
-  async close(): Promise<void> {
+  /** @returns the number of the last entry that was written */
+  async close(): Promise<number> {
     this.#isClosed = true;
+    const [last = 0] = this.#entries.getKeys({ reverse: true, limit: 1 });
     await this.#env.close();
+    return last;
   }
 }

@@ -191,13 +191,41 @@ export class Operations {
     const log = this.#log.child({ service, op: operation, tx: caller.tx, task: task.id });
     const body = (): Promise<T> => this.#perform(request, base, task, log);
     try {
-      const result = await (lock === undefined ? body() : this.locks.run(lock, body));
+      const result = await (lock === undefined ? body() : this.#inTurn(lock, base, task, body));
       task.succeed(result);
       return result;
     } catch (error) {
       task.fail(stored(error));
       throw error;
     }
+  }
+
+  /** Waits for the lock, or until the task is cancelled, which takes it out of the queue. */
+  #inTurn<T>(
+    lock: string,
+    base: Omit<EntryFields, "phase">,
+    task: LiveTask,
+    body: () => Promise<T>,
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const leave = (): void => {
+        const error = task.signal.reason as unknown;
+        this.#noteOutcome(base, { phase: "refused", error: stored(error) }).then(
+          () => reject(error),
+          reject,
+        );
+      };
+      if (task.signal.aborted) {
+        leave();
+        return;
+      }
+      task.signal.addEventListener("abort", leave, { once: true });
+      void this.locks.run(lock, async () => {
+        if (task.signal.aborted) return;
+        task.signal.removeEventListener("abort", leave);
+        await body().then(resolve, reject);
+      });
+    });
   }
 
   async #perform<T>(
@@ -242,7 +270,11 @@ export class Operations {
     const log = parent.child({ ...work.subject });
     const commands: CommandRun[] = [];
     const fields = { ...base, ...work.subject };
-    const intent = await this.journal.append({ ...fields, phase: "intent" }, work.counters);
+    const intent = await this.journal.append({
+      ...fields,
+      phase: "intent",
+      ...(work.counters !== undefined && { counters: work.counters }),
+    });
     this.events.publish(intent);
     const closing = (): Partial<EntryFields> => ({
       intent: intent.seq,

@@ -3,98 +3,171 @@
  * be cleared: what was being made is removed, what was being taken away is taken away, a hold that was
  * being given is taken back. It needs no code per driver, because every driver method may be repeated.
  */
-import { isSameInstance } from "@libstorage/model";
-import type { OpContext } from "./driver.js";
-import type { JournalEntry } from "./journal-entry.js";
+import type { ErrorData } from "@libstorage/model";
+import { heldBy } from "./access.js";
+import type { OpContext, VolumeRecord } from "./driver.js";
+import type { EntryFields, JournalEntry } from "./journal-entry.js";
 import { lockKeyOf } from "./locks.js";
 import { stored } from "./operations.js";
 import type { Operations } from "./operations.js";
 import type { Logger } from "./log.js";
 import type { StorageService } from "./service.js";
 
-type Recover = (service: StorageService, intent: JournalEntry, context: OpContext) => Promise<void>;
+/** What the operation answers now that it is done, or undefined when it was taken back. */
+type Recovered = VolumeRecord | null | undefined;
+
+type Recover = (
+  service: StorageService,
+  intent: JournalEntry,
+  context: OpContext,
+) => Promise<Recovered>;
+
+const unmakeVolume: Recover = async ({ driver }, { volumeID }, context) => {
+  if (volumeID === undefined) return undefined;
+  const made = await driver.volumeInspect(volumeID, context);
+  // Someone got in since: then it was finished, and the journal has lost its end.
+  if (made !== undefined && (made.attachments.length > 0 || made.epoch > 0)) return made;
+  await driver.volumeRemove(volumeID, context);
+  return undefined;
+};
+
+const unmakeSnapshot: Recover = async ({ driver }, { snapshotID }, context) => {
+  if (snapshotID !== undefined) await driver.snapshots?.snapshotRemove(snapshotID, context);
+  return undefined;
+};
 
 const removeVolume: Recover = async ({ driver }, { volumeID }, context) => {
   if (volumeID !== undefined) await driver.volumeRemove(volumeID, context);
+  return null;
 };
 
-const removeSnapshot: Recover = async ({ driver }, { snapshotID }, context) => {
-  if (snapshotID !== undefined) await driver.snapshots?.snapshotRemove(snapshotID, context);
+const removeSnapshot: Recover = async (service, intent, context) => {
+  await unmakeSnapshot(service, intent, context);
+  return null;
+};
+
+const takeHoldBack: Recover = async ({ driver }, { volumeID, holder }, context) => {
+  if (volumeID === undefined || holder === undefined) return undefined;
+  const volume = await driver.volumeInspect(volumeID, context);
+  if (volume === undefined || volume.broken !== undefined) return undefined;
+  if (heldBy(volume, holder) !== undefined)
+    await driver.volumeDetach(volume, holder, false, context);
+  return undefined;
 };
 
 /** Takes the hold of the intent's instance away; with force and no such hold, every hold. */
-const dropHold: Recover = async ({ driver }, { volumeID, holder, operation, force }, context) => {
-  if (volumeID === undefined || holder === undefined) return;
+const detachAgain: Recover = async ({ driver }, { volumeID, holder, force = false }, context) => {
+  if (volumeID === undefined || holder === undefined) return undefined;
   let volume = await driver.volumeInspect(volumeID, context);
-  if (volume === undefined || volume.broken !== undefined) return;
-  const own = volume.attachments.filter(({ instanceID }) => isSameInstance(instanceID, holder));
-  const isForced = force === true && operation === "volumeDetach";
-  for (const { instanceID } of own.length > 0 || !isForced ? own : volume.attachments)
-    volume = await driver.volumeDetach(volume, instanceID, isForced, context);
+  if (volume === undefined || volume.broken !== undefined) return undefined;
+  const own = heldBy(volume, holder);
+  const cut = own !== undefined ? [own] : force ? volume.attachments : [];
+  for (const { instanceID } of cut)
+    volume = await driver.volumeDetach(volume, instanceID, force, context);
+  return volume;
 };
 
 const expandAgain: Recover = async ({ driver }, { volumeID, sizeBytes }, context) => {
-  if (volumeID === undefined || sizeBytes === undefined) return;
+  if (volumeID === undefined || sizeBytes === undefined) return undefined;
   const volume = await driver.volumeInspect(volumeID, context);
-  if (volume === undefined || volume.broken !== undefined) return;
-  await driver.volumeExpand?.(volume, sizeBytes, context);
+  if (volume === undefined || volume.broken !== undefined) return undefined;
+  return driver.volumeExpand?.(volume, sizeBytes, context);
 };
 
 const RECOVERY: Readonly<Record<string, Recover>> = {
-  volumeCreate: removeVolume,
-  volumeCopy: removeVolume,
-  volumeCreateFromSnapshot: removeVolume,
+  volumeCreate: unmakeVolume,
+  volumeCopy: unmakeVolume,
+  volumeCreateFromSnapshot: unmakeVolume,
   volumeRemove: removeVolume,
-  volumeSnapshot: removeSnapshot,
-  snapshotCopy: removeSnapshot,
+  volumeSnapshot: unmakeSnapshot,
+  snapshotCopy: unmakeSnapshot,
   snapshotRemove: removeSnapshot,
-  volumeAttach: dropHold,
-  volumeDetach: dropHold,
+  volumeAttach: takeHoldBack,
+  volumeDetach: detachAgain,
   volumeExpand: expandAgain,
 };
+
+export interface RecoveryOptions {
+  readonly services: ReadonlyMap<string, StorageService>;
+  readonly operations: Operations;
+  readonly log: Logger;
+}
+
+function subjectOf({ volumeID, snapshotID }: JournalEntry): ErrorData {
+  return {
+    ...(volumeID !== undefined && { volumeID }),
+    ...(snapshotID !== undefined && { snapshotID }),
+  };
+}
 
 /** Brings one open intent to its end; to be called under its lock. @throws what the driver throws */
 async function recoverOne(
   intent: JournalEntry,
   service: StorageService,
-  operations: Operations,
-  log: Logger,
+  { operations, log }: RecoveryOptions,
 ): Promise<void> {
   const { volumeID, snapshotID, operation, tx } = intent;
   const started = performance.now();
   const context = operations.context(log, AbortSignal.timeout(600_000));
-  await RECOVERY[operation]?.(service, intent, context);
+  const result = await RECOVERY[operation]?.(service, intent, context);
   if (snapshotID !== undefined) await service.inventory.rereadSnapshot(snapshotID, context);
   else if (volumeID !== undefined) await service.inventory.rereadVolume(volumeID, context);
-  const { seq, time: _time, prev: _prev, phase: _phase, ...fields } = intent;
-  const entry = await operations.journal.append({
-    ...fields,
-    phase: "recovered",
-    intent: seq,
+  const text = "was cut short by a stop of the server or a failure, and has been cleared up";
+  await closeIntent(intent, operations, {
     ms: Math.round(performance.now() - started),
-    error: {
-      code: "aborted",
-      message: `${operation} was cut short by a stop of the server or a failure, and has been cleared up`,
-      data: {
-        ...(volumeID !== undefined && { volumeID }),
-        ...(snapshotID !== undefined && { snapshotID }),
-      },
-    },
+    ...(result === undefined
+      ? {
+          error: {
+            code: "aborted",
+            message: `${operation} ${text}`,
+            data: subjectOf(intent),
+          },
+        }
+      : { result }),
   });
-  operations.events.publish(entry);
   log.info({ op: operation, volumeID, snapshotID, tx }, "recovered");
 }
 
+async function closeIntent(
+  intent: JournalEntry,
+  operations: Operations,
+  outcome: Pick<EntryFields, "ms" | "result" | "error">,
+): Promise<void> {
+  const { seq, time: _time, prev: _prev, phase: _phase, counters: _counters, ...fields } = intent;
+  const entry = { ...fields, ...outcome, phase: "recovered", intent: seq } as const;
+  operations.events.publish(await operations.journal.append(entry));
+}
+
 /**
- * Recovers intents; those that cannot be recovered now stay open and are named in `operations.stuck`.
+ * Closes intents of a journal that has lost entries, without touching anything: their ends may be among
+ * the lost, and what was made and used since must not be taken back.
+ */
+export async function abandon(
+  intents: readonly JournalEntry[],
+  { operations, log }: RecoveryOptions,
+): Promise<void> {
+  for (const intent of intents) {
+    const { operation, volumeID, snapshotID } = intent;
+    await closeIntent(intent, operations, {
+      error: {
+        code: "data-loss",
+        message: `whether ${operation} was done is not known, because the journal has lost entries; look at the volume`,
+        data: subjectOf(intent),
+      },
+    });
+    log.warn({ op: operation, volumeID, snapshotID }, "left as it is: the journal lost entries");
+  }
+}
+
+/**
+ * Recovers intents; those that cannot be recovered now stay open and are tried again.
  * @returns how many were recovered
  */
 export async function recover(
   intents: readonly JournalEntry[],
-  services: ReadonlyMap<string, StorageService>,
-  operations: Operations,
-  log: Logger,
+  options: RecoveryOptions,
 ): Promise<number> {
+  const { services, operations, log } = options;
   let recovered = 0;
   await Promise.all(
     intents.map(async (intent) => {
@@ -102,7 +175,7 @@ export async function recover(
       // A service that is not configured now may come back: its intents wait for it.
       if (service === undefined) return;
       const key = lockKeyOf(service.name, intent.snapshotID ?? intent.volumeID ?? "");
-      const finish = (): Promise<void> => recoverOne(intent, service, operations, log);
+      const finish = (): Promise<void> => recoverOne(intent, service, options);
       try {
         await operations.locks.run(key, finish);
         recovered += 1;

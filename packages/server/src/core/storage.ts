@@ -8,10 +8,11 @@ import { openExec } from "./exec.js";
 import { lockFolder } from "./folder-lock.js";
 import { openJournal } from "./journal-store.js";
 import type { OpenedJournal } from "./journal-store.js";
+import type { JournalEntry } from "./journal-entry.js";
 import type { Journal } from "./journal.js";
 import { Operations, stored } from "./operations.js";
 import type { Logger } from "./log.js";
-import { recover } from "./recovery.js";
+import { abandon, recover } from "./recovery.js";
 import { StorageService } from "./service.js";
 import type { ServiceSettings } from "./service.js";
 
@@ -44,7 +45,7 @@ export class Storage {
   readonly services: ReadonlyMap<string, StorageService>;
   readonly operations: Operations;
   /** What was wrong at the start, for the log and for health. */
-  readonly warnings: readonly string[];
+  readonly warnings: string[];
   readonly #release: () => Promise<void>;
   readonly #log: Logger;
   readonly #timers: NodeJS.Timeout[] = [];
@@ -54,7 +55,7 @@ export class Storage {
   private constructor(
     services: ReadonlyMap<string, StorageService>,
     operations: Operations,
-    warnings: readonly string[],
+    warnings: string[],
     release: () => Promise<void>,
     log: Logger,
   ) {
@@ -88,7 +89,7 @@ export class Storage {
       for (const spec of options.services)
         drivers.push(await openDriver(spec, options, context, cleanup, locks));
       const listings = drivers.map((driver) => handled(driver.list(context)));
-      const { journal, warnings, lock, close } = await opening;
+      const { journal, warnings, isIncomplete, lock, close } = await opening;
       for (const warning of warnings) log.warn({}, warning);
       const operations = new Operations(journal, {
         log,
@@ -107,14 +108,14 @@ export class Storage {
       const storage = new Storage(
         services,
         operations,
-        warnings,
+        [...warnings],
         async () => {
           await close();
           for (const held of [lock, ...locks]) await held.close();
         },
         log,
       );
-      storage.#begin();
+      storage.#begin(isIncomplete);
       return storage;
     } catch (error) {
       await opening.catch(() => {});
@@ -134,15 +135,38 @@ export class Storage {
     return service;
   }
 
-  #begin(): void {
+  #begin(isJournalIncomplete: boolean): void {
     const { stuck } = this.operations;
     const intents = this.journal.openIntents();
     if (intents.length > 0)
-      this.#recovering = recover(intents, this.services, this.operations, this.#log).then((count) =>
-        this.#log.info({ count, open: stuck.size }, "recovery done"),
+      this.#recovering = this.#recover(intents, isJournalIncomplete).catch((error: unknown) =>
+        this.#log.error({ error: stored(error) }, "recovery failed"),
       );
     this.#every(RETRY_MS, "clearing up failed", () => stuck.finishAll());
     this.#every(PRUNE_MS, "prune failed", () => this.journal.prune());
+  }
+
+  async #recover(intents: readonly JournalEntry[], isJournalIncomplete: boolean): Promise<void> {
+    const { services, operations } = this;
+    const log = this.#log;
+    const options = { services, operations, log };
+    const isLost = ({ service }: JournalEntry): boolean =>
+      isJournalIncomplete || services.get(service)?.inventory.isJournalBehind === true;
+    const waiting = new Set(
+      intents.map(({ service }) => service).filter((name) => !services.has(name)),
+    );
+    for (const name of waiting)
+      this.warnings.push(
+        `operations of service ${name} were cut short and wait for it: it is not configured now`,
+      );
+    const known = intents.filter(({ service }) => services.has(service));
+    // Locks are taken before the first wait, so that nobody comes before recovery.
+    const recovering = recover(
+      known.filter((intent) => !isLost(intent)),
+      options,
+    );
+    await abandon(known.filter(isLost), options);
+    log.info({ count: await recovering, open: operations.stuck.size }, "recovery done");
   }
 
   /** Repeats some housekeeping, which `close` waits for. */

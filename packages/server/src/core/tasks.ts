@@ -143,7 +143,7 @@ export function fromEntry(entry: JournalEntry | undefined): TaskRecord | undefin
   const times = { queueTime: time - ms, startTime: time - ms };
   const base = { id, operation, service, ...times };
   if (phase === "intent") return { ...base, state: "running" };
-  if (phase === "end" || phase === "settled")
+  if (phase === "end" || phase === "settled" || (phase === "recovered" && error === undefined))
     return { ...base, completeTime: time, state: "success", result };
   return { ...base, completeTime: time, state: "error", ...(error !== undefined && { error }) };
 }
