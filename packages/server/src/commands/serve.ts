@@ -175,13 +175,19 @@ function announce(running: Running, input: Input): void {
   );
 }
 
+/** Ctrl-C reaches a program under npm twice: from the terminal and from npm. */
+const DOUBLE_MS = 1_000;
+
 /** Resolves when a signal asks to stop; a second one does not wait. */
 function untilStopped(onHangup: () => Promise<void>, log: Logger): Promise<void> {
   return new Promise((resolve, reject) => {
-    let isAsked = false;
+    let askedAt: number | undefined;
     const ask = (signal: NodeJS.Signals): void => {
-      if (isAsked) process.exit(EXIT.failed);
-      isAsked = true;
+      if (askedAt !== undefined) {
+        if (Date.now() - askedAt > DOUBLE_MS) process.exit(EXIT.failed);
+        return;
+      }
+      askedAt = Date.now();
       log.info({ signal }, "stopping");
       resolve();
     };
