@@ -129,7 +129,7 @@ function openArgument(
   const given = before.filter(
     (word, index) => !word.startsWith("-") && openOption(before[index - 1], options) === undefined,
   );
-  const isTwo = names.includes(given.slice(0, 2).join(" "));
+  const isTwo = given.length > 1 && names.includes(given.slice(0, 2).join(" "));
   const position = given.length - (isTwo ? 2 : 1);
   const last = command.args.at(-1);
   return command.args[position] ?? (last?.isRepeated === true ? last : undefined);
