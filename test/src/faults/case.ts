@@ -117,8 +117,10 @@ export async function runCase(scene: Scene, plan: Plan): Promise<Counts> {
       storage = await openWorld(folder);
       await storage.recovered();
     }
-    await checkOutcome(scene, folder, storage, outcome, isKilled);
-    await checkRepeats(scene, folder, storage, outcome, isKilled && more.length === 0);
+    // A failure that was written down before the kill stays one.
+    const isCut = isKilled && more.length === 0;
+    await checkOutcome(scene, folder, storage, outcome, isCut);
+    await checkRepeats(scene, folder, storage, outcome, isCut);
     await checkEmptied(folder, storage);
     return { points, recoveryPoints };
   } finally {
@@ -133,15 +135,15 @@ async function checkOutcome(
   folder: string,
   storage: Storage,
   { isAnswered, error }: Outcome,
-  isKilled: boolean,
+  isCut: boolean,
 ): Promise<void> {
   const state = await checkInvariants(folder, storage, before);
   if (isAnswered) {
     assert.deepEqual(shapeOf(state), shapeOf(after), "it was answered, but is not there");
     return;
   }
-  if (!isKilled) assert.ok(error instanceof Error, "not an error");
-  const isHalfwayFine = !isKilled || operation.isHalfwayAfterKill === true;
+  assert.ok(error instanceof Error, "not an error");
+  const isHalfwayFine = !isCut || operation.isHalfwayAfterKill === true;
   const allowed = [before, after];
   if (isHalfwayFine && operation.halfway !== undefined) allowed.push(operation.halfway(before));
   if (allowed.some((one) => isSameShape(one, state))) return;

@@ -3,6 +3,7 @@
  * readings of it; nothing else records what was done. Volumes carry their own truth, so losing the
  * journal loses history, never a volume.
  */
+import { setImmediate } from "node:timers/promises";
 import { open } from "lmdb";
 import type { Database, RootDatabase } from "lmdb";
 import { StorageError } from "@libstorage/model";
@@ -23,6 +24,7 @@ export interface JournalOptions {
 }
 
 const DAY_MS = 86_400_000;
+const PRUNED_AT_ONCE = 500;
 
 export class Journal {
   readonly #env: RootDatabase<string, string>;
@@ -53,6 +55,8 @@ export class Journal {
       path: folder,
       encoding: "string",
       overlappingSync: false,
+      // With it, lmdb makes a promise of its own for each turn, whose rejection nobody can take.
+      eventTurnBatching: false,
       maxDbs: 8,
     });
     this.#entries = this.#env.openDB({
@@ -97,7 +101,7 @@ export class Journal {
     if (id >= this.#taskCeiling) {
       this.#taskCeiling = id + TASK_BLOCK;
       // A task that matters has an intent, whose sync carries this along.
-      this.#counters.put("task", this.#taskCeiling).catch(() => {
+      committed([this.#counters.put("task", this.#taskCeiling)]).catch(() => {
         // The next task tries again.
         this.#taskCeiling = 0;
       });
@@ -148,17 +152,26 @@ export class Journal {
   }
 
   async #write(entry: JournalEntry, text: string): Promise<void> {
-    await this.#env.batch(() => {
-      // The promise of the batch stands for all of them.
-      void this.#entries.put(entry.seq, text);
-      if (entry.phase === "intent") void this.#open.put(entry.seq, entry.task);
-      else if (entry.intent !== undefined) void this.#open.remove(entry.intent);
-      if (entry.idempotencyKey !== undefined && isOutcome(entry))
-        void this.#keys.put(entry.idempotencyKey, entry.seq);
-      void this.#tasks.put(entry.task, entry.seq);
-      for (const [name, value] of Object.entries(entry.counters ?? {}))
-        void this.#counters.put(name, value);
+    await this.#together(() => {
+      const { seq, phase, intent, task, idempotencyKey, counters = {} } = entry;
+      const changes = [this.#entries.put(seq, text), this.#tasks.put(task, seq)];
+      if (phase === "intent") changes.push(this.#open.put(seq, task));
+      else if (intent !== undefined) changes.push(this.#open.remove(intent));
+      if (idempotencyKey !== undefined && isOutcome(entry))
+        changes.push(this.#keys.put(idempotencyKey, seq));
+      for (const [name, value] of Object.entries(counters))
+        changes.push(this.#counters.put(name, value));
+      return changes;
     });
+  }
+
+  /** Several changes in one transaction. */
+  async #together(change: () => Promise<unknown>[]): Promise<void> {
+    const changes: Promise<unknown>[] = [];
+    const batch = this.#env.batch(() => {
+      changes.push(...change());
+    });
+    await committed([batch, ...changes]);
   }
 
   #lost({ seq }: JournalEntry, cause: unknown): StorageError {
@@ -203,28 +216,35 @@ export class Journal {
 
   /** Drops closed entries that are too old or too many. @returns how many */
   async prune(now = Date.now()): Promise<number> {
-    const open = new Set(this.#open.getKeys());
-    const surplus = this.#seq - this.#maxEntries;
-    let dropped = 0;
-    let last: Promise<unknown> = Promise.resolve();
-    for (const { key, value } of this.#entries.getRange({ limit: 100_000 })) {
-      const entry = JSON.parse(value) as JournalEntry;
-      const isOld = entry.time < now - this.#retentionMs || key <= surplus;
-      if (!isOld) break;
-      if (open.has(key)) continue;
-      last = this.#drop(entry);
-      dropped += 1;
+    for (let dropped = 0; ;) {
+      const surplus = this.#surplus(now);
+      if (surplus.length === 0) return dropped;
+      // In portions, so that others get their turn.
+      await Promise.all(surplus.map((entry) => this.#drop(entry)));
+      dropped += surplus.length;
     }
-    await last;
-    return dropped;
   }
 
-  #drop({ seq, task, idempotencyKey }: JournalEntry): Promise<unknown> {
-    return this.#env.batch(() => {
-      void this.#entries.remove(seq);
-      if (this.#tasks.get(task) === seq) void this.#tasks.remove(task);
+  /** Some of the closed entries that are too old or too many, oldest first. */
+  #surplus(now: number): JournalEntry[] {
+    const open = new Set(this.#open.getKeys());
+    const last = this.#seq - this.#maxEntries;
+    const surplus: JournalEntry[] = [];
+    for (const { key, value } of this.#entries.getRange({ limit: PRUNED_AT_ONCE + open.size })) {
+      const entry = JSON.parse(value) as JournalEntry;
+      if (entry.time >= now - this.#retentionMs && key > last) break;
+      if (!open.has(key)) surplus.push(entry);
+    }
+    return surplus;
+  }
+
+  #drop({ seq, task, idempotencyKey }: JournalEntry): Promise<void> {
+    return this.#together(() => {
+      const changes = [this.#entries.remove(seq)];
+      if (this.#tasks.get(task) === seq) changes.push(this.#tasks.remove(task));
       if (idempotencyKey !== undefined && this.#keys.get(idempotencyKey) === seq)
-        void this.#keys.remove(idempotencyKey);
+        changes.push(this.#keys.remove(idempotencyKey));
+      return changes;
     });
   }
 
@@ -235,4 +255,20 @@ export class Journal {
     await this.#env.close();
     return last;
   }
+}
+
+/**
+ * Waits for changes to be on the disk. When a commit fails, lmdb rejects the promise of every change in it,
+ * and a further one with the cause: none of them may go unheeded, since that would end the process.
+ * @throws the cause
+ */
+async function committed(changes: readonly Promise<unknown>[]): Promise<void> {
+  const results = await Promise.allSettled(changes);
+  const failed = results.find((one) => one.status === "rejected");
+  if (failed === undefined) return;
+  const error = failed.reason as Error & { readonly commitError?: Promise<never> };
+  // Without a cause it is the error itself after all: the cause is there at once or never.
+  const late = setImmediate(error);
+  const cause = error.commitError?.catch((reason: unknown) => reason) ?? late;
+  throw await Promise.race([cause, late]);
 }
