@@ -166,10 +166,8 @@ function feedOf({ operations: { events } }: Storage): EventFeed {
 }
 
 async function authOf({ auth, services }: ServerConfig): Promise<Auth> {
-  const rules = (one: ServerConfig["auth"]): Parameters<typeof openAuth>[0] =>
-    one === undefined ? undefined : { ...one, allow: [...one.allow], deny: [...one.deny] };
   return openAuth(
-    rules(auth),
-    Object.fromEntries(services.map((service) => [service.name, rules(service.auth)])),
+    auth,
+    Object.fromEntries(services.map((service) => [service.name, service.auth])),
   );
 }

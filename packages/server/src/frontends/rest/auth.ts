@@ -1,23 +1,17 @@
 /** Who may: the tokens of section 12 of the contract. */
 import { createPublicKey } from "node:crypto";
 import type { KeyObject } from "node:crypto";
-import { readFile } from "node:fs/promises";
-import { isAbsolute } from "node:path";
-import { decodeJwt, errors, jwtVerify } from "jose";
+import { errors, jwtVerify } from "jose";
 import { StorageError } from "@libstorage/model";
 import type { Logger } from "../../core/log.js";
 
-/** One `auth` block, global or of a service. What a service leaves out the global one gives. */
-export interface AuthConfig {
-  /** The signing key (HS*), the public key or certificate in PEM (others), or the path of its file. */
-  readonly key?: string;
-  /** Default HS256. */
-  readonly alg?: string;
-  /** Subjects, JWTs or `tag:JWT`; a text is split at blanks. */
-  readonly allow?: string | readonly string[];
-  readonly deny?: string | readonly string[];
-  /** Switches the check off. */
-  readonly disabled?: boolean;
+/** One check, as the configuration gives it: keys are read, lists hold subjects in lower case. */
+export interface AuthRules {
+  /** The signing key (HS*), or the public key or certificate in PEM (others). */
+  readonly key: string;
+  readonly alg: string;
+  readonly allow: ReadonlySet<string>;
+  readonly deny: ReadonlySet<string>;
 }
 
 export interface Auth {
@@ -36,10 +30,6 @@ export interface Caller {
   readonly authorization: string | undefined;
   readonly subject?: string;
 }
-
-const ALGORITHMS = new Set(
-  ["HS", "RS", "ES", "PS"].flatMap((kind) => ["256", "384", "512"].map((bits) => kind + bits)),
-);
 
 const REFUSAL = "invalid security token";
 
@@ -82,10 +72,10 @@ class Guard {
   readonly #allow: ReadonlySet<string>;
   readonly #deny: ReadonlySet<string>;
 
-  constructor(verifier: Verifier, allow: readonly string[], deny: readonly string[]) {
+  constructor(verifier: Verifier, { allow, deny }: AuthRules) {
     this.verifier = verifier;
-    this.#allow = new Set(allow);
-    this.#deny = new Set(deny);
+    this.#allow = allow;
+    this.#deny = deny;
   }
 
   /** @throws {Refused} */
@@ -105,61 +95,10 @@ async function guarded<T>(log: Logger, about: object, act: () => Promise<T>): Pr
   }
 }
 
-/** A list of subjects in lower case; of a JWT among them its subject counts. */
-function subjects(list: AuthConfig["allow"], path: string): string[] {
-  const entries = typeof list === "string" ? list.split(/\s+/) : (list ?? []);
-  return entries
-    .filter((entry) => entry !== "")
-    .map((entry) => {
-      const jwt = /^(?:[^:]*:)?(eyJ[\w-]*\.[\w-]+\.[\w-]*)$/.exec(entry)?.[1];
-      if (jwt === undefined) return entry.toLowerCase();
-      const subject = subjectOfJwt(jwt);
-      if (subject === undefined)
-        throw new StorageError("invalid-argument", `${path}: an entry is a JWT without a subject`);
-      return subject.toLowerCase();
-    });
-}
-
-function subjectOfJwt(jwt: string): string | undefined {
-  try {
-    return decodeJwt(jwt).sub;
-  } catch {
-    return undefined;
-  }
-}
-
-async function keyText(key: string, path: string): Promise<string> {
-  if (!isAbsolute(key)) return key;
-  try {
-    return await readFile(key, "utf8");
-  } catch (error) {
-    throw new StorageError(
-      "invalid-argument",
-      `${path}.key: cannot read ${key}`,
-      { file: key },
-      {
-        cause: error,
-      },
-    );
-  }
-}
-
-async function openVerifier(config: AuthConfig, path: string): Promise<Verifier> {
-  const algorithm = config.alg ?? "HS256";
-  if (!ALGORITHMS.has(algorithm))
-    throw new StorageError(
-      "invalid-argument",
-      `${path}.alg: "${algorithm}" is not one of ${[...ALGORITHMS].join(", ")}`,
-    );
-  if (config.key === undefined || config.key === "")
-    throw new StorageError(
-      "invalid-argument",
-      `${path}.key: is missing, so no token can be checked`,
-    );
-  const text = await keyText(config.key, path);
-  const key = algorithm.startsWith("HS") ? new TextEncoder().encode(text) : publicKey(text, path);
-  await tryKey(key, algorithm, path);
-  return new Verifier(key, algorithm);
+async function openVerifier({ alg, key: text }: AuthRules, path: string): Promise<Verifier> {
+  const key = alg.startsWith("HS") ? new TextEncoder().encode(text) : publicKey(text, path);
+  await tryKey(key, alg, path);
+  return new Verifier(key, alg);
 }
 
 function publicKey(pem: string, path: string): KeyObject {
@@ -195,39 +134,22 @@ async function tryKey(key: KeyObject | Uint8Array, alg: string, path: string): P
   }
 }
 
-async function openGuard(
-  config: AuthConfig | undefined,
-  path: string,
-  verifier?: Verifier,
-): Promise<Guard | undefined> {
-  if (config === undefined || config.disabled === true) return undefined;
-  const allow = subjects(config.allow, `${path}.allow`);
-  const deny = subjects(config.deny, `${path}.deny`);
-  if (allow.length === 0 && deny.length === 0) return undefined;
-  return new Guard(verifier ?? (await openVerifier(config, path)), allow, deny);
-}
-
-/** A service's block over the global one, key by key. */
-function merged(global: AuthConfig | undefined, own: AuthConfig): AuthConfig {
-  const set = Object.entries(own).filter(([, value]) => value !== undefined);
-  return { ...global, ...Object.fromEntries(set) };
-}
-
 /**
  * Opens the checks. With a global check a token is verified by its key alone, and a service only applies
  * its own lists.
- * @throws {StorageError} `invalid-argument` for an unknown algorithm, a missing or unreadable key
+ * @throws {StorageError} `invalid-argument` for a key that does not fit its algorithm
  */
 export async function openAuth(
-  global: AuthConfig | undefined,
-  services: Readonly<Record<string, AuthConfig | undefined>> = {},
+  global: AuthRules | undefined,
+  services: Readonly<Record<string, AuthRules | undefined>> = {},
 ): Promise<Auth> {
-  const root = await openGuard(global, "auth");
+  const root =
+    global === undefined ? undefined : new Guard(await openVerifier(global, "auth"), global);
   const guards = new Map<string, Guard>();
   for (const [name, own] of Object.entries(services)) {
     if (own === undefined) continue;
-    const guard = await openGuard(merged(global, own), `services.${name}.auth`, root?.verifier);
-    if (guard !== undefined) guards.set(name.toLowerCase(), guard);
+    const verifier = root?.verifier ?? (await openVerifier(own, `services.${name}.auth`));
+    guards.set(name.toLowerCase(), new Guard(verifier, own));
   }
   const pass = async (guard: Guard, caller: Caller, about: object, log: Logger): Promise<string> =>
     guarded(log, about, async () => {
