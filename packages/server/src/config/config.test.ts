@@ -3,55 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import * as v from "valibot";
-import { ConfigError, loadConfig, reloadConfig } from "../config.js";
-import type { ConfigInput, ServerConfig } from "../config.js";
-import { defineDriver } from "../core/driver.js";
-
-const never = (): Promise<never> => Promise.reject(new Error("no driver is opened by checking"));
-const DRIVERS = {
-  vfs: defineDriver({
-    name: "vfs",
-    config: v.strictObject({
-      root: v.optional(v.pipe(v.string(), v.startsWith("/", "must be an absolute path"))),
-      limits: v.optional(v.strictObject({ maxVolumes: v.optional(v.number()) })),
-    }),
-    open: never,
-  }),
-  mock: defineDriver({ name: "mock", config: v.strictObject({}), open: never }),
-  lvm: defineDriver({
-    name: "lvm",
-    config: v.strictObject({
-      volumeGroup: v.string(),
-      tags: v.optional(v.record(v.string(), v.string())),
-    }),
-    open: never,
-  }),
-};
-
-const BASE: ConfigInput = { env: {}, isRoot: true, home: "/nonexistent" };
-
-function load(text: string, input: ConfigInput = {}): ServerConfig {
-  return loadConfig(DRIVERS, { ...BASE, text, ...input });
-}
-
-function problems(text: string, input: ConfigInput = {}): readonly string[] {
-  try {
-    load(text, input);
-  } catch (error) {
-    assert.ok(error instanceof ConfigError, String(error));
-    return error.problems.map(({ path, message }) => `${path}: ${message}`);
-  }
-  return [];
-}
-
-function one(text: string, expected: RegExp, input: ConfigInput = {}): void {
-  const found = problems(text, input);
-  assert.equal(found.length, 1, found.join("\n") || "no problem was found");
-  assert.match(found[0] ?? "", expected);
-}
-
-const SERVICE = "libstorage.server.services.a.driver: vfs\n";
+import { loadConfig, reloadConfig } from "../config.js";
+import { BASE, DRIVERS, SERVICE, load, one, problems } from "./config-fixture.js";
 
 describe("defaults", () => {
   it("are those of the contract, and closed", () => {
@@ -351,66 +304,6 @@ libstorage.server.auth: {key: hush-2, allow: [hush-3], alg: no}`;
 function b64(value: unknown): string {
   return Buffer.from(JSON.stringify(value)).toString("base64url");
 }
-
-describe("endpoints", () => {
-  let folder = "";
-  before(() => {
-    folder = mkdtempSync(join(tmpdir(), "config-tls-"));
-    for (const name of ["c", "k", "ca"]) writeFileSync(join(folder, name), "");
-  });
-  after(() => rmSync(folder, { recursive: true }));
-  const at = (address: string): string =>
-    `${SERVICE}libstorage.server.endpoints.E.address: "${address}"\n`;
-
-  it("are read in every spelling", () => {
-    const of = (address: string): unknown => load(at(address)).endpoints[0]?.address;
-    assert.deepEqual(of("tcp://127.0.0.1:7979"), { kind: "tcp", host: "127.0.0.1", port: 7979 });
-    assert.deepEqual(of("tcp"), { kind: "tcp", host: "127.0.0.1", port: 0 });
-    assert.deepEqual(of("unix"), { kind: "auto-unix" });
-    assert.deepEqual(of("unix:///run/x.sock"), { kind: "unix", path: "/run/x.sock" });
-    assert.deepEqual(
-      load(`${SERVICE}libstorage.host: tcp://127.0.0.1:1`).endpoints[0]?.name,
-      "host",
-    );
-    one(`${SERVICE}libstorage.server.endpoints.e: {socketMode: 600}`, /e\.address: is missing/);
-    one(at("ftp://x/y"), /must be an address/);
-    one(
-      `${at("unix:///a")}libstorage.server.endpoints.F.address: unix:///a`,
-      /is the address of endpoint e already/,
-    );
-  });
-
-  it("of other hosts need TLS with client certificates, or the word insecure", () => {
-    const tls = `libstorage.tls: {certFile: ${folder}/c, keyFile: ${folder}/k, trustedCertsFile: ${folder}/ca, clientCertRequired: true}\n`;
-    one(at("tcp://:7979"), /other hosts, without TLS.*libstorage\.server\.insecure: true/);
-    one(
-      at("tcp://0.0.0.0:7979") + tls.replace("clientCertRequired: true", "insecure: false"),
-      /without verified client certificates/,
-    );
-    one(
-      at("tcp://0.0.0.0:7979") +
-        tls.replace("clientCertRequired: true", "clientCertRequired: true, insecure: true"),
-      /without verified client certificates/,
-    );
-    assert.equal(load(at("tcp://:7979") + tls).endpoints[0]?.isTls, true);
-    assert.equal(load(at("unix:///x") + tls).endpoints[0]?.isTls, false);
-    const env = { LIBSTORAGE_TLS_SOCKITTOME: "true" };
-    assert.equal(load(at("unix:///x") + tls, { env }).endpoints[0]?.isTls, true);
-    assert.equal(load(`${at("tcp://:7979")}libstorage.server.insecure: true`).insecure, true);
-  });
-
-  it("with TLS need a certificate, and a CA for client certificates", () => {
-    one(`${at("tcp")}libstorage.tls: true`, /certFile: TLS is on .* no certificate/);
-    one(
-      `${at("tcp")}libstorage.tls: {certFile: ${folder}/c, keyFile: ${folder}/k, clientCertRequired: true}`,
-      /trustedCertsFile: is missing/,
-    );
-    one(
-      `${at("tcp")}libstorage.tls: {certFile: ${folder}/c, keyFile: ${folder}/k, verifyPeers: true}`,
-      /knownHosts: is missing/,
-    );
-  });
-});
 
 describe("reload", () => {
   it("takes what can change and names what cannot", () => {
