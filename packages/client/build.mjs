@@ -30,14 +30,26 @@ export const getProxyForUrl = () => "";
 export const getFetch = undefined;
 `;
 
+/** Loading TLS takes a while, and most clients sit on the server's host, before its Unix socket. */
+const LAZY_HTTPS = `
+const lazy = {};
+for (const name of ["request", "Agent", "globalAgent"])
+  Object.defineProperty(lazy, name, { get: () => process.getBuiltinModule("node:https")[name] });
+export default lazy;
+`;
+
 const leaveOut = {
   name: "leave-out-unused",
   resolveId(id, importer) {
     const isAxios = importer?.startsWith(axios) === true;
+    if (isAxios && id === "https") return "\0lazy:https";
     if (isAxios && (UNUSED.has(id) || UNUSED_ADAPTERS.test(id))) return `\0unused:${id}`;
     return undefined;
   },
-  load: (id) => (id.startsWith("\0unused:") ? EMPTY : undefined),
+  load(id) {
+    if (id === "\0lazy:https") return LAZY_HTTPS;
+    return id.startsWith("\0unused:") ? EMPTY : undefined;
+  },
   transform(code, id) {
     // Asking whether there is a global FormData makes Node load its whole fetch, for 25 ms.
     if (id !== join(axios, "lib", "utils.js")) return undefined;
@@ -71,8 +83,10 @@ export async function buildClient() {
       // What every command loads is one file; what few need stands apart.
       codeSplitting: {
         groups: [
-          { name: "terminal", test: /client\/dist\/cli\/(?:help|overview|complet)/ },
-          { name: "base", test: /client\/dist\/(?:cli\/|[\w-]+\.js$)|model\/dist|axios|valibot/ },
+          {
+            name: "base",
+            test: /client\/dist\/(?:cli\/(?!help|overview|complet)|(?!tls-|known-)[\w-]+\.js$)|model\/dist|axios|valibot/,
+          },
         ],
       },
     },

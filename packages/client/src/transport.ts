@@ -7,7 +7,7 @@ import axios from "axios";
 import type { AxiosInstance, AxiosRequestConfig, AxiosResponse } from "axios";
 import { formatAddress, isLocal, parseAddress, StorageError } from "@libstorage/model";
 import type { Address, TlsSettings } from "@libstorage/model";
-import { plainAgent, tlsAgent } from "./connection.js";
+import { plainAgent } from "./connection.js";
 import { failureOfConnection, reachOf } from "./http-failure.js";
 import type { HttpReply } from "./http-failure.js";
 import type { HttpRequest } from "./http-request.js";
@@ -63,7 +63,7 @@ interface Target {
   readonly agent: HttpAgent | HttpsAgent;
 }
 
-function targetOf(address: Address, options: TransportOptions): Target {
+async function targetOf(address: Address, options: TransportOptions): Promise<Target> {
   const connection = {
     keepAlive: options.keepAlive ?? true,
     connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
@@ -83,6 +83,7 @@ function targetOf(address: Address, options: TransportOptions): Target {
     const agent = plainAgent(connection);
     return { base: `http://${authority}`, config: { httpAgent: agent }, agent };
   }
+  const { tlsAgent } = await import("./tls-connection.js");
   const agent = tlsAgent(options.tls, host, connection);
   const { serverName } = options.tls;
   const config: AxiosRequestConfig = {
@@ -120,17 +121,82 @@ function axiosFor(target: Target, address: Address, options: TransportOptions): 
   });
 }
 
-export function openTransport(options: TransportOptions): Transport {
-  const address = typeof options.host === "string" ? parseAddress(options.host) : options.host;
-  const server = formatAddress(address);
-  const target = targetOf(address, options);
-  const http = axiosFor(target, address, options);
-  const ask = async <T>(
+class HttpTransport implements Transport {
+  readonly address: Address;
+  readonly #server: string;
+  readonly #options: TransportOptions;
+  #opened: Promise<{ readonly agent: Target["agent"]; readonly http: AxiosInstance }> | undefined;
+
+  constructor(options: TransportOptions) {
+    this.#options = options;
+    this.address = typeof options.host === "string" ? parseAddress(options.host) : options.host;
+    this.#server = formatAddress(this.address);
+  }
+
+  async send(request: HttpRequest, { signal, isRepeatable }: SendOptions): Promise<HttpReply> {
+    const started = Date.now();
+    for (let attempt = 0, wasPerhapsSent = false; ; attempt += 1) {
+      try {
+        const reply = await this.#ask<string>(request, signal);
+        return { status: reply.status, headers: headersOf(reply), text: reply.data ?? "" };
+      } catch (error) {
+        const reach = reachOf(error);
+        wasPerhapsSent ||= reach === "perhaps";
+        // A server that was never there is reported at once; one that went away may come back.
+        const mayRepeat =
+          signal?.aborted !== true &&
+          reach !== "answered" &&
+          wasPerhapsSent &&
+          Date.now() - started < (this.#options.repeatMs ?? 10_000);
+        if (!mayRepeat || !(await isRepeatable())) throw this.#failed(error, request, signal);
+      }
+      await this.#pause(attempt, request, signal);
+    }
+  }
+
+  async download(request: HttpRequest, signal: AbortSignal | undefined): Promise<DownloadReply> {
+    try {
+      const reply = await this.#ask<Buffer>(request, signal, { responseType: "arraybuffer" });
+      const bytes = Buffer.from(reply.data);
+      const text = reply.status >= 300 ? bytes.toString("utf8") : "";
+      return { status: reply.status, headers: headersOf(reply), text, bytes };
+    } catch (error) {
+      throw this.#failed(error, request, signal);
+    }
+  }
+
+  async stream(request: HttpRequest, signal: AbortSignal | undefined): Promise<StreamReply> {
+    try {
+      const reply = await this.#ask<Readable>(request, signal, {
+        responseType: "stream",
+        timeout: 0,
+        maxContentLength: -1,
+        headers: { ...request.headers, Accept: "text/event-stream" },
+      });
+      return { status: reply.status, headers: headersOf(reply), stream: reply.data };
+    } catch (error) {
+      throw this.#failed(error, request, signal);
+    }
+  }
+
+  close(): void {
+    void this.#opened?.then(
+      ({ agent }) => agent.destroy(),
+      () => {},
+    );
+  }
+
+  async #ask<T>(
     request: HttpRequest,
     signal: AbortSignal | undefined,
     extra: AxiosRequestConfig = {},
-  ) =>
-    http.request<T>({
+  ): Promise<AxiosResponse<T>> {
+    this.#opened ??= targetOf(this.address, this.#options).then((target) => ({
+      agent: target.agent,
+      http: axiosFor(target, this.address, this.#options),
+    }));
+    const { http } = await this.#opened;
+    return http.request<T>({
       method: request.method,
       url: request.url,
       headers: { ...request.headers },
@@ -138,67 +204,27 @@ export function openTransport(options: TransportOptions): Transport {
       ...(signal !== undefined && { signal }),
       ...extra,
     });
-  const failed = (error: unknown, request: HttpRequest, signal?: AbortSignal): StorageError =>
-    signal?.aborted === true
-      ? new StorageError("cancelled", `waiting for ${asked(request)} was ended`, { server })
-      : failureOfConnection(error, asked(request), server);
-  const once = async (
-    request: HttpRequest,
-    signal: AbortSignal | undefined,
-  ): Promise<HttpReply> => {
-    const reply = await ask<string>(request, signal);
-    return { status: reply.status, headers: headersOf(reply), text: reply.data ?? "" };
-  };
-  return {
-    address,
-    async send(request, { signal, isRepeatable }) {
-      const started = Date.now();
-      for (let attempt = 0, wasPerhapsSent = false; ; attempt += 1) {
-        try {
-          return await once(request, signal);
-        } catch (error) {
-          const reach = reachOf(error);
-          wasPerhapsSent ||= reach === "perhaps";
-          // A server that was never there is reported at once; one that went away may come back.
-          const mayRepeat =
-            signal?.aborted !== true &&
-            reach !== "answered" &&
-            wasPerhapsSent &&
-            Date.now() - started < (options.repeatMs ?? 10_000);
-          if (!mayRepeat || !(await isRepeatable())) throw failed(error, request, signal);
-        }
-        await sleep(Math.min(50 * 2 ** attempt, 1000), undefined, {
-          ...(signal && { signal }),
-        }).catch((error: unknown) => {
-          throw failed(error, request, signal);
-        });
-      }
-    },
-    async download(request, signal) {
-      try {
-        const reply = await ask<Buffer>(request, signal, { responseType: "arraybuffer" });
-        const bytes = Buffer.from(reply.data);
-        const text = reply.status >= 300 ? bytes.toString("utf8") : "";
-        return { status: reply.status, headers: headersOf(reply), text, bytes };
-      } catch (error) {
-        throw failed(error, request, signal);
-      }
-    },
-    async stream(request, signal) {
-      try {
-        const reply = await ask<Readable>(request, signal, {
-          responseType: "stream",
-          timeout: 0,
-          maxContentLength: -1,
-          headers: { ...request.headers, Accept: "text/event-stream" },
-        });
-        return { status: reply.status, headers: headersOf(reply), stream: reply.data };
-      } catch (error) {
-        throw failed(error, request, signal);
-      }
-    },
-    close: () => target.agent.destroy(),
-  };
+  }
+
+  async #pause(attempt: number, request: HttpRequest, signal?: AbortSignal): Promise<void> {
+    try {
+      await sleep(Math.min(50 * 2 ** attempt, 1000), undefined, { ...(signal && { signal }) });
+    } catch (error) {
+      throw this.#failed(error, request, signal);
+    }
+  }
+
+  #failed(error: unknown, request: HttpRequest, signal?: AbortSignal): StorageError {
+    if (signal?.aborted !== true) return failureOfConnection(error, asked(request), this.#server);
+    return new StorageError("cancelled", `waiting for ${asked(request)} was ended`, {
+      server: this.#server,
+    });
+  }
+}
+
+/** @throws {StorageError} `invalid-argument` for an address that is none; connects with the first request */
+export function openTransport(options: TransportOptions): Transport {
+  return new HttpTransport(options);
 }
 
 function headersOf({ headers }: AxiosResponse): Readonly<Record<string, unknown>> {

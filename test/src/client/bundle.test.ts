@@ -79,7 +79,12 @@ void main(["volume", "ls", "-s", "x", "--host", "unix:///none"]).then(() => {
     const { loaded, builtin } = JSON.parse(stdout) as { loaded: string[]; builtin: string[] };
     assert.ok(loaded.some((name) => name.startsWith("volume-ls")));
     for (const name of loaded) assert.ok(!/^(?:execa|dist|host-volumes)/.test(name), name);
-    for (const name of ["internal/deps/undici/undici", "internal/http2/core", "child_process"])
+    for (const name of [
+      "internal/deps/undici/undici",
+      "internal/http2/core",
+      "child_process",
+      "_tls_wrap",
+    ])
       assert.ok(!builtin.includes(name), name);
   });
 
