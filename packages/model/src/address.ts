@@ -16,7 +16,9 @@ export function parseAddress(text: string): Address {
   const unix = /^(?:unix(?:packet|gram)?:\/\/)?(\/.+)$/.exec(text);
   if (unix?.[1] !== undefined) return { kind: "unix", path: unix[1] };
   const tcp =
-    /^(?:(?:tcp[46]?|https?):\/\/)?(\[[0-9a-fA-F:.%]+\]|[^\s:/[\]]*)(?::(\d{1,5}))?\/?$/.exec(text);
+    /^(?:(?:tcp[46]?|https?):\/\/)?(\[[0-9a-fA-F:.]+(?:%[\w.~-]+)?\]|[^\s:/[\]]*)(?::(\d{1,5}))?\/?$/.exec(
+      text,
+    );
   const port = tcp?.[2] === undefined ? DEFAULT_PORT : Number(tcp[2]);
   if (tcp === null || text === "" || port > 65_535 || /^(?:unix|tcp[46]?|https?)$/.test(text))
     throw new StorageError(

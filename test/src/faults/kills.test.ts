@@ -103,7 +103,7 @@ function checkOrigins(
 ): void {
   const made = new Map<string, string>();
   for (const { phase, operation, volumeID } of storage.journal.since(0))
-    if (phase === "end" && volumeID !== undefined && /^volumeC/.test(operation))
+    if (phase === "end" && volumeID !== undefined && operation.startsWith("volumeC"))
       made.set(volumeID, operation);
   for (const id of ids) assert.ok(made.has(id), `${id} is left of an operation without an end`);
   for (const { id, data } of state.values())

@@ -63,7 +63,7 @@ function phases(operations: Operations): string[] {
 }
 
 /** A promise and how to resolve it. */
-function gate(): { readonly opened: Promise<void>; open(): void } {
+function gate(): { readonly opened: Promise<void>; readonly open: () => void } {
   let open = (): void => {};
   const opened = new Promise<void>((resolve) => (open = resolve));
   return { opened, open: () => open() };

@@ -41,11 +41,12 @@ export class Stuck {
       if (operation.key === key) await this.#finish(operation);
   }
 
-  async #finish({ intent, finish }: StuckOperation): Promise<void> {
+  async #finish(stuck: StuckOperation): Promise<void> {
+    const { intent } = stuck;
     // It may have been finished while this call waited for the lock.
     if (!this.#bySeq.has(intent.seq)) return;
     try {
-      await finish();
+      await stuck.finish();
       this.#bySeq.delete(intent.seq);
     } catch (error) {
       const { operation, volumeID, snapshotID } = intent;
