@@ -7,7 +7,6 @@ import type { App } from "../app.js";
 import { ConfigError, loadConfig, reloadConfig } from "../config.js";
 import type { ConfigInput, ServerConfig } from "../config.js";
 import { openFiles } from "../core/files.js";
-import type { Logger } from "../core/log.js";
 import { DRIVERS } from "../drivers/index.js";
 import { openListeners } from "../listeners.js";
 import type { Listeners, OpenEndpoint } from "../listeners.js";
@@ -178,40 +177,43 @@ function announce(running: Running, input: Input): void {
 /** Ctrl-C reaches a program under npm twice: from the terminal and from npm. */
 const DOUBLE_MS = 1_000;
 
-/** Resolves when a signal asks to stop; a second one does not wait. */
-function untilStopped(onHangup: () => Promise<void>, log: Logger): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let askedAt: number | undefined;
-    const ask = (signal: NodeJS.Signals): void => {
-      if (askedAt !== undefined) {
-        if (Date.now() - askedAt > DOUBLE_MS) process.exit(EXIT.failed);
-        return;
-      }
-      askedAt = Date.now();
-      log.info({ signal }, "stopping");
-      resolve();
-    };
-    process.on("SIGTERM", ask);
-    process.on("SIGINT", ask);
-    let reloading: Promise<void> = Promise.resolve();
-    process.on("SIGHUP", () => {
-      reloading = reloading.then(onHangup).catch(reject);
+/** The signals of this process, heard from before anything is open, so that none finds it half open. */
+class Signals {
+  /** Resolves when one asks to stop; a second one does not wait. */
+  readonly stop: Promise<void>;
+  /** What SIGHUP does; until it is set, nothing. */
+  onHangup: () => Promise<void> = async () => {};
+
+  constructor() {
+    this.stop = new Promise((resolve, reject) => {
+      let askedAt: number | undefined;
+      const ask = (): void => {
+        if (askedAt !== undefined && Date.now() - askedAt > DOUBLE_MS) process.exit(EXIT.failed);
+        askedAt ??= Date.now();
+        resolve();
+      };
+      process.on("SIGTERM", ask);
+      process.on("SIGINT", ask);
+      let reloading: Promise<void> = Promise.resolve();
+      process.on("SIGHUP", () => {
+        reloading = reloading.then(() => this.onHangup()).catch(reject);
+      });
     });
-  });
+  }
 }
 
 async function run(input: Input): Promise<number> {
   if (isSet(input, "check")) return checkHost(input);
-  // A hang-up before everything is open must not end the process.
-  process.on("SIGHUP", () => {});
+  const signals = new Signals();
   const source = configInput(input);
   const running = await start(loadConfig(DRIVERS, source));
   const { log } = running.serverLog;
-  const stopped = untilStopped(() => reload(running, source), log);
+  signals.onHangup = () => reload(running, source);
   announce(running, input);
   log.info({ version: VERSION, pid: process.pid }, "started");
   try {
-    await stopped;
+    await signals.stop;
+    log.info({}, "stopping");
   } finally {
     await stop(running, GRACE_MS);
   }

@@ -4,6 +4,7 @@ import { mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as v from "valibot";
+import { StorageError } from "@libstorage/model";
 import { CommandError } from "./exec.js";
 import type { OpContext } from "./driver.js";
 import { Journal } from "./journal.js";
@@ -77,6 +78,9 @@ async function readNote(path: string): Promise<Note | undefined> {
 /** @returns what is wrong, for people */
 async function examine(folder: string, current: string, context: OpContext): Promise<string[]> {
   if (!existsSync(current)) return [];
+  // A checker that is not there says nothing about the journal.
+  if (!existsSync(CHECK))
+    throw new StorageError("internal", `${CHECK} is missing; build or install the server again`);
   try {
     return alterations((await check(current, context)).altered);
   } catch (error) {

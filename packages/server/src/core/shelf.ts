@@ -7,7 +7,8 @@ interface Named {
 /** Records by id, their order, and an index by name. */
 export class Shelf<R extends Named> {
   readonly #records = new Map<string, R>();
-  readonly #idsByName = new Map<string, Set<string>>();
+  /** Made when a name is first asked for, so that a start does not wait for it. */
+  #idsByName: Map<string, Set<string>> | undefined;
   #order: readonly R[] | undefined;
 
   get size(): number {
@@ -25,7 +26,7 @@ export class Shelf<R extends Named> {
   }
 
   allNamed(name: string): R[] {
-    const ids = this.#idsByName.get(name.toLowerCase()) ?? [];
+    const ids = this.#names().get(name.toLowerCase()) ?? [];
     return [...ids].toSorted().flatMap((id) => this.#records.get(id) ?? []);
   }
 
@@ -54,26 +55,31 @@ export class Shelf<R extends Named> {
 
   replaceAll(records: readonly R[]): void {
     this.#records.clear();
-    this.#idsByName.clear();
+    this.#idsByName = undefined;
     this.#order = undefined;
-    for (const record of records) {
-      this.#records.set(record.id, record);
-      this.#rememberName(record);
+    for (const record of records) this.#records.set(record.id, record);
+  }
+
+  #names(): Map<string, Set<string>> {
+    if (this.#idsByName === undefined) {
+      this.#idsByName = new Map();
+      for (const record of this.#records.values()) this.#rememberName(record);
     }
+    return this.#idsByName;
   }
 
   #rememberName({ id, name }: R): void {
     const key = name.toLowerCase();
-    const ids = this.#idsByName.get(key);
-    if (ids === undefined) this.#idsByName.set(key, new Set([id]));
+    const ids = this.#idsByName?.get(key);
+    if (ids === undefined) this.#idsByName?.set(key, new Set([id]));
     else ids.add(id);
   }
 
   #forgetName({ id, name }: R): void {
     const key = name.toLowerCase();
-    const ids = this.#idsByName.get(key);
+    const ids = this.#idsByName?.get(key);
     ids?.delete(id);
-    if (ids?.size === 0) this.#idsByName.delete(key);
+    if (ids?.size === 0) this.#idsByName?.delete(key);
   }
 }
 
