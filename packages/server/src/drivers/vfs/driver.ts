@@ -74,15 +74,12 @@ export class VfsDriver implements StorageDriver {
     }
   }
 
-  /** Removes what earlier runs left, once; only when nothing of this run can be among it. */
+  /** Removes what earlier runs left; only when nothing of this run can be among it. */
   #clean(paths: readonly string[], context: OpContext): void {
-    if (this.#cleaning !== undefined) return;
+    if (this.#cleaning !== undefined || paths.length === 0) return;
     if (!this.#ownVolumes.isIdle || !this.#ownSnapshots.isIdle) return;
-    const clean = async (): Promise<void> => {
-      for (const path of paths) await context.files.removeTree(path, { isSyncDeferred: true });
-    };
-    this.#cleaning = clean().catch((error: unknown) => {
-      context.log.warn({ error, root: this.#root }, "leftovers could not be removed");
+    this.#cleaning = removeAll(paths, context).finally(() => {
+      this.#cleaning = undefined;
     });
   }
 
@@ -322,4 +319,13 @@ export class VfsDriver implements StorageDriver {
       return shelf.asWritten(id, text).record;
     });
   }
+}
+
+/** Tries twice: what stays even so is found by the next list. */
+async function removeAll(paths: readonly string[], { files, log }: OpContext): Promise<void> {
+  const remove = (path: string): Promise<void> => files.removeTree(path, { isSyncDeferred: true });
+  for (const path of paths)
+    await remove(path)
+      .catch(() => remove(path))
+      .catch((error: unknown) => log.warn({ error, path }, "a leftover could not be removed"));
 }
