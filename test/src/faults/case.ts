@@ -1,6 +1,5 @@
 /** One case: an operation that meets its fault, what is left of it, the operation once more, and the end. */
 import assert from "node:assert/strict";
-import { readdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,18 +8,16 @@ import { CountedFaults } from "@libstorage/server";
 import type { LiveTask, PlannedFault, Storage } from "@libstorage/server";
 import { checkInvariants, isSameShape, shapeOf } from "./invariants.js";
 import type { Operation } from "./operations.js";
-import { SERVICE, caller, copyWorld, openWorld, readWorld } from "./world.js";
-import type { WorldState } from "./world.js";
+import { SERVICE, caller } from "./world.js";
+import type { World, WorldState } from "./world.js";
 
 /** What all cases of one operation share. */
 export interface Scene {
   readonly operation: Operation;
-  /** The prepared folder, which stays as it is. */
-  readonly template: string;
   readonly before: WorldState;
   readonly after: WorldState;
-  /** A new folder name for a case. */
-  next(): string;
+  /** A prepared world for a case. */
+  readonly make: () => Promise<World>;
 }
 
 export interface Plan {
@@ -80,11 +77,11 @@ async function attempt(
 }
 
 /** Opens the folder after a kill, once with a fault in the recovery if that is planned. */
-async function restart(folder: string, fault: PlannedFault | undefined): Promise<number> {
+async function restart(world: World, fault: PlannedFault | undefined): Promise<number> {
   const { at, mode } = fault ?? { at: 0, mode: "fail" };
   const plan = new CountedFaults(at, mode);
   try {
-    const storage = await openWorld(folder, plan);
+    const storage = await world.open(plan);
     await storage.recovered();
     await storage.close();
   } catch (error) {
@@ -94,12 +91,12 @@ async function restart(folder: string, fault: PlannedFault | undefined): Promise
 }
 
 export async function runCase(scene: Scene, plan: Plan): Promise<Counts> {
-  const folder = scene.next();
-  await copyWorld(scene.template, folder);
+  const world = await scene.make();
+  const { folder } = world;
   const [first, ...more] = plan.faults;
   const faults = new CountedFaults(first.at, first.mode, ...more);
   faults.disarm();
-  let storage = await openWorld(folder, faults);
+  let storage = await world.open(faults);
   let recoveryPoints = 0;
   try {
     faults.arm();
@@ -113,15 +110,15 @@ export async function runCase(scene: Scene, plan: Plan): Promise<Counts> {
       // What is only written by a stop in order.
       if (isKilled) await rm(join(folder, "journal", "closed"), { force: true });
       if (plan.recovery !== undefined || isKilled)
-        recoveryPoints = await restart(folder, plan.recovery);
-      storage = await openWorld(folder);
+        recoveryPoints = await restart(world, plan.recovery);
+      storage = await world.open();
       await storage.recovered();
     }
     // A failure that was written down before the kill stays one.
     const isCut = isKilled && more.length === 0;
-    await checkOutcome(scene, folder, storage, outcome, isCut);
-    await checkRepeats(scene, folder, storage, outcome, isCut);
-    await checkEmptied(folder, storage);
+    await checkOutcome(scene, world, storage, outcome, isCut);
+    await checkRepeats(scene, world, storage, outcome, isCut);
+    await checkEmptied(world, storage);
     return { points, recoveryPoints };
   } finally {
     await storage.close();
@@ -132,12 +129,12 @@ export async function runCase(scene: Scene, plan: Plan): Promise<Counts> {
 /** Completely done or completely gone, and done when that was answered. */
 async function checkOutcome(
   { operation, before, after }: Scene,
-  folder: string,
+  world: World,
   storage: Storage,
   { isAnswered, error }: Outcome,
   isCut: boolean,
 ): Promise<void> {
-  const state = await checkInvariants(folder, storage, before);
+  const state = await checkInvariants(world, storage, before);
   if (isAnswered) {
     assert.deepEqual(shapeOf(state), shapeOf(after), "it was answered, but is not there");
     return;
@@ -156,7 +153,7 @@ async function checkOutcome(
  */
 async function checkRepeats(
   { operation, before, after }: Scene,
-  folder: string,
+  world: World,
   storage: Storage,
   first: Outcome,
   isAnew: boolean,
@@ -171,13 +168,13 @@ async function checkRepeats(
   }
   if (!again.isAnswered) {
     assert.equal(String(again.error), String(first.error), "another error");
-    await operation.run(service, caller()).catch((error: unknown) => {
+    await operation.run(service, caller()).catch(async (error: unknown) => {
       // It failed and is done all the same: there is nothing left to remove.
       const isGone = error instanceof StorageError && error.code === "not-found";
-      assert.ok(isGone && isSameShape(readWorld(folder), after), `once more: ${String(error)}`);
+      assert.ok(isGone && isSameShape(await world.read(), after), `once more: ${String(error)}`);
     });
   }
-  const state = await checkInvariants(folder, storage, before);
+  const state = await checkInvariants(world, storage, before);
   assert.deepEqual(shapeOf(state), shapeOf(after), "after the repeat");
   checkIDs(storage, state);
 }
@@ -195,13 +192,12 @@ function checkIDs(storage: Storage, state: WorldState): void {
 }
 
 /** Everything can be removed, and then nothing is left. */
-async function checkEmptied(folder: string, storage: Storage): Promise<void> {
+async function checkEmptied(world: World, storage: Storage): Promise<void> {
   const service = storage.service(SERVICE);
   for (const { id } of service.inventory.snapshots.all())
     await service.snapshotRemove(id, caller());
   for (const { id } of service.inventory.volumes.all())
     await service.volumeRemove(id, true, caller());
-  for (const shelf of ["vol", "snap"])
-    assert.deepEqual(readdirSync(join(folder, "root", shelf)), [], `left in ${shelf}`);
+  assert.deepEqual([...(await world.read()).keys()], [], "left after everything was removed");
   assert.deepEqual(storage.journal.openIntents(), []);
 }

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { SILENT, hashOf } from "@libstorage/server";
 import type { JournalEntry, Storage } from "@libstorage/server";
-import { SERVICE, readWorld } from "./world.js";
-import type { WorldState } from "./world.js";
+import { SERVICE } from "./world.js";
+import type { World, WorldState } from "./world.js";
 
 /** The state without what a repeat may change: ids that were given anew, and epochs, which only grow. */
 export function shapeOf(state: WorldState): unknown {
@@ -69,13 +69,13 @@ function checkHolders(before: WorldState, state: WorldState): void {
   }
 }
 
-/** @returns the state of the disk */
+/** @returns what stands there */
 export async function checkInvariants(
-  folder: string,
+  world: World,
   storage: Storage,
   before: WorldState,
 ): Promise<WorldState> {
-  const state = readWorld(folder);
+  const state = await world.read();
   checkHolders(before, state);
   checkJournal(storage);
   await checkInventory(storage, state);

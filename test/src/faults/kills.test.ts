@@ -11,7 +11,7 @@ import { makeScratch } from "./folders.js";
 import { checkInvariants } from "./invariants.js";
 import type { Told } from "./kill-load.js";
 import { SERVICE, readWorld } from "./world.js";
-import type { WorldState } from "./world.js";
+import type { World, WorldState } from "./world.js";
 
 const LOAD = fileURLToPath(new URL("kill-load.js", import.meta.url));
 const ROUNDS = 20;
@@ -37,6 +37,10 @@ async function runAndKill(folder: string): Promise<Told[]> {
   child.kill("SIGKILL");
   assert.equal(await ended, "SIGKILL", "it ended before it was killed");
   return told;
+}
+
+function worldIn(folder: string): World {
+  return { folder, open: () => reopen(folder), read: async () => readWorld(folder) };
 }
 
 function reopen(folder: string): Promise<Storage> {
@@ -82,7 +86,7 @@ async function checkRound(
     assert.deepEqual(storage.warnings, []);
     await storage.recovered();
     await storage.service(SERVICE).driver.close();
-    const state = await checkInvariants(folder, storage, before);
+    const state = await checkInvariants(worldIn(folder), storage, before);
     const byID = new Map([...state.values()].map((object) => [object.id, object]));
     for (const id of expected.there) assert.ok(byID.has(id), `${id} was answered and is not there`);
     for (const id of expected.gone) assert.ok(!byID.has(id), `${id} was removed and is there`);

@@ -1,7 +1,7 @@
 /** Every operation that changes something, as the fault run tries it. */
 import { GIB } from "@libstorage/model";
 import type { Caller, StorageService } from "@libstorage/server";
-import { FREE, HELD, HOST_A, HOST_B, SNAPSHOT } from "./world.js";
+import { HOST_A, HOST_B } from "./world.js";
 import type { ObjectState, WorldState } from "./world.js";
 
 export interface Operation {
@@ -22,7 +22,14 @@ function withoutHolder(before: WorldState): WorldState {
   return new Map([...before, [key, { ...held, holders: [] }]]);
 }
 
-export const OPERATIONS: readonly Operation[] = [
+/** The objects that the operations work on. */
+export interface Ids {
+  readonly free: string;
+  readonly held: string;
+  readonly snapshot: string;
+}
+
+export const operationsOn = ({ free, held, snapshot }: Ids): readonly Operation[] => [
   {
     name: "create",
     run: (service, caller) =>
@@ -30,56 +37,56 @@ export const OPERATIONS: readonly Operation[] = [
   },
   {
     name: "copy",
-    run: (service, caller) => service.volumeCopy(FREE, { name: "new", fields }, caller),
+    run: (service, caller) => service.volumeCopy(free, { name: "new", fields }, caller),
   },
   {
     name: "snapshot",
-    run: (service, caller) => service.volumeSnapshot(FREE, { name: "new", fields }, caller),
+    run: (service, caller) => service.volumeSnapshot(free, { name: "new", fields }, caller),
   },
   {
     name: "create from snapshot",
     run: (service, caller) =>
-      service.volumeCreateFromSnapshot(SNAPSHOT, { name: "new", fields }, caller),
+      service.volumeCreateFromSnapshot(snapshot, { name: "new", fields }, caller),
   },
   {
     name: "snapshot copy",
-    run: (service, caller) => service.snapshotCopy(SNAPSHOT, { name: "new", fields }, caller),
+    run: (service, caller) => service.snapshotCopy(snapshot, { name: "new", fields }, caller),
   },
   {
     name: "expand",
-    run: (service, caller) => service.volumeExpand(FREE, 16 * GIB, caller),
+    run: (service, caller) => service.volumeExpand(free, 16 * GIB, caller),
   },
   {
     name: "attach",
     run: (service, caller) =>
-      service.volumeAttach(FREE, { to: HOST_B, deviceName: "", force: false }, caller),
+      service.volumeAttach(free, { to: HOST_B, deviceName: "", force: false }, caller),
   },
   {
     name: "preempting attach",
     run: (service, caller) =>
-      service.volumeAttach(HELD, { to: HOST_B, deviceName: "", force: true }, caller),
+      service.volumeAttach(held, { to: HOST_B, deviceName: "", force: true }, caller),
     halfway: withoutHolder,
     isHalfwayAfterKill: true,
   },
   {
     name: "detach",
-    run: (service, caller) => service.volumeDetach(HELD, HOST_A, false, caller),
+    run: (service, caller) => service.volumeDetach(held, HOST_A, false, caller),
   },
   {
     name: "forced detach",
-    run: (service, caller) => service.volumeDetach(HELD, HOST_B, true, caller),
+    run: (service, caller) => service.volumeDetach(held, HOST_B, true, caller),
   },
   {
     name: "remove",
-    run: (service, caller) => service.volumeRemove(FREE, false, caller),
+    run: (service, caller) => service.volumeRemove(free, false, caller),
   },
   {
     name: "forced remove",
-    run: (service, caller) => service.volumeRemove(HELD, true, caller),
+    run: (service, caller) => service.volumeRemove(held, true, caller),
     halfway: withoutHolder,
   },
   {
     name: "snapshot remove",
-    run: (service, caller) => service.snapshotRemove(SNAPSHOT, caller),
+    run: (service, caller) => service.snapshotRemove(snapshot, caller),
   },
 ];

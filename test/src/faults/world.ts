@@ -162,3 +162,22 @@ export function digestOf(folder: string): string {
   walk(folder, "");
   return hash.digest("hex").slice(0, 16);
 }
+
+/** Where one case happens: what outlives the server. */
+export interface World {
+  /** Holds the journal. */
+  readonly folder: string;
+  open(faults?: FaultPlan): Promise<Storage>;
+  /** What stands there, read without the server's help. @throws {Error} for anything that is left over */
+  read(): Promise<WorldState>;
+}
+
+/** A copy of a prepared folder. */
+export async function vfsWorld(template: string, folder: string): Promise<World> {
+  await copyWorld(template, folder);
+  return {
+    folder,
+    open: (faults) => openWorld(folder, faults),
+    read: async () => readWorld(folder),
+  };
+}

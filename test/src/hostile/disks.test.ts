@@ -9,6 +9,7 @@ import type { StorageService } from "@libstorage/server";
 import { makeScratch } from "../faults/folders.js";
 import { checkInvariants } from "../faults/invariants.js";
 import { HOST_A, caller, readWorld } from "../faults/world.js";
+import type { World } from "../faults/world.js";
 import { cannotMount, mountMemory, remount, unmount, unmountAll } from "./mounts.js";
 import { create, idsOf, openAt, withStorage } from "./service.js";
 
@@ -25,6 +26,11 @@ after(async () => {
 function nextFolder(): string {
   folders += 1;
   return join(scratch.path, String(folders));
+}
+
+function worldIn(folder: string): World {
+  const places = { root: join(folder, "root"), journal: join(folder, "journal") };
+  return { folder, open: () => openAt(places), read: async () => readWorld(folder) };
 }
 
 /** Takes all that is free, to the last block. */
@@ -74,12 +80,12 @@ describe("a full disk below the volumes", { skip }, () => {
           full,
         );
         await rejectsAs(service.volumeAttach(id, request, caller()), "resource-exhausted", full);
-        assert.deepEqual(await checkInvariants(folder, storage, before), before);
+        assert.deepEqual(await checkInvariants(worldIn(folder), storage, before), before);
         free();
         await create(service, "second");
         await service.volumeAttach(id, request, caller());
         await service.volumeCopy(id, { name: "copy", fields: {} }, caller());
-        await checkInvariants(folder, storage, before);
+        await checkInvariants(worldIn(folder), storage, before);
       },
     );
   });
@@ -95,7 +101,7 @@ describe("a full disk below the volumes", { skip }, () => {
         const before = readWorld(folder);
         const copying = service.volumeCopy(id, { name: "copy", fields: {} }, caller());
         await rejectsAs(copying, "resource-exhausted", /the file system is full/);
-        assert.deepEqual(await checkInvariants(folder, storage, before), before);
+        assert.deepEqual(await checkInvariants(worldIn(folder), storage, before), before);
       },
     );
   });
@@ -110,7 +116,7 @@ describe("a full disk below the volumes", { skip }, () => {
         const before = readWorld(folder);
         fill(join(folder, "root"));
         await service.volumeRemove(id, false, caller());
-        assert.deepEqual([...(await checkInvariants(folder, storage, before)).keys()], []);
+        assert.deepEqual([...(await checkInvariants(worldIn(folder), storage, before)).keys()], []);
       },
     );
   });
@@ -154,7 +160,7 @@ describe("a full disk below the journal", { skip }, () => {
       await storage.operations.stuck.finishAll();
       await service.volumeAttach(id, request, caller());
       await create(service, "second");
-      await checkInvariants(folder, storage, before);
+      await checkInvariants(worldIn(folder), storage, before);
     } finally {
       await storage.close();
     }
@@ -180,7 +186,7 @@ describe("a full disk below the journal", { skip }, () => {
     rmSync(join(folder, "journal", "ballast"));
     await withStorage(places, async (service, storage) => {
       await create(service, "second");
-      await checkInvariants(folder, storage, new Map());
+      await checkInvariants(worldIn(folder), storage, new Map());
     });
   });
 });
@@ -210,7 +216,7 @@ describe("a read-only root", { skip }, () => {
       await service.inventory.refresh(AbortSignal.timeout(5000));
       assert.deepEqual(idsOf(service), [id]);
       remount(root, "rw");
-      assert.deepEqual(await checkInvariants(folder, storage, before), before);
+      assert.deepEqual(await checkInvariants(worldIn(folder), storage, before), before);
       await service.volumeAttach(id, request, caller());
     });
   });
