@@ -20,7 +20,25 @@ const EXIT_HELD = 1;
  * told
  */
 export async function lockFolder(folder: string): Promise<FileHandle> {
-  const handle = await openLock(folder);
+  const { O_RDONLY, O_RDWR } = constants;
+  try {
+    return await take(folder, O_RDONLY);
+  } catch (error) {
+    // Only over NFS a lock needs a file that is open for writing; elsewhere such a file would keep the file
+    // system from being made read-only.
+    if (!(error instanceof ExecaError) || error.exitCode === EXIT_HELD || error.code === "ENOENT")
+      throw refusal(folder, error);
+  }
+  try {
+    return await take(folder, O_RDWR);
+  } catch (error) {
+    throw refusal(folder, error);
+  }
+}
+
+/** Opens the lock file and locks it. */
+async function take(folder: string, access: number): Promise<FileHandle> {
+  const handle = await openLock(folder, access);
   try {
     await execa("flock", ["--exclusive", "--nonblock", "0"], {
       // Any descriptor may be passed on; the type names only the standard ones.
@@ -32,18 +50,17 @@ export async function lockFolder(folder: string): Promise<FileHandle> {
     return handle;
   } catch (error) {
     await handle.close();
-    throw refusal(folder, error);
+    throw error;
   }
 }
 
 /** The lock file; on a read-only file system, where none can be made, the folder itself. */
-async function openLock(folder: string): Promise<FileHandle> {
-  const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_APPEND, O_CREAT, O_WRONLY } = constants;
-  const path = join(folder, LOCK_FILE);
+async function openLock(folder: string, access: number): Promise<FileHandle> {
+  const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_CREAT } = constants;
   try {
-    return await open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, 0o600);
+    return await open(join(folder, LOCK_FILE), access | O_CREAT | O_NOFOLLOW, 0o600);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EROFS") throw refusal(folder, error);
+    if ((error as NodeJS.ErrnoException).code !== "EROFS") throw error;
     return open(folder, O_RDONLY | O_DIRECTORY);
   }
 }
