@@ -21,7 +21,7 @@ function start({ id, command, env, cwd }) {
   const child = spawn("bash", ["-c", command], {
     detached: true,
     cwd,
-    env: { ...process.env, ...env },
+    env: { ...process.env, PATH: `/project/node_modules/.bin:${process.env["PATH"]}`, ...env },
     stdio: ["pipe", "pipe", "pipe"],
   });
   let isOver = false;

@@ -11,6 +11,8 @@ export interface CommandOptions {
   readonly cwd?: string;
   /** What it reads on standard input; without, that is at its end at once. */
   readonly input?: string | Buffer;
+  /** Default false. Leaves standard input open for `LabProcess.write`. */
+  readonly keepsInput?: boolean;
 }
 
 export interface CommandResult {
@@ -62,6 +64,11 @@ export class LabProcess {
 
   get stderr(): string {
     return Buffer.concat(this.#chunks.stderr).toString();
+  }
+
+  /** To its standard input. */
+  write(text: string): void {
+    this.#post({ op: "input", data: Buffer.from(text).toString("base64") });
   }
 
   /** To the command and all it started. */
@@ -148,10 +155,10 @@ export class AgentChannel {
     const id = this.#next++;
     const process = new LabProcess(command, (message) => this.#post({ id, ...message }));
     this.#processes.set(id, process);
-    const { env, cwd, input } = options;
+    const { env, cwd, input, keepsInput = false } = options;
     this.#post({ id, op: "start", command, env, cwd });
     const data = input === undefined ? undefined : Buffer.from(input).toString("base64");
-    this.#post({ id, op: "input", data, end: true });
+    this.#post({ id, op: "input", data, end: !keepsInput });
     return process;
   }
 
