@@ -1,0 +1,64 @@
+/** The operations on services and tasks. */
+import { StorageError, notFound } from "@libstorage/model";
+import type { CallContext, ServiceInfo, VolumeService } from "@libstorage/model";
+import type { StorageService } from "../../core/service.js";
+import { instanceOf } from "./calls.js";
+import type { Reads } from "./reads.js";
+import { taskNumber, taskOf } from "./tasks.js";
+
+function serviceInfo(
+  service: StorageService,
+  withInstance: boolean,
+  context: CallContext,
+): ServiceInfo {
+  const { name, info: driver } = service;
+  if (!withInstance) return { name, driver };
+  return { name, instance: service.instanceInspect(instanceOf(service, context)), driver };
+}
+
+/** What services there are. */
+export function serviceOperations(
+  reads: Reads,
+): Pick<VolumeService, "services" | "serviceInspect"> {
+  return {
+    services: async ({ instance = false }, _body, context) =>
+      Object.fromEntries(
+        [...reads.storage.services.keys()]
+          .toSorted()
+          .map((name) => [name, serviceInfo(reads.storage.service(name), instance, context)]),
+      ),
+    serviceInspect: async ({ service, instance = false }, _body, context) =>
+      serviceInfo(reads.storage.service(service), instance, context),
+  };
+}
+
+/** Work that goes on, and its end. */
+export function taskOperations(
+  reads: Reads,
+): Pick<VolumeService, "tasks" | "taskInspect" | "taskCancel"> {
+  const { tasks } = reads.storage.operations;
+  return {
+    tasks: async () =>
+      Object.fromEntries(tasks.all().map((record) => [String(record.id), taskOf(record)])),
+    taskInspect: async ({ taskID }) => {
+      const record = tasks.find(taskNumber(taskID));
+      if (record === undefined) throw notFound("task", taskID);
+      return taskOf(record);
+    },
+    taskCancel: async ({ taskID }, _body, context) => {
+      const id = taskNumber(taskID);
+      const task = tasks.live(id);
+      if (task === undefined || task.isDone) {
+        const record = tasks.find(id);
+        if (record === undefined) throw notFound("task", taskID);
+        throw new StorageError(
+          "failed-precondition",
+          `task ${taskID} (${record.operation}) has ended already with ${record.state}`,
+          { task: id, state: record.state },
+        );
+      }
+      task.cancel(context.who ?? "the caller");
+      return taskOf(task.record);
+    },
+  };
+}
