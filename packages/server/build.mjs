@@ -16,7 +16,9 @@ const bundle = await rolldown({
   resolve: {
     mainFields: ["module", "main"],
     // Koa's parts bring the same long table of media types several times, and each sorts it at its start.
-    alias: Object.fromEntries(["mime-db", "mime-types"].map((name) => [name, fromKoa.resolve(name)])),
+    alias: Object.fromEntries(
+      ["mime-db", "mime-types"].map((name) => [name, fromKoa.resolve(name)]),
+    ),
   },
   checks: { eval: false },
 });

@@ -1,6 +1,6 @@
 /** The command line `libstorage`: words → command → exit code. 0 done, 1 failed, 2 misused. */
 import { commandWords, readArguments } from "./cli/arguments.js";
-import { UsageError } from "./cli/command.js";
+import { UsageError } from "./cli/usage-error.js";
 import type { Command } from "./cli/command.js";
 import { Session } from "./cli/session.js";
 import { COMMANDS } from "./commands/index.js";

@@ -86,14 +86,20 @@ export class LabProcess {
       };
       this.ended.then(
         ({ code, stderr }) =>
-          reject(new Error(`${this.command} ended with ${code} before it said ${pattern}: ${stderr}`)),
+          reject(
+            new Error(`${this.command} ended with ${code} before it said ${pattern}: ${stderr}`),
+          ),
         reject,
       );
     });
     this.#watchers.add(check);
     check();
     try {
-      return await within(limitMs, found, () => `${this.command} to say ${pattern}: ${this.stderr}`);
+      return await within(
+        limitMs,
+        found,
+        () => `${this.command} to say ${pattern}: ${this.stderr}`,
+      );
     } finally {
       this.#watchers.delete(check);
     }

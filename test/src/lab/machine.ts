@@ -48,7 +48,9 @@ export class CommandFailed extends Error {
 
   constructor(host: string, command: string, result: CommandResult) {
     const how = result.signal === null ? `exit code ${result.code}` : result.signal;
-    super(`${host}: ${command}: ${how}\n${result.stdout.slice(-2000)}${result.stderr.slice(-4000)}`);
+    super(
+      `${host}: ${command}: ${how}\n${result.stdout.slice(-2000)}${result.stderr.slice(-4000)}`,
+    );
     this.result = result;
   }
 }

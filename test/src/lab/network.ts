@@ -65,7 +65,8 @@ export class Network {
       ],
       started: async (qmp) => {
         this.#ends[index] = qmp;
-        if (this.#cut !== undefined) await qmp.ask("set_link", { name: LINK[this.#cut], up: false });
+        if (this.#cut !== undefined)
+          await qmp.ask("set_link", { name: LINK[this.#cut], up: false });
       },
     };
   }
@@ -97,5 +98,7 @@ export async function startTwoHosts(
   const [a, b] = machines;
   if (a !== undefined && b !== undefined) return { a, b, network, remove };
   await remove();
-  throw new AggregateError(started.flatMap((one) => (one.status === "rejected" ? [one.reason] : [])));
+  throw new AggregateError(
+    started.flatMap((one) => (one.status === "rejected" ? [one.reason] : [])),
+  );
 }

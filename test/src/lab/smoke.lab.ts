@@ -89,7 +89,9 @@ function others(): void {
   it("has btrfs with snapshots", () => {
     sh("truncate -s 300M /work/btrfs && mkfs.btrfs -q /work/btrfs && mkdir -p /mnt/btrfs");
     sh("mount -o loop /work/btrfs /mnt/btrfs && btrfs -q subvolume create /mnt/btrfs/one");
-    sh("echo x > /mnt/btrfs/one/file && btrfs -q subvolume snapshot -r /mnt/btrfs/one /mnt/btrfs/two");
+    sh(
+      "echo x > /mnt/btrfs/one/file && btrfs -q subvolume snapshot -r /mnt/btrfs/one /mnt/btrfs/two",
+    );
     assert.equal(sh("cat /mnt/btrfs/two/file && umount /mnt/btrfs"), "x");
   });
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { it } from "node:test";
 import { commandWords, readArguments } from "./arguments.js";
 import type { Command } from "./command.js";
-import { UsageError } from "./command.js";
+import { UsageError } from "./usage-error.js";
 
 const command: Command = {
   about: "",

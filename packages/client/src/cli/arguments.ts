@@ -1,6 +1,7 @@
 /** From the words of the command line to a command and its values. */
 import { parseArgs } from "node:util";
-import { GLOBAL_OPTIONS, UsageError } from "./command.js";
+import { GLOBAL_OPTIONS } from "./command.js";
+import { UsageError } from "./usage-error.js";
 import type { Argument, Command, Given, Option } from "./command.js";
 
 export interface Words {

@@ -42,11 +42,6 @@ export interface Command {
   run(given: Given, session: Session): Promise<void>;
 }
 
-/** The command line was used wrongly. */
-export class UsageError extends Error {
-  override readonly name = "UsageError";
-}
-
 export const GLOBAL_OPTIONS = {
   host: {
     type: "string",

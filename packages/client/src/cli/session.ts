@@ -12,7 +12,7 @@ import { loadSettings } from "../settings.js";
 import type { ClientSettings } from "../settings.js";
 import type { HostVolumes } from "../host/host-volumes.js";
 import { columns } from "./columns.js";
-import { UsageError } from "./command.js";
+import { UsageError } from "./usage-error.js";
 import type { Given } from "./command.js";
 import { ProgressLine } from "./progress.js";
 

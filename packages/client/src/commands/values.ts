@@ -1,6 +1,6 @@
 /** Values of options that several commands read. */
 import { GIB, parseSize } from "@libstorage/model";
-import { UsageError } from "../cli/command.js";
+import { UsageError } from "../cli/usage-error.js";
 
 /** `10G`, `1T` or `10` → GiB, which is what the API counts in. */
 export function readSize(text: string): number {

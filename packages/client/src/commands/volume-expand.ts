@@ -1,5 +1,5 @@
 import type { Command } from "../cli/command.js";
-import { UsageError } from "../cli/command.js";
+import { UsageError } from "../cli/usage-error.js";
 import { readSize } from "./values.js";
 import { VOLUME_HEAD, volumeRow } from "./volume-view.js";
 

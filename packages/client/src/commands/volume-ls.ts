@@ -1,6 +1,6 @@
 import type { VolumeMap } from "@libstorage/model";
 import type { Command } from "../cli/command.js";
-import { UsageError } from "../cli/command.js";
+import { UsageError } from "../cli/usage-error.js";
 import { VOLUME_HEAD, volumeRow } from "./volume-view.js";
 
 /** The masks of section 7: all; those attached to this host; those that are free. */

@@ -1,6 +1,6 @@
 /** The keys of section 16.4 of the contract, under their present and their old names. */
 import type { AppFolders } from "@libstorage/model";
-import type { SettingReader } from "../settings.js";
+import type { SettingReader } from "../setting-reader.js";
 
 export interface OperationSettings {
   readonly create: {

@@ -5,17 +5,12 @@ import type { ParseError } from "jsonc-parser";
 import rawBody from "raw-body";
 import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
+import { hasBody } from "./headers.js";
 import { TooLarge } from "./http-error.js";
 import { nearest } from "./nearest.js";
 import type { HttpLimits } from "./parts.js";
 
 export type JsonObject = Readonly<Record<string, unknown>>;
-
-/** Whether the request announces a body at all. */
-export function hasBody({ headers }: IncomingMessage): boolean {
-  const length = headers["content-length"];
-  return headers["transfer-encoding"] !== undefined || (length !== undefined && length !== "0");
-}
 
 function isTooLarge(error: unknown): boolean {
   return error instanceof Error && "type" in error && error.type === "entity.too.large";

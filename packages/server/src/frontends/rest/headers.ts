@@ -103,3 +103,9 @@ function certificateName(socket: object): string | undefined {
   const name: unknown = socket.getPeerCertificate().subject?.CN;
   return typeof name === "string" && name !== "" ? name : undefined;
 }
+
+/** Whether the request announces a body at all. */
+export function hasBody({ headers }: IncomingMessage): boolean {
+  const length = headers["content-length"];
+  return headers["transfer-encoding"] !== undefined || (length !== undefined && length !== "0");
+}

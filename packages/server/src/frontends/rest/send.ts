@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Encoded } from "./encode.js";
-import { hasBody } from "./body.js";
+import { hasBody } from "./headers.js";
 
 /** A body up to this length Node reads to its end by itself, and keeps the connection. */
 const SMALL_BODY_BYTES = 64 * 1024;

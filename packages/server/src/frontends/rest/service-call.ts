@@ -4,11 +4,12 @@ import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
 import type { CallContext, Route, ServiceOperation, Task, VolumeService } from "@libstorage/model";
 import type { Caller } from "./auth.js";
-import { checkBody, hasBody, parseObject, readBody, withOpts } from "./body.js";
+import { checkBody, parseObject, readBody, withOpts } from "./body.js";
 import { viewOf } from "./early-view.js";
 import { encode, mapDepthOf } from "./encode.js";
 import type { Encoded } from "./encode.js";
 import {
+  hasBody,
   headerLines,
   idempotencyKeyOf,
   instanceIDsOf,

@@ -12,12 +12,12 @@ import { dirname, join } from "node:path";
 import type { TLSSocket } from "node:tls";
 import { StorageError, formatAddress } from "@libstorage/model";
 import type { Address } from "@libstorage/model";
-import type { EndpointConfig, HttpConfig } from "./config/server-config.js";
-import type { Logger } from "./core/log.js";
+import type { EndpointConfig, HttpConfig } from "../config/server-config.js";
+import type { Logger } from "../core/log.js";
 import { MAX_HEADERS, answerBadRequests, limitHeaders } from "./http-limits.js";
 import { claimSocketPath } from "./socket-path.js";
-import { refusal } from "./tls/gate.js";
-import type { TlsWatcher } from "./tls/watcher.js";
+import { refusal } from "../tls/gate.js";
+import type { TlsWatcher } from "../tls/watcher.js";
 
 export type Handler = (req: http.IncomingMessage, res: http.ServerResponse) => void;
 

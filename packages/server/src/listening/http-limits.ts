@@ -1,7 +1,7 @@
 /** Answers for requests that are no HTTP, too big or too slow, and the count of headers. */
 import type * as http from "node:http";
 import type { Duplex } from "node:stream";
-import type { Logger } from "./core/log.js";
+import type { Logger } from "../core/log.js";
 
 /** Node cuts longer lists without a word, and with them perhaps the token; so they are refused. */
 export const MAX_HEADERS = 1_000;
