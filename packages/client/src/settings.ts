@@ -7,6 +7,7 @@ import {
   environmentLayer,
   expandTree,
   formatProblem,
+  parseDuration,
   readTlsSettings,
   ScopedConfig,
   StorageError,
