@@ -4,7 +4,7 @@ import { within } from "./limit.js";
 import { onLines } from "./lines.js";
 
 export interface CommandOptions {
-  /** Default 60,000. At its end the command and all it started are killed. */
+  /** Default 120,000. At its end the command and all it started are killed. */
   readonly limitMs?: number;
   readonly env?: Readonly<Record<string, string>>;
   /** Default `/root`. */
@@ -86,14 +86,20 @@ export class LabProcess {
       };
       this.ended.then(
         ({ code, stderr }) =>
-          reject(new Error(`${this.command} ended with ${code} before it said ${pattern}: ${stderr}`)),
+          reject(
+            new Error(`${this.command} ended with ${code} before it said ${pattern}: ${stderr}`),
+          ),
         reject,
       );
     });
     this.#watchers.add(check);
     check();
     try {
-      return await within(limitMs, found, () => `${this.command} to say ${pattern}: ${this.stderr}`);
+      return await within(
+        limitMs,
+        found,
+        () => `${this.command} to say ${pattern}: ${this.stderr}`,
+      );
     } finally {
       this.#watchers.delete(check);
     }

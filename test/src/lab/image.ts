@@ -29,11 +29,13 @@ export function labMissing(): string | false {
   if (!isDebian()) return "the lab needs a Debian host; its image is made from Debian's packages";
   if (process.arch !== "x64") return `the lab's machines are x86-64; this host is ${process.arch}`;
   const tools = missingTools(TO_RUN);
-  if (tools.length > 0) return `${tools.join(", ")} not installed (npm run test:lab as root installs them)`;
+  if (tools.length > 0)
+    return `${tools.join(", ")} not installed (npm run test:lab as root installs them)`;
   const { status, stderr } = spawnSync(BUILD, ["--find"], { encoding: "utf8" });
   if (status === 0) return false;
   if (status !== 3) return stderr.trim();
-  if (process.getuid?.() !== 0) return "the lab's image is not built, and only root can (npm run test:lab)";
+  if (process.getuid?.() !== 0)
+    return "the lab's image is not built, and only root can (npm run test:lab)";
   const builders = missingTools(TO_BUILD);
   return builders.length > 0 && `to build the lab's image: ${builders.join(", ")} not installed`;
 }
@@ -70,7 +72,18 @@ export function projectTree(): Promise<string> {
     const out = LEFT_OUT.map((path) => join(ROOT, path)).filter((path) => existsSync(path));
     await promisify(execFile)(
       "mksquashfs",
-      [ROOT, file, "-comp", "lz4", "-quiet", "-no-progress", "-no-xattrs", "-all-root", "-e", ...out],
+      [
+        ROOT,
+        file,
+        "-comp",
+        "lz4",
+        "-quiet",
+        "-no-progress",
+        "-no-xattrs",
+        "-all-root",
+        "-e",
+        ...out,
+      ],
       { timeout: 300_000, cwd: dirname(file) },
     );
     return file;

@@ -2,7 +2,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** @throws when the promise is not settled in time; what it stood for goes on */
-export async function within<T>(limitMs: number, promise: Promise<T>, what: () => string): Promise<T> {
+export async function within<T>(
+  limitMs: number,
+  promise: Promise<T>,
+  what: () => string,
+): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`waited ${limitMs} ms for ${what()}`)), limitMs);
@@ -18,7 +22,7 @@ export async function within<T>(limitMs: number, promise: Promise<T>, what: () =
 export async function until<T>(
   what: string,
   ask: () => Promise<T | undefined | false>,
-  limitMs = 60_000,
+  limitMs = 120_000,
 ): Promise<T> {
   const end = Date.now() + limitMs;
   for (;;) {
