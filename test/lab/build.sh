@@ -17,8 +17,17 @@ packages=(
 )
 suite=$(. /etc/os-release; echo "${VERSION_CODENAME:-}")
 node=$(readlink -f "$(command -v node)")
-kernel=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9][^ ]*\).*/\1/p' | head -1)
-[ -n "$kernel" ] || { echo "apt knows no linux-image-cloud-amd64; run apt-get update (the lab needs Debian)" >&2; exit 1; }
+debian_kernel() { apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9][^ ]*\).*/\1/p' | head -1; }
+kernel=$(debian_kernel)
+if [ -z "$kernel" ] && [ "${1:-}" != --find ] && [ "$(id -u)" = 0 ]; then
+  apt-get -qq update >&2
+  kernel=$(debian_kernel)
+fi
+if [ -z "$kernel" ]; then
+  [ "${1:-}" != --find ] || exit 3
+  echo "apt knows no linux-image-cloud-amd64; run apt-get update as root (the lab needs Debian)" >&2
+  exit 1
+fi
 version=${kernel#linux-image-}
 key=$( { cat "$here"/{build.sh,init,initramfs-init}; echo "$suite $kernel $("$node" -v)"; } | sha256sum | cut -c1-16)
 out=$cache/$key

@@ -4,7 +4,7 @@ import { within } from "./limit.js";
 import { onLines } from "./lines.js";
 
 export interface CommandOptions {
-  /** Default 60,000. At its end the command and all it started are killed. */
+  /** Default 120,000. At its end the command and all it started are killed. */
   readonly limitMs?: number;
   readonly env?: Readonly<Record<string, string>>;
   /** Default `/root`. */

@@ -11,7 +11,7 @@ interface Failure {
 /** Node wraps what a test threw. */
 function textOf({ cause, message, stack }: Failure): string {
   if (cause instanceof Error) return cause.stack ?? cause.message;
-  return cause === undefined ? (stack ?? message) : String(cause);
+  return typeof cause === "string" ? cause : (stack ?? message);
 }
 
 export default async function* report(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {

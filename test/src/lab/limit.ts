@@ -22,7 +22,7 @@ export async function within<T>(
 export async function until<T>(
   what: string,
   ask: () => Promise<T | undefined | false>,
-  limitMs = 60_000,
+  limitMs = 120_000,
 ): Promise<T> {
   const end = Date.now() + limitMs;
   for (;;) {

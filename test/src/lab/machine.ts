@@ -8,7 +8,7 @@ import type { ChildProcess } from "node:child_process";
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import type { Socket } from "node:net";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { AgentChannel } from "./channel.js";
 import type { CommandOptions, CommandResult, LabProcess } from "./channel.js";
@@ -101,7 +101,7 @@ export class Machine {
   /** Runs a command with bash to its end, whatever its exit code. */
   async attempt(command: string, options: CommandOptions = {}): Promise<CommandResult> {
     const process = this.start(command, options);
-    const limit = options.limitMs ?? 60_000;
+    const limit = options.limitMs ?? 120_000;
     try {
       return await within(limit, process.ended, () => {
         return `${this.name}: ${command}\n${process.stdout}${process.stderr}`;
@@ -231,29 +231,41 @@ export class Machine {
       `selinux=0 audit=0 net.ifnames=0 lab.name=${this.name}`,
       ...(card === undefined ? [] : [`lab.address=${card.address}`]),
     ].join(" ");
-    return [
-      ...["-S", "-M", "q35", "-nodefaults", "-vga", "none", "-display", "none", "-no-reboot"],
-      ...["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"],
-      ...["-smp", String(cpus), "-m", String(memoryMiB)],
-      ...["-kernel", join(image, "vmlinuz"), "-initrd", join(image, "initrd"), "-append", kernel],
-      ...["-serial", `file:${join(this.#folder, "console")}`],
-      ...["-chardev", `socket,id=qmp,path=${this.#socket("qmp")}`, "-mon", "qmp,mode=control"],
-      ...disk("root", `format=qcow2,file=${join(this.#folder, "root.qcow2")}`),
-      ...disk("project", `format=raw,readonly=on,file=${await projectTree()}`),
-      ...diskMiB.flatMap((_, index) =>
+    const groups: readonly (readonly string[])[] = [
+      ["-S", "-M", "q35", "-nodefaults", "-vga", "none", "-display", "none", "-no-reboot"],
+      ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"],
+      ["-smp", String(cpus), "-m", String(memoryMiB)],
+      ["-kernel", join(image, "vmlinuz"), "-initrd", join(image, "initrd"), "-append", kernel],
+      ["-serial", `file:${join(this.#folder, "console")}`],
+      ["-chardev", `socket,id=qmp,path=${this.#socket("qmp")}`, "-mon", "qmp,mode=control"],
+      disk("root", `format=qcow2,file=${join(this.#folder, "root.qcow2")}`),
+      disk("project", `format=raw,readonly=on,file=${await projectTree()}`),
+      ...diskMiB.map((_, index) =>
         // Raw and never flushed: what the machine has written is the host's at once, and outlives QEMU.
         disk(`disk${index}`, `format=raw,cache=unsafe,file=${join(this.#folder, `disk${index}`)}`),
       ),
-      ...["-device", "virtio-serial-pci"],
-      ...["-chardev", `socket,id=agent,path=${this.#socket("agent")}`],
-      ...["-device", "virtserialport,chardev=agent,nr=1,name=agent"],
-      ...(card?.arguments ?? []),
+      ["-device", "virtio-serial-pci"],
+      ["-chardev", `socket,id=agent,path=${this.#socket("agent")}`],
+      ["-device", "virtserialport,chardev=agent,nr=1,name=agent"],
+      card?.arguments ?? [],
     ];
+    return groups.flat();
   }
+}
+
+let isWatchingSignals = false;
+
+/** What ends this process must remove the machines' disks too, so it goes the way through `exit`. */
+function watchSignals(): void {
+  if (isWatchingSignals) return;
+  isWatchingSignals = true;
+  for (const signal of ["SIGINT", "SIGTERM"] as const)
+    process.once(signal, () => process.exit(128 + constants.signals[signal]));
 }
 
 /** Boots a machine; ready for commands when this answers. */
 export async function startMachine(options: MachineOptions): Promise<Machine> {
+  watchSignals();
   const folder = mkdtempSync(join(tmpdir(), "lab-"));
   const removeFolder = (): void => rmSync(folder, { recursive: true, force: true });
   process.once("exit", removeFolder);

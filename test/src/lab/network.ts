@@ -57,12 +57,12 @@ export class Network {
       address: `${this.addresses[index]}/24`,
       mac,
       arguments: [
-        ...["-netdev", wire],
+        ["-netdev", wire],
         // A hub between wire and card: without it a wire that is down takes the card's carrier with it.
-        ...["-netdev", "hubport,id=hub-wire,hubid=0,netdev=wire"],
-        ...["-netdev", "hubport,id=hub-card,hubid=0"],
-        ...["-device", `virtio-net-pci,id=card,netdev=hub-card,romfile=,mac=${mac}`],
-      ],
+        ["-netdev", "hubport,id=hub-wire,hubid=0,netdev=wire"],
+        ["-netdev", "hubport,id=hub-card,hubid=0"],
+        ["-device", `virtio-net-pci,id=card,netdev=hub-card,romfile=,mac=${mac}`],
+      ].flat(),
       started: async (qmp) => {
         this.#ends[index] = qmp;
         if (this.#cut !== undefined)

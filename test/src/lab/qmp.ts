@@ -23,7 +23,7 @@ export class Qmp {
   constructor(socket: Socket) {
     this.#socket = socket;
     socket.on("close", () => {
-      for (const { reject } of this.#waiting.values()) reject(new Error("qemu has ended"));
+      for (const waiting of this.#waiting.values()) waiting.reject(new Error("qemu has ended"));
       this.#waiting.clear();
     });
     onLines(socket, (line) => this.#receive(JSON.parse(line) as Reply));

@@ -1,5 +1,5 @@
 /** The project's client library, running in a machine and driven from the test outside. */
-import type { Body, CallContext, Operation, Params, Reply } from "@libstorage/model";
+import type { Body, CallContext, Operation, Params, Reply, TlsSettings } from "@libstorage/model";
 import type { LabProcess } from "./channel.js";
 import type { Machine } from "./machine.js";
 
@@ -19,7 +19,8 @@ export interface SessionReply {
 
 export interface RemoteClientOptions {
   readonly host: string;
-  readonly tls: Readonly<Record<"certFile" | "keyFile" | "trustedCertsFile", string>>;
+  /** Files of the machine. */
+  readonly tls: TlsSettings;
   readonly responseTimeoutMs?: number;
   readonly repeatMs?: number;
 }
@@ -48,13 +49,12 @@ export class RemoteClient {
   #next = 0;
 
   constructor(machine: Machine, options: RemoteClientOptions) {
-    // The certificates of the lab lie in files, which the client reads itself.
     this.#process = machine.start(`exec node ${PROGRAM} '${JSON.stringify(options)}'`, {
       keepsInput: true,
     });
     this.#process.onLine((line) => this.#receive(JSON.parse(line) as SessionReply));
     const fail = (error: Error): void => {
-      for (const { reject } of this.#waiting.values()) reject(error);
+      for (const waiting of this.#waiting.values()) waiting.reject(error);
       this.#waiting.clear();
     };
     this.#process.ended.then(
