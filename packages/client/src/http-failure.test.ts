@@ -72,3 +72,9 @@ it("gives a next step for each way a connection fails", () => {
     assert.match(text(code), /tcp:\/\/h:1/, code);
   }
 });
+
+it("says of a connection under TLS that broke what the reason may be", () => {
+  const error = Object.assign(new Error("x"), { code: "ECONNRESET" });
+  assert.match(failureOfConnection(error, "GET /", "tcp://h:1", true).message, /certificate away/);
+  assert.doesNotMatch(failureOfConnection(error, "GET /", "tcp://h:1").message, /certificate/);
+});

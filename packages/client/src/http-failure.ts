@@ -182,8 +182,20 @@ function untrusted(code: string, message: string, server: string): Explanation |
   return undefined;
 }
 
+/**
+ * Under TLS 1.3 a server looks at the client's certificate when the client is done already, and not every
+ * server says why it hangs up then.
+ */
+const PERHAPS_TURNED_AWAY =
+  ": it may have turned this client's certificate away, as missing, expired or of another CA; its log says so";
+
 /** An error of the connection, with the server's address and the next step. */
-export function failureOfConnection(error: unknown, asked: string, server: string): StorageError {
+export function failureOfConnection(
+  error: unknown,
+  asked: string,
+  server: string,
+  isTls = false,
+): StorageError {
   // What the connection itself refused comes wrapped by the HTTP library.
   for (let at = error; at instanceof Error; at = at.cause)
     if (at instanceof StorageError) return at;
@@ -215,7 +227,7 @@ export function failureOfConnection(error: unknown, asked: string, server: strin
     );
   return new StorageError(
     "unavailable",
-    `the connection to ${server} broke during ${asked} (${code === "" ? message : code})`,
+    `the connection to ${server} broke during ${asked} (${code === "" ? message : code})${isTls && reachOf(error) === "perhaps" ? PERHAPS_TURNED_AWAY : ""}`,
     { server, cause: code },
     { cause: error },
   );

@@ -215,7 +215,9 @@ class HttpTransport implements Transport {
   }
 
   #failed(error: unknown, request: HttpRequest, signal?: AbortSignal): StorageError {
-    if (signal?.aborted !== true) return failureOfConnection(error, asked(request), this.#server);
+    const isTls = this.#options.tls !== undefined && this.address.kind !== "unix";
+    if (signal?.aborted !== true)
+      return failureOfConnection(error, asked(request), this.#server, isTls);
     return new StorageError("cancelled", `waiting for ${asked(request)} was ended`, {
       server: this.#server,
     });

@@ -7,6 +7,7 @@ export * from "./early.js";
 export * from "./errors.js";
 export * from "./filter.js";
 export * from "./instance-id.js";
+export * from "./json-depth.js";
 export * from "./known-hosts.js";
 export * from "./local-devices.js";
 export * from "./opts.js";

@@ -1,5 +1,6 @@
 /** The text of the `Libstorage-Instanceid` header, section 4.1 of the contract. */
 import { StorageError } from "./errors.js";
+import { MAX_JSON_DEPTH, isDeeperThan } from "./json-depth.js";
 import type { Fields, InstanceID } from "./types.js";
 
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
@@ -63,12 +64,16 @@ function unescape(text: string, part: string): string {
 function parseMetadata(text: string, base64: string): unknown {
   if (base64 === "") return undefined;
   if (!BASE64.test(base64)) throw invalid(text, "the metadata is not padded base64");
+  let metadata: unknown;
   try {
     const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    metadata = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
     throw invalid(text, "the metadata is not base64 of JSON");
   }
+  if (isDeeperThan(metadata, MAX_JSON_DEPTH))
+    throw invalid(text, `the metadata is nested deeper than ${MAX_JSON_DEPTH} levels`);
+  return metadata;
 }
 
 function escape(text: string): string {

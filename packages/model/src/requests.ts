@@ -8,16 +8,19 @@ export const MAX_NAME_LENGTH = 255;
 
 const CONTROL = /\p{Cc}/u;
 const LONE_SURROGATE = /\p{Cs}/u;
+const CLIMBS = /(?:^|\/)\.\.(?:\/|$)/;
 
 /**
- * A name a person chose. It is data, never a path: drivers name their objects after ids. `/` is let
- * through because the reference's clients use it; NUL and other control characters are not.
+ * A name a person chose. It is data, never a path: drivers name their objects after ids. But clients
+ * mount at a path that ends with the name, the reference's without a look at it. So `/` is let through,
+ * which they use, and `..` as a part of it is not; nor are NUL and other control characters.
  */
 export const Name = v.pipe(
   v.string(),
   v.maxLength(MAX_NAME_LENGTH, `must have at most ${MAX_NAME_LENGTH} characters`),
   v.check((text) => !CONTROL.test(text), "must have no control characters"),
   v.check((text) => !LONE_SURROGATE.test(text), "must be well-formed Unicode"),
+  v.check((text) => !CLIMBS.test(text), 'must not have ".." as a part of it'),
 );
 
 const Text = v.pipe(

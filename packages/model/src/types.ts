@@ -9,7 +9,12 @@ export const Fields = v.record(v.string(), v.string());
 export type Fields = v.InferOutput<typeof Fields>;
 
 /** Any JSON; a driver sees the top-level keys in lower case. */
-export const Opts = v.record(v.string(), v.unknown());
+export const Opts = v.pipe(
+  v.unknown(),
+  // The schema of records takes a list for an empty one.
+  v.check((value) => !Array.isArray(value), "must be of type object"),
+  v.record(v.string(), v.unknown()),
+);
 export type Opts = v.InferOutput<typeof Opts>;
 
 export const InstanceID = v.object({

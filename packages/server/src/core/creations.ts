@@ -3,7 +3,7 @@ import { StorageError, roundUp } from "@libstorage/model";
 import type { OpContext, SnapshotRecord, StorageDriver, VolumeRecord } from "./driver.js";
 import type { Inventory } from "./inventory.js";
 import type { Work } from "./operations.js";
-import { unable, usable } from "./refusals.js";
+import { bounded, unable, usable } from "./refusals.js";
 
 /** What a caller may say about a new volume; everything else comes from the driver or the source. */
 export interface NewVolume {
@@ -106,7 +106,7 @@ export class Creations {
       availabilityZone: request.availabilityZone ?? "",
       iops: request.iops ?? 0,
       encrypted: request.encrypted ?? false,
-      fields: request.fields,
+      fields: bounded(request.fields),
       attachments: [],
       epoch: 0,
       source: { kind: "none" },
@@ -123,7 +123,7 @@ export class Creations {
   #snapshotDraft(
     volumeID: string,
     name: string,
-    rest: Pick<SnapshotRecord, "sizeBytes" | "origin" | "fields">,
+    { fields, ...rest }: Pick<SnapshotRecord, "sizeBytes" | "origin" | "fields">,
   ): SnapshotRecord {
     return {
       id: this.#inventory.nextSnapshotID(volumeID),
@@ -133,6 +133,7 @@ export class Creations {
       startTime: Date.now(),
       status: "online",
       source: { kind: "none" },
+      fields: bounded(fields),
       ...rest,
     };
   }

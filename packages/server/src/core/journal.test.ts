@@ -60,6 +60,16 @@ describe("the journal", () => {
     await second.close();
   });
 
+  it("leaves no gap for an entry that cannot be written as JSON", async () => {
+    const journal = Journal.open(nextFolder());
+    const result: unknown = JSON.parse(`${"[".repeat(50_000)}${"]".repeat(50_000)}`);
+    await assert.rejects(journal.append(fields("end", { result })), RangeError);
+    const { seq } = await journal.append(fields("end"));
+    assert.equal(seq, 1);
+    assert.equal(journal.lastSeq, 1);
+    await journal.close();
+  });
+
   it("is durable once an append has resolved, without being closed", async () => {
     const folder = nextFolder();
     const journal = Journal.open(folder);

@@ -126,10 +126,12 @@ export class Journal {
         "unavailable",
         "the journal could not be written a moment ago; try again",
       );
-    this.#inFlight += 1;
-    this.#seq += 1;
-    const entry: JournalEntry = { seq: this.#seq, time: Date.now(), prev: this.#prev, ...fields };
+    const seq = this.#seq + 1;
+    const entry: JournalEntry = { seq, time: Date.now(), prev: this.#prev, ...fields };
+    // Before the number is taken: what is nested too deep to be written must leave no gap.
     const text = JSON.stringify(entry);
+    this.#inFlight += 1;
+    this.#seq = seq;
     this.#prev = hashOf(text);
     try {
       await this.#faults.pass(

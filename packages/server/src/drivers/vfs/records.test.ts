@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import type { VolumeRecord } from "../../core/driver.js";
-import { NO_ATTACHMENTS, NO_FIELDS, parseSnapshot, parseVolume } from "./records.js";
-import { snapshotText, volumeText } from "./records.js";
+import { MAX_RECORD_BYTES, NO_ATTACHMENTS, NO_FIELDS } from "./records.js";
+import { parseSnapshot, parseVolume, snapshotText, volumeText } from "./records.js";
 
 const GIB = 1024 ** 3;
 const SOURCE = { kind: "directory", path: "/x/vol/vfs-000" } as const;
@@ -90,4 +90,11 @@ it("a snapshot of the reference has no data, one of ours says that it has", () =
   assert.equal(record.startTime, 10_000);
   assert.equal(snapshotText(record, false), theirs);
   assert.equal(parseSnapshot(snapshotText(record, true), "v-000", SOURCE).hasData, true);
+});
+
+it("a record that could not be read again is not written", () => {
+  const large = { a: "x".repeat(MAX_RECORD_BYTES) };
+  assert.throws(() => volumeText({ ...FULL, fields: large }, undefined), {
+    code: "resource-exhausted",
+  });
 });

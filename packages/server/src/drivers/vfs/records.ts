@@ -3,9 +3,30 @@
  * the reference writes it. What the reference does not know stands in one member that its decoder skips.
  */
 import * as v from "valibot";
-import { bytesOfGiB, gibOfBytes, MAX_SIZE_GIB, Snapshot, Volume } from "@libstorage/model";
+import {
+  bytesOfGiB,
+  gibOfBytes,
+  MAX_SIZE_GIB,
+  Snapshot,
+  StorageError,
+  Volume,
+} from "@libstorage/model";
 import type { Fields, VolumeAttachment } from "@libstorage/model";
 import type { AttachmentRecord, SnapshotRecord, Source, VolumeRecord } from "../../core/driver.js";
+
+/** Larger than any honest record; what is larger is neither written nor read. */
+export const MAX_RECORD_BYTES = 1024 * 1024;
+
+/** @throws {StorageError} `resource-exhausted` for a text that could not be read again */
+function readable(text: string): string {
+  const bytes = Buffer.byteLength(text);
+  if (bytes <= MAX_RECORD_BYTES) return text;
+  throw new StorageError(
+    "resource-exhausted",
+    `the record would have ${bytes} bytes and may have ${MAX_RECORD_BYTES}: there are too many holders or fields`,
+    { bytes, limit: MAX_RECORD_BYTES },
+  );
+}
 
 /** The member for what is ours. */
 const OURS = "x-libstorage";
@@ -156,7 +177,7 @@ export function volumeText(volume: VolumeRecord, projectID: number | undefined):
     projectID,
   };
   const hasExtras = Object.values(extras).some((value) => value !== undefined);
-  return JSON.stringify({
+  const text = JSON.stringify({
     attachments: unlessEmpty(
       volume.attachments.map(({ deviceName, mountPoint, instanceID, status, fields }) => ({
         deviceName,
@@ -179,11 +200,12 @@ export function volumeText(volume: VolumeRecord, projectID: number | undefined):
     fields: sortedFields(volume.fields),
     [OURS]: hasExtras ? extras : undefined,
   });
+  return readable(text);
 }
 
 export function snapshotText(snapshot: SnapshotRecord, hasData: boolean): string {
   const extras = { hasData: unlessEmpty(hasData), origin: snapshot.origin };
-  return JSON.stringify({
+  const text = JSON.stringify({
     description: unlessEmpty(snapshot.description),
     name: unlessEmpty(snapshot.name),
     encrypted: unlessEmpty(snapshot.encrypted),
@@ -195,4 +217,5 @@ export function snapshotText(snapshot: SnapshotRecord, hasData: boolean): string
     fields: sortedFields(snapshot.fields),
     [OURS]: hasData || snapshot.origin !== undefined ? extras : undefined,
   });
+  return readable(text);
 }

@@ -10,6 +10,7 @@ import { StorageError } from "@libstorage/model";
 import { TEMPORARY_PREFIX } from "../../core/files.js";
 import type { Source } from "../../core/driver.js";
 import { isId } from "./ids.js";
+import { MAX_RECORD_BYTES } from "./records.js";
 
 /** What a name in the folder stands for. */
 type Kind = "folder" | "file" | "link" | "other" | "nothing";
@@ -28,9 +29,6 @@ export interface ShelfOf<T extends Parsed> {
   /** The parsed record, or as much as is known, marked as broken. */
   broken(id: string, why: string, parsed: T | undefined): T;
 }
-
-/** Larger than any honest record; a record is never read beyond. */
-const MAX_RECORD_BYTES = 1024 * 1024;
 
 /** How long a list works before it lets others in. */
 const TURN_MS = 5;

@@ -4,7 +4,7 @@ import { parse as locate, printParseErrorCode } from "jsonc-parser";
 import type { ParseError } from "jsonc-parser";
 import rawBody from "raw-body";
 import * as v from "valibot";
-import { StorageError } from "@libstorage/model";
+import { StorageError, isDeeperThan } from "@libstorage/model";
 import { hasBody } from "./headers.js";
 import { TooLarge } from "./http-error.js";
 import { nearest } from "./nearest.js";
@@ -38,7 +38,8 @@ export async function readBody(req: IncomingMessage, limitBytes: number): Promis
   }
 }
 
-const utf8 = new TextDecoder("utf-8", { fatal: true });
+/** A byte order mark is no JSON, so it is not to be swallowed here. */
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
  * The object in a body; nothing counts as `{}`.
@@ -49,7 +50,11 @@ export function parseObject(body: Buffer, limits: HttpLimits): JsonObject {
   const value = parseJson(body);
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw new StorageError("invalid-argument", "the request body must be a JSON object");
-  checkDepth(value, limits.jsonDepth);
+  if (isDeeperThan(value, limits.jsonDepth))
+    throw new StorageError(
+      "invalid-argument",
+      `the request body is nested deeper than ${limits.jsonDepth} levels`,
+    );
   return value as JsonObject;
 }
 
@@ -102,21 +107,6 @@ function malformed(text: string, cause: unknown): StorageError {
 /** `PropertyNameExpected` → `property name expected` */
 function words(name: string): string {
   return name.replace(/(?<=[a-z])[A-Z]/g, " $&").toLowerCase();
-}
-
-/** Walks level by level, so that the check itself cannot run out of stack. */
-function checkDepth(value: object, limit: number): void {
-  let level: unknown[] = [value];
-  for (let depth = 0; level.length > 0; depth += 1) {
-    if (depth > limit)
-      throw new StorageError(
-        "invalid-argument",
-        `the request body is nested deeper than ${limit} levels`,
-      );
-    level = level.flatMap((item) =>
-      typeof item === "object" && item !== null ? Object.values(item) : [],
-    );
-  }
 }
 
 interface Problem {

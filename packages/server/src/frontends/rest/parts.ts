@@ -1,4 +1,5 @@
 /** What the REST front-end is made of. The composition root fills it in. */
+import { MAX_JSON_DEPTH } from "@libstorage/model";
 import type { Health, StorageEvent, VolumeService } from "@libstorage/model";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "../../core/log.js";
@@ -24,7 +25,7 @@ export interface HttpLimits {
   readonly jsonDepth: number;
 }
 
-export const DEFAULT_LIMITS: HttpLimits = { bodyBytes: 1024 * 1024, jsonDepth: 64 };
+export const DEFAULT_LIMITS: HttpLimits = { bodyBytes: 1024 * 1024, jsonDepth: MAX_JSON_DEPTH };
 
 /** `logging.httpRequests` and `logging.httpResponses` of section 14 of the contract. */
 export interface AccessLog {
