@@ -16,7 +16,7 @@ export interface InsideOptions extends Omit<MachineOptions, "name"> {
 }
 
 /**
- * Declares the tests of a file that runs in a machine of its own, as root, in an empty folder. Seen from outside
+ * Declares the tests of a file that runs in a machine of its own, as root, in the empty folder `/suite`. Seen from outside
  * the machine the file is one test that boots it, runs the file there, and shows each test as a part of itself.
  * @param url the file's `import.meta.url`
  */
@@ -34,7 +34,7 @@ export function insideOneMachine(url: string, options: InsideOptions, declare: (
       const replay = new Replay(context);
       const inside = `/project/${relative(ROOT, file)}`;
       const suite = machine.start(
-        `mkdir -p /work && cd /work && exec node --enable-source-maps --test-reporter=${REPORTER} --test-reporter-destination=stdout ${inside}`,
+        `mkdir -p /suite && cd /suite && exec node --enable-source-maps --test-reporter=${REPORTER} --test-reporter-destination=stdout ${inside}`,
         { env: { [INSIDE]: "1" } },
       );
       suite.onLine((line) => replay.line(line));

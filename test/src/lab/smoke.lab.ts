@@ -69,8 +69,8 @@ function iscsi(): void {
 function nfs(): void {
   it("exports a file system and mounts it", () => {
     sh(`
-      truncate -s 400M /work/xfs && mkfs.xfs -q /work/xfs
-      mkdir -p /srv/x /mnt/nfs && mount -o loop /work/xfs /srv/x
+      truncate -s 400M /suite/xfs && mkfs.xfs -q /suite/xfs
+      mkdir -p /srv/x /mnt/nfs && mount -o loop /suite/xfs /srv/x
       mount -t nfsd nfsd /proc/fs/nfsd
       rpcbind -w && rpc.mountd && exportfs -o rw,no_root_squash,fsid=1 127.0.0.1:/srv/x`);
     // The least that the kernel takes; else the first open waits 90 s.
@@ -85,8 +85,8 @@ function nfs(): void {
 
 function others(): void {
   it("has btrfs with snapshots", () => {
-    sh("truncate -s 300M /work/btrfs && mkfs.btrfs -q /work/btrfs && mkdir -p /mnt/btrfs");
-    sh("mount -o loop /work/btrfs /mnt/btrfs && btrfs -q subvolume create /mnt/btrfs/one");
+    sh("truncate -s 300M /suite/btrfs && mkfs.btrfs -q /suite/btrfs && mkdir -p /mnt/btrfs");
+    sh("mount -o loop /suite/btrfs /mnt/btrfs && btrfs -q subvolume create /mnt/btrfs/one");
     sh(
       "echo x > /mnt/btrfs/one/file && btrfs -q subvolume snapshot -r /mnt/btrfs/one /mnt/btrfs/two",
     );
@@ -94,8 +94,8 @@ function others(): void {
   });
 
   it("connects a network block device", () => {
-    sh("qemu-img create -q -f qcow2 /work/disk.qcow2 64M");
-    sh("qemu-nbd --fork -t -f qcow2 -x disk -b 127.0.0.1 -p 10809 /work/disk.qcow2");
+    sh("qemu-img create -q -f qcow2 /suite/disk.qcow2 64M");
+    sh("qemu-nbd --fork -t -f qcow2 -x disk -b 127.0.0.1 -p 10809 /suite/disk.qcow2");
     sh("nbd-client 127.0.0.1 10809 /dev/nbd0 -N disk");
     assert.equal(sh("blockdev --getsize64 /dev/nbd0"), String(64 * 1024 ** 2));
     sh("nbd-client -d /dev/nbd0");
