@@ -102,8 +102,17 @@ export class Subvolumes implements Backing {
     }
   }
 
-  /** Deletes what is in a subvolume first, when the kernel says that there is something. */
+  /** What is gone meanwhile is fine: leftovers are removed beside recovery. */
   async #delete(path: string, context: OpContext): Promise<void> {
+    try {
+      await this.#deleteAll(path, context);
+    } catch (error) {
+      if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw error;
+    }
+  }
+
+  /** Deletes what is in a subvolume first, when the kernel says that there is something. */
+  async #deleteAll(path: string, context: OpContext): Promise<void> {
     if (await deleteSubvolume(context, path)) return;
     for (const inner of this.#pathsWithin(path, await subvolumesBelow(context, path))) {
       // A name with a line break comes apart in the list, and may then be that of something else.
