@@ -14,7 +14,7 @@ export type LoopQuota = "off" | "simple" | "qgroup";
 
 export const BTRFS_LOOP: LoopOptions = {
   type: "btrfs",
-  sizeMiB: 1024,
+  sizeMiB: 4096,
   parent: scratchParent(),
 };
 

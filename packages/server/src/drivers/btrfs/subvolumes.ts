@@ -121,11 +121,8 @@ export class Subvolumes implements Backing {
       if (isItself && stats !== undefined && isSubvolume(stats)) await this.#delete(inner, context);
     }
     if (await deleteSubvolume(context, path)) return;
-    throw new StorageError(
-      "failed-precondition",
-      `${path} cannot be deleted: there are subvolumes in it that could not be; look at them with btrfs subvolume list -o ${path}`,
-      { path },
-    );
+    // Names that came apart: an empty subvolume goes as a folder does.
+    await context.files.removeTree(path, DEFERRED);
   }
 
   async limit(
