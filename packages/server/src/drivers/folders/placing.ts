@@ -64,9 +64,25 @@ export async function takeAway<T extends Parsed>(
   if (shelf.hasRecord(id)) await files.unlink(shelf.recordPath(id), hasData ? DEFERRED : undefined);
   if (hasData) {
     await backing.discard(gone, context);
-    await files.rename(data, gone);
+    await hide(backing, { data, gone, record: shelf.recordPath(id) }, context);
   }
   // From here on nothing is to be seen any more, whatever happens.
   await backing.discard(gone, context);
   await backing.discard(shelf.copyPath(id), context);
+}
+
+/** Takes data out of sight; where a full file system has no room for another name, by removing them at once. */
+async function hide(
+  backing: Backing,
+  { data, gone, record }: { readonly data: string; readonly gone: string; readonly record: string },
+  context: OpContext,
+): Promise<void> {
+  try {
+    await context.files.rename(data, gone);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+    await backing.discard(data, context);
+    // It is gone; what counts is the sync of its folder, which covers the data's name.
+    await context.files.unlink(record);
+  }
 }
