@@ -1,11 +1,10 @@
 /** btrfs services on a loop device of their own. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync } from "node:fs";
+import { lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { DRIVERS } from "@libstorage/server";
 import type { Harness, Place } from "../conformance/fixture.js";
-import { run } from "../conformance/tree.js";
 import { scratchParent } from "../faults/folders.js";
 import { loopMissing, makeLoop } from "../loop.js";
 import type { LoopFileSystem, LoopOptions } from "../loop.js";
@@ -60,10 +59,10 @@ export function removeWithSubvolumes(folder: string): void {
   const visit = (path: string): void => {
     for (const entry of readdirSync(path, { withFileTypes: true }))
       if (entry.isDirectory()) visit(join(path, entry.name));
-    spawnSync("btrfs", ["subvolume", "delete", path]);
+    if (lstatSync(path).ino === 256) spawnSync("btrfs", ["subvolume", "delete", path]);
   };
   visit(folder);
-  run("rm", ["-rf", folder]);
+  rmSync(folder, { recursive: true, force: true });
 }
 
 /** An empty root below `folder`. */
