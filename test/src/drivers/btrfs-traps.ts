@@ -291,12 +291,9 @@ const HAND: readonly Case[] = [
     async run(fixture) {
       const held = await fixture.attach(await fixture.create(0), "host-a");
       const target = mkdtempSync(join(tmpdir(), "by-subvolume-"));
-      const [device = "", top = ""] = run("findmnt", [
-        ...["--noheadings", "--nofsroot", "--output", "SOURCE,TARGET", "--target"],
-        pathOf(held),
-      ])
-        .trim()
-        .split(/\s+/);
+      const columns = ["--noheadings", "--nofsroot", "--output", "SOURCE,TARGET"];
+      const found = run("findmnt", [...columns, "--target", pathOf(held)]);
+      const [device = "", top = ""] = found.trim().split(/\s+/);
       const inside = pathOf(held).slice(top.length + 1);
       run("mount", ["-t", "btrfs", "-o", `subvol=${inside}`, device, target]);
       try {
