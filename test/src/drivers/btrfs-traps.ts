@@ -63,8 +63,7 @@ const SNAPSHOTS: readonly Case[] = [
       const root = await rootOf(fixture);
       const volume = await fixture.create(0);
       const { id } = snapshotOf(fixture.driver, 0, volume);
-      for (const name of [`.tmp-copy-${id}`, id]) mkdirSync(join(root, "snap", name));
-      writeFileSync(join(root, "snap", `.tmp-copy-${id}`, "left"), "");
+      mkdirSync(join(root, "snap", id));
       const snapshot = await fixture.snapshot(0, volume);
       assert.deepEqual(readdirSync(pathOf(snapshot)), []);
       assert.ok(isSubvolume(pathOf(snapshot)));
@@ -78,7 +77,9 @@ const SNAPSHOTS: readonly Case[] = [
         const root = await rootOf(fixture);
         const volume = await fixture.create(0);
         const { id } = snapshotOf(fixture.driver, 0, volume);
-        symlinkSync(outside, join(root, "snap", `.tmp-copy-${id}`));
+        symlinkSync(outside, join(root, "snap", id));
+        await assert.rejects(fixture.snapshot(0, volume), { code: "already-exists" });
+        await fixture.snapshots.snapshotRemove(id, contextOf());
         assert.ok(isSubvolume(pathOf(await fixture.snapshot(0, volume))));
       }),
   },

@@ -57,13 +57,13 @@ export async function snapshotSubvolume(
 }
 
 /**
- * Deletes without waiting for the commit or for the cleaner.
+ * Deletes and commits, which takes all changes made before to the disk; the cleaner is not waited for.
  * @param path of a subvolume, not of a link to one: the tool would follow it
  * @returns whether it is gone; not so when there are subvolumes in it
  */
 export async function deleteSubvolume(context: OpContext, path: string): Promise<boolean> {
   try {
-    await btrfs(context, ["subvolume", "delete", path], BUSY);
+    await btrfs(context, ["subvolume", "delete", "--commit-after", path], BUSY);
     return true;
   } catch (error) {
     if (error instanceof CommandError && /Directory not empty/.test(error.stderr)) return false;

@@ -127,8 +127,9 @@ export class Quota {
     if (!this.isOn) return;
     this.#staleTimer ??= setTimeout(() => {
       this.#staleTimer = undefined;
-      this.clearStale(context).catch((error: unknown) =>
-        context.log.warn({ error, path: this.#path }, "stale quota groups could not be cleared"),
+      this.clearStale({ ...context, signal: AbortSignal.timeout(STALE_MS) }).catch(
+        (error: unknown) =>
+          context.log.warn({ error, path: this.#path }, "stale quota groups could not be cleared"),
       );
     }, STALE_MS).unref();
   }

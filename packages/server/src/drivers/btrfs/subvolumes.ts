@@ -13,8 +13,6 @@ import type { Quota } from "./quota.js";
 /** The root folder of every subvolume has this inode: BTRFS_FIRST_FREE_OBJECTID of the kernel. */
 const SUBVOLUME_INODE = 256;
 
-const DEFERRED = { isSyncDeferred: true };
-
 function isSubvolume(stats: Stats): boolean {
   return stats.isDirectory() && stats.ino === SUBVOLUME_INODE;
 }
@@ -29,6 +27,7 @@ function isReadOnly(path: string): boolean {
 }
 
 export class Subvolumes implements Backing {
+  readonly isAtomic = true;
   readonly #root: string;
   readonly #quota: Quota;
   readonly #context: DriverContext;
@@ -95,7 +94,7 @@ export class Subvolumes implements Backing {
   async discard(path: string, context: OpContext): Promise<void> {
     const stats = lstatSync(path, { throwIfNoEntry: false });
     if (stats === undefined) return;
-    if (!isSubvolume(stats)) await context.files.removeTree(path, DEFERRED);
+    if (!isSubvolume(stats)) await context.files.removeTree(path);
     else {
       await this.#delete(path, context);
       this.#quota.clearStaleLater(this.#context);
@@ -122,7 +121,7 @@ export class Subvolumes implements Backing {
     }
     if (await deleteSubvolume(context, path)) return;
     // Names that came apart: an empty subvolume goes as a folder does.
-    await context.files.removeTree(path, DEFERRED);
+    await context.files.removeTree(path);
   }
 
   async limit(

@@ -16,6 +16,11 @@ export interface Purpose {
 
 /** Each method may be called again after it was cut short. @throws {StorageError} */
 export interface Backing {
+  /**
+   * Whether `copy` and `discard` are single steps, without half states: then data get their own name at once,
+   * and `discard` is on the disk when it answers, with every change made before it.
+   */
+  readonly isAtomic: boolean;
   /** Makes an empty data folder. What may be there is empty, and of an earlier try. */
   make(path: string, purpose: Purpose, context: OpContext): Promise<void>;
   /**

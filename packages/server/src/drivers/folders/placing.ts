@@ -37,14 +37,15 @@ export async function place<T extends Parsed>(
   { shelf, id, text, folder, purpose }: Placing<T>,
   context: OpContext,
 ): Promise<void> {
-  if (folder === undefined) await backing.make(shelf.dataPath(id), purpose, context);
+  const data = shelf.dataPath(id);
+  if (folder === undefined) await backing.make(data, purpose, context);
   else {
-    // Under a temporary name until it is whole.
-    const copy = shelf.copyPath(id);
     checkNothingMounted(folder, `copy ${folder}`);
+    // Under a temporary name until it is whole.
+    const copy = backing.isAtomic ? data : shelf.copyPath(id);
     await backing.discard(copy, context);
     await backing.copy(folder, copy, purpose, context);
-    await context.files.rename(copy, shelf.dataPath(id), DEFERRED);
+    if (copy !== data) await context.files.rename(copy, data, DEFERRED);
   }
   await context.files.write(shelf.recordPath(id), text);
 }
@@ -62,27 +63,12 @@ export async function takeAway<T extends Parsed>(
   checkNothingMounted(data, `remove ${shelf.of.what} ${id}`);
   const hasData = shelf.hasData(id);
   if (shelf.hasRecord(id)) await files.unlink(shelf.recordPath(id), hasData ? DEFERRED : undefined);
-  if (hasData) {
+  if (hasData && backing.isAtomic) await backing.discard(data, context);
+  else if (hasData) {
     await backing.discard(gone, context);
-    await hide(backing, { data, gone, record: shelf.recordPath(id) }, context);
+    await files.rename(data, gone);
   }
   // From here on nothing is to be seen any more, whatever happens.
   await backing.discard(gone, context);
   await backing.discard(shelf.copyPath(id), context);
-}
-
-/** Takes data out of sight; where a full file system has no room for another name, by removing them at once. */
-async function hide(
-  backing: Backing,
-  { data, gone, record }: { readonly data: string; readonly gone: string; readonly record: string },
-  context: OpContext,
-): Promise<void> {
-  try {
-    await context.files.rename(data, gone);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
-    await backing.discard(data, context);
-    // It is gone; what counts is the sync of its folder, which covers the data's name.
-    await context.files.unlink(record);
-  }
 }

@@ -14,6 +14,7 @@ const DATA_MODE = 0o755;
 const DEFERRED = { isSyncDeferred: true };
 
 export class PlainFolders implements Backing {
+  readonly isAtomic = false;
   readonly #root: string;
   readonly #finding: QuotaFinding;
 
