@@ -62,7 +62,9 @@ export function runOperation(
   points: number,
   depth: Depth,
 ): ReturnType<typeof runAll> {
-  const plans = planned(numbers(1, points), depth.modes).map((fault): Plan => ({ faults: [fault] }));
+  const plans = planned(numbers(1, points), depth.modes).map((fault): Plan => ({
+    faults: [fault],
+  }));
   const further = ({ faults, recovery }: Plan, counts: Counts): Plan[] => {
     const [first, ...more] = faults;
     if (more.length > 0 || recovery !== undefined) return [];

@@ -313,5 +313,7 @@ async function removeAll(
   for (const path of paths)
     await remove(path)
       .catch(() => remove(path))
-      .catch((error: unknown) => context.log.warn({ error, path }, "a leftover could not be removed"));
+      .catch((error: unknown) =>
+        context.log.warn({ error, path }, "a leftover could not be removed"),
+      );
 }
