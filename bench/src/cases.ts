@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { btrfsAgainstCommand } from "./btrfs-cases.js";
 import { seedVolumes, serve, serveReally, workFolder } from "./fixture.js";
 import type { Served } from "./fixture.js";
 import { answersPerSecond } from "./load.js";
@@ -216,4 +217,5 @@ export const CASES: readonly Case[] = [
   { name: "start", run: startUp },
   { name: "cli", run: commandLine },
   { name: "growth", run: growth },
+  { name: "btrfs", run: btrfsAgainstCommand },
 ];

@@ -16,6 +16,13 @@ process.on("exit", () => {
   for (const clear of LEFT) clear();
 });
 
+/** Is done when the run ends, before what was asked for earlier. */
+export function onEnd(clear: () => void): void {
+  const later = [...LEFT];
+  LEFT.clear();
+  for (const one of [clear, ...later]) LEFT.add(one);
+}
+
 /** A folder that ends with the run. */
 export function workFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "libstorage-bench-"));

@@ -1,16 +1,19 @@
-/** This project's server over one vfs root: `node serve-ours.js STATE ROOT`. Prints its URL when ready. */
+/**
+ * This project's server over one root: `node serve-ours.js STATE ROOT [DRIVER]`, by default vfs, which also
+ * names the service. Prints its URL when ready.
+ */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { SILENT, loadConfig, openApp, DRIVERS } from "@libstorage/server";
 
-const [, , state = "", root = ""] = process.argv;
+const [, , state = "", root = "", driver = "vfs"] = process.argv;
 const config = loadConfig(DRIVERS, {
   env: { LIBSTORAGE_HOME: state },
   text: JSON.stringify({
     libstorage: {
       server: {
         endpoints: { tcp: { address: "tcp://127.0.0.1:7979" } },
-        services: { vfs: { driver: "vfs", vfs: { root } } },
+        services: { [driver]: { driver, [driver]: { root } } },
       },
     },
   }),

@@ -9,6 +9,8 @@ export interface LoopOptions {
   readonly sizeMiB: number;
   readonly mkfsArgs?: readonly string[];
   readonly mountOptions?: readonly string[];
+  /** Holds the image; default is the system's folder for temporary files. */
+  readonly parent?: string;
 }
 
 export interface LoopFileSystem {
@@ -28,7 +30,7 @@ function tryRun(tool: string, args: readonly string[]): string | undefined {
 export function makeLoop(options: LoopOptions): LoopFileSystem | string {
   if (process.getuid?.() !== 0) return "only root can mount";
   const { type, sizeMiB, mkfsArgs = [], mountOptions = [] } = options;
-  const base = mkdtempSync(join(tmpdir(), "loop-"));
+  const base = mkdtempSync(join(options.parent ?? tmpdir(), "loop-"));
   const image = join(base, "image");
   const folder = mkdtempSync(join(base, "mounted-"));
   writeFileSync(image, "");

@@ -14,7 +14,7 @@ const EVENTS_MS = 400;
 const SLOW_EVENTS_MS = 10_000;
 
 /** What is reported while `act` runs; waited for until it is about as many ids as are expected. */
-async function changesDuring(
+export async function changesDuring(
   fixture: Fixture,
   expected: number,
   act: () => Promise<void>,
@@ -33,7 +33,7 @@ async function changesDuring(
   }
 }
 
-function idsOf(changes: readonly Change[]): string[] {
+export function idsOf(changes: readonly Change[]): string[] {
   const ids = changes.flatMap(({ volumeIDs = [], snapshotIDs = [] }) => [
     ...volumeIDs,
     ...snapshotIDs,

@@ -1,4 +1,4 @@
-/** Cases of vfs alone: what is planted in the root, ids that climb, mounts. */
+/** What is planted in the root, ids that climb, mounts. */
 import assert from "node:assert/strict";
 import {
   existsSync,
@@ -24,7 +24,7 @@ import { rootOf } from "./vfs-records.js";
 const CLIMBING = ["../vfs-000", "..", ".", "", "a/b", "/etc", "a\0b", "-rf", ".tmp-x", "x.json"];
 
 /** A folder outside of the root with a file that nothing may touch. */
-async function withOutside(act: (outside: string) => Promise<void>): Promise<void> {
+export async function withOutside(act: (outside: string) => Promise<void>): Promise<void> {
   const outside = mkdtempSync(join(tmpdir(), "outside-"));
   try {
     writeFileSync(join(outside, "precious"), "data");
@@ -195,7 +195,7 @@ const needsRoot: Case["unless"] = () =>
   process.getuid?.() === 0 ? undefined : "only root can mount";
 
 /** Mounts for the time of `act`. */
-async function withMount(
+export async function withMount(
   args: readonly string[],
   target: string,
   act: () => Promise<void>,
@@ -290,4 +290,7 @@ const MOUNT_CASES: readonly Case[] = [
   },
 ];
 
-export const PLANTED_CASES: readonly Case[] = [...CLIMB_CASES, ...LINK_CASES, ...MOUNT_CASES];
+/** These hold for every driver whose volumes are folders. */
+export const FOLDER_CASES: readonly Case[] = [...CLIMB_CASES, ...MOUNT_CASES];
+
+export const PLANTED_CASES: readonly Case[] = [...FOLDER_CASES, ...LINK_CASES];

@@ -17,9 +17,13 @@ function isRoomy(folder: string): boolean {
   }
 }
 
+/** Where quick temporary files go. */
+export function scratchParent(): string {
+  return isRoomy(SHARED_MEMORY) ? SHARED_MEMORY : tmpdir();
+}
+
 /** A new folder for one test file, and how to remove it. */
 export function makeScratch(name: string): { readonly path: string; remove(): Promise<void> } {
-  const parent = isRoomy(SHARED_MEMORY) ? SHARED_MEMORY : tmpdir();
-  const path = mkdtempSync(join(parent, `libstorage-${name}-`));
+  const path = mkdtempSync(join(scratchParent(), `libstorage-${name}-`));
   return { path, remove: () => rm(path, { recursive: true, force: true }) };
 }

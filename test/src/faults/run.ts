@@ -3,9 +3,19 @@ import type { FaultMode, PlannedFault } from "@libstorage/server";
 import { nameOf, runCase } from "./case.js";
 import type { Counts, Plan, Scene } from "./case.js";
 
-const MODES: readonly FaultMode[] = ["fail", "hang", "lost-answer", "kill-before", "kill-after"];
-/** For a further fault: a kill before a point leaves the same as one after the point before it. */
-const FURTHER: readonly FaultMode[] = ["fail", "kill-after"];
+/** Which faults each point meets. */
+export interface Depth {
+  readonly modes: readonly FaultMode[];
+  /** Those that a taking back or a recovery meets at its points. */
+  readonly further: readonly FaultMode[];
+}
+
+export const DEEP: Depth = {
+  modes: ["fail", "hang", "lost-answer", "kill-before", "kill-after"],
+  // A kill before a point leaves the same as one after the point before it.
+  further: ["fail", "kill-after"],
+};
+
 const AT_ONCE = 4;
 
 export interface Failure {
@@ -47,19 +57,25 @@ function planned(points: readonly number[], modes: readonly FaultMode[]): Planne
  * Every fault at every point; after a failure, every further one while it is taken back; after a kill,
  * every further one in the recovery.
  */
-export function runOperation(scene: Scene, points: number): ReturnType<typeof runAll> {
-  const plans = planned(numbers(1, points), MODES).map((fault): Plan => ({ faults: [fault] }));
+export function runOperation(
+  scene: Scene,
+  points: number,
+  depth: Depth,
+): ReturnType<typeof runAll> {
+  const plans = planned(numbers(1, points), depth.modes).map((fault): Plan => ({
+    faults: [fault],
+  }));
   const further = ({ faults, recovery }: Plan, counts: Counts): Plan[] => {
     const [first, ...more] = faults;
     if (more.length > 0 || recovery !== undefined) return [];
     // Every second point, and the last: their neighbours leave nearly the same.
     if (first.at % 2 === 1 && first.at !== points) return [];
     if (first.mode === "fail")
-      return planned(numbers(first.at + 1, counts.points), FURTHER).map((second) => ({
+      return planned(numbers(first.at + 1, counts.points), depth.further).map((second) => ({
         faults: [first, second],
       }));
     if (first.mode !== "kill-after") return [];
-    return planned(numbers(1, counts.recoveryPoints), FURTHER).map((second) => ({
+    return planned(numbers(1, counts.recoveryPoints), depth.further).map((second) => ({
       faults,
       recovery: second,
     }));

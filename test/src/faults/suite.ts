@@ -4,7 +4,8 @@ import { it } from "node:test";
 import { CountedFaults } from "@libstorage/server";
 import type { Scene } from "./case.js";
 import type { Operation } from "./operations.js";
-import { runOperation } from "./run.js";
+import { DEEP, runOperation } from "./run.js";
+import type { Depth } from "./run.js";
 import { SERVICE, caller } from "./world.js";
 import type { World } from "./world.js";
 
@@ -33,16 +34,23 @@ export interface SuiteOptions {
   readonly make: () => Promise<World>;
   /** Fewer cases than this mean that the run has lost its points. */
   readonly leastCases: number;
+  readonly depth?: Depth;
 }
 
 /** To be called inside a `describe`. */
-export function faultSuite({ name, operations, make, leastCases }: SuiteOptions): void {
+export function faultSuite({
+  name,
+  operations,
+  make,
+  leastCases,
+  depth = DEEP,
+}: SuiteOptions): void {
   let cases = 0;
   for (const operation of operations)
     it(`${operation.name} is done or gone, wherever it is hit`, async (t) => {
       const { scene, points } = await rehearse(operation, make);
       assert.ok(points >= 3, "an operation passes its doors");
-      const { count, failures } = await runOperation(scene, points);
+      const { count, failures } = await runOperation(scene, points, depth);
       cases += count;
       t.diagnostic(`${operation.name}: ${points} points, ${count} cases`);
       const text = failures.slice(0, SHOWN).map((one) => `${one.name}\n${String(one.error)}`);

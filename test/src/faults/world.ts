@@ -75,17 +75,23 @@ async function fill(data: string, text: string): Promise<void> {
 }
 
 /** Two volumes with data, one of them held by host A, and a snapshot of the other. */
-export async function prepareWorld(folder: string): Promise<void> {
+export async function prepareWorld(
+  folder: string,
+  open: () => Promise<Storage> = () => openWorld(folder),
+): Promise<void> {
   await mkdir(join(folder, "journal"), { recursive: true });
-  const storage = await openWorld(folder);
+  const storage = await open();
   const service = storage.service(SERVICE);
-  const fields = { owner: "test" };
-  for (const name of ["free", "held"]) {
-    const { id } = await service.volumeCreate({ name, sizeBytes: 8 * GIB, fields }, caller());
+  const make = async (name: string): Promise<string> => {
+    const wanted = { name, sizeBytes: 8 * GIB, fields: { owner: "test" } };
+    const { id } = await service.volumeCreate(wanted, caller());
     await fill(join(folder, "root", "vol", id), `data of ${name}`);
-  }
-  await service.volumeAttach(HELD, { to: HOST_A, deviceName: "", force: false }, caller());
-  await service.volumeSnapshot(FREE, { name: "snapshot", fields: {} }, caller());
+    return id;
+  };
+  const free = await make("free");
+  const held = await make("held");
+  await service.volumeAttach(held, { to: HOST_A, deviceName: "", force: false }, caller());
+  await service.volumeSnapshot(free, { name: "snapshot", fields: {} }, caller());
   await storage.close();
 }
 

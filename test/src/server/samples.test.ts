@@ -25,6 +25,15 @@ describe("samples", () => {
       assert.equal(tls?.clientCertRequired, true);
       assert.equal(services[0]?.uniqueNames, true);
     },
+    "btrfs.yml": ({ services }) => {
+      assert.deepEqual(
+        services.map(({ driver, options }) => [driver, (options as { quota: string }).quota]),
+        [
+          ["btrfs", "require"],
+          ["btrfs", "auto"],
+        ],
+      );
+    },
     "sidecar.yml": ({ endpoints, http }) => {
       assert.equal(endpoints[0]?.socketMode, 0o660);
       assert.equal(http.bodyLimitBytes, 256 * 1024);

@@ -4,8 +4,9 @@ import { openMock } from "./mock.js";
 import { openVfs } from "./vfs.js";
 
 export const EXECUTORS: Readonly<Record<string, (context: ExecutorContext) => Executor>> = {
+  btrfs: (context) => openVfs(context, "btrfs"),
   mock: openMock,
-  vfs: openVfs,
+  vfs: (context) => openVfs(context),
 };
 
 /** @returns undefined for a driver that this client does not know */

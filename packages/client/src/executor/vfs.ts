@@ -1,4 +1,7 @@
-/** The vfs executor: volumes that are folders of the server's host, sections 17 and 18 of the contract. */
+/**
+ * The vfs executor: volumes that are folders of the server's host, sections 17 and 18 of the contract.
+ * Subvolumes are folders, too, so that it serves btrfs under its own name.
+ */
 import * as fs from "node:fs/promises";
 import { booleanOf, StorageError } from "@libstorage/model";
 import type { Found, InstanceID } from "@libstorage/model";
@@ -14,25 +17,25 @@ import {
 import type { MountHost } from "./folder-mount.js";
 import { checkVolumeFolder } from "./volume-folder.js";
 
-const NAME = { driver: "vfs", service: "" } as const;
-
-export function openVfs(context: ExecutorContext): Executor {
+/** @param driver its name, and the scope of its keys */
+export function openVfs(context: ExecutorContext, driver: "vfs" | "btrfs" = "vfs"): Executor {
   const { config, hostName, libFolder, exec, isRoot } = context;
-  const root = textOf(config.find("vfs.root"), `${libFolder}/vfs`);
+  const root = textOf(config.find(`${driver}.root`), `${libFolder}/${driver}`);
   // Two hosts of one name would be taken for one, so the name can be set.
-  const name = textOf(config.find("vfs.instanceID.name"), hostName);
-  const usesFields = booleanOf(config.find("vfs.instanceid.use.fields")?.value) === true;
+  const name = textOf(config.find(`${driver}.instanceID.name`), hostName);
+  const usesFields = booleanOf(config.find(`${driver}.instanceid.use.fields`)?.value) === true;
   const host: MountHost = { exec, isRoot, busyMs: 5_000 };
   const devices = (): ReturnType<typeof readDeviceFile> => readDeviceFile(`${root}/dev`);
+  const scope = { driver, service: "" };
   const likely: InstanceID = {
     id: name,
-    ...NAME,
+    ...scope,
     ...(usesFields && { fields: { region: "east" } }),
   };
   return {
-    driver: "vfs",
+    driver,
     async instanceID() {
-      return usesFields ? likely : { id: "", ...NAME, metadata: name };
+      return usesFields ? likely : { id: "", ...scope, metadata: name };
     },
     likelyID: () => likely,
     async nextDevice() {
@@ -46,7 +49,7 @@ export function openVfs(context: ExecutorContext): Executor {
     async localDevices() {
       const lines = await devices();
       return {
-        driver: "vfs",
+        driver,
         deviceMap: Object.fromEntries(lines.map((line) => [line.device, line.mountPoint])),
       };
     },

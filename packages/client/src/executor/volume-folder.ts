@@ -1,4 +1,4 @@
-/** The folder of a vfs volume on this host, and the record beside it that says which volume it is. */
+/** The folder of a vfs or btrfs volume on this host, and the record beside it that says which volume it is. */
 import * as fs from "node:fs/promises";
 import { isAbsolute, normalize } from "node:path";
 import { StorageError } from "@libstorage/model";
@@ -28,7 +28,7 @@ export async function checkVolumeFolder(volumeID: string, folder: string): Promi
   if (found === undefined)
     throw new StorageError(
       "failed-precondition",
-      `volume ${volumeID} is the folder ${folder} of the server's host, which this host does not have: the vfs driver cannot carry a volume to another host; mount it there, or use a driver that exports volumes`,
+      `volume ${volumeID} is the folder ${folder} of the server's host, which this host does not have: its driver cannot carry a volume to another host; mount it there, or use a driver that exports volumes`,
       { volumeID, device: folder },
     );
   if (!found.isDirectory()) throw wrongFolder(volumeID, folder, "it is not a folder");

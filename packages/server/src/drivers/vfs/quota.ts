@@ -6,9 +6,9 @@ import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../core/exec.js";
 import type { OpContext } from "../../core/driver.js";
 import { VFS_IDS } from "./ids.js";
-import { mountOf } from "./mounts.js";
-import type { Mount } from "./mounts.js";
-import { NO_TIME_LIMIT_MS } from "./time-limit.js";
+import { mountOf } from "../folders/mounts.js";
+import type { Mount } from "../folders/mounts.js";
+import { NO_TIME_LIMIT_MS } from "../folders/time-limit.js";
 
 export interface Quota {
   /** Puts an empty folder, and all that will be in it, into a project. */

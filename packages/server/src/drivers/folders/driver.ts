@@ -1,27 +1,23 @@
 /** Volumes as folders. Each method checks, changes through the doors, and answers what then stands there. */
-import { statSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { GIB, isSameInstance, StorageError } from "@libstorage/model";
-import type { Instance, InstanceID, NextDeviceInfo } from "@libstorage/model";
+import type { DriverType, Instance, InstanceID, NextDeviceInfo } from "@libstorage/model";
 import type {
   Ability,
   AttachmentRecord,
   Change,
   DriverContext,
+  IdScheme,
   Listing,
   OpContext,
   SnapshotRecord,
   StorageDriver,
   VolumeRecord,
 } from "../../core/driver.js";
-import { abilitiesOf } from "./abilities.js";
+import type { Backing } from "./backing.js";
 import { failureOf } from "./failures.js";
-import { VFS_IDS } from "./ids.js";
 import { bindMountsOf, readAllMounts, readMounts } from "./mounts.js";
 import { place, takeAway } from "./placing.js";
-import type { Prepare } from "./placing.js";
-import { projectIDOf } from "./quota.js";
-import type { QuotaFinding } from "./quota.js";
 import { snapshotText, volumeText } from "./records.js";
 import type { SnapshotText, VolumeText } from "./records.js";
 import type { Shelf } from "./shelf.js";
@@ -29,18 +25,31 @@ import { openSnapshotShelf, openVolumeShelf } from "./shelves.js";
 import { change, existing, folderOf, isSameVolume, orUndo, whatIsThere } from "./steps.js";
 import { OwnChanges, watchShelf } from "./watch.js";
 
+const SNAPSHOT = { what: "snapshot", sizeBytes: 0, projectID: undefined } as const;
+
 const NEXT_DEVICE: NextDeviceInfo = { ignore: true, prefix: "", pattern: "" };
 
-export class VfsDriver implements StorageDriver {
-  readonly type = "object";
+export interface FolderService {
+  /** The driver's. */
+  readonly name: string;
+  readonly type: DriverType;
+  readonly ids: IdScheme;
+  /** An absolute path without links. */
+  readonly root: string;
+  readonly backing: Backing;
+}
+
+export class FolderDriver implements StorageDriver {
+  readonly type: DriverType;
   readonly nextDevice = NEXT_DEVICE;
   readonly allocationUnitBytes = GIB;
   readonly defaultSizeBytes = GIB;
-  readonly ids = VFS_IDS;
+  readonly ids: IdScheme;
   readonly ownFolders: readonly string[];
+  readonly #name: string;
   readonly #root: string;
   readonly #context: DriverContext;
-  readonly #quota: QuotaFinding;
+  readonly #backing: Backing;
   readonly #volumes: Shelf<VolumeText>;
   readonly #snapshots: Shelf<SnapshotText>;
   readonly #ownVolumes: OwnChanges<VolumeText>;
@@ -48,14 +57,16 @@ export class VfsDriver implements StorageDriver {
   /** Leftovers of an earlier run, being removed. */
   #cleaning: Promise<void> | undefined;
 
-  /** @param root an absolute path without links */
-  constructor(root: string, quota: QuotaFinding, context: DriverContext) {
+  constructor({ name, type, ids, root, backing }: FolderService, context: DriverContext) {
+    this.type = type;
+    this.ids = ids;
     this.ownFolders = [root];
+    this.#name = name;
     this.#root = root;
     this.#context = context;
-    this.#quota = quota;
-    this.#volumes = openVolumeShelf(root);
-    this.#snapshots = openSnapshotShelf(root);
+    this.#backing = backing;
+    this.#volumes = openVolumeShelf(root, backing);
+    this.#snapshots = openSnapshotShelf(root, backing);
     this.#ownVolumes = new OwnChanges(this.#volumes);
     this.#ownSnapshots = new OwnChanges(this.#snapshots);
   }
@@ -78,7 +89,7 @@ export class VfsDriver implements StorageDriver {
   #clean(paths: readonly string[], context: OpContext): void {
     if (this.#cleaning !== undefined || paths.length === 0) return;
     if (!this.#ownVolumes.isIdle || !this.#ownSnapshots.isIdle) return;
-    this.#cleaning = removeAll(paths, context).finally(() => {
+    this.#cleaning = removeAll(this.#backing, paths, context).finally(() => {
       this.#cleaning = undefined;
     });
   }
@@ -174,23 +185,10 @@ export class VfsDriver implements StorageDriver {
     return this.#changeVolume(volume.id, "expand", context, async () => {
       const { projectID } = this.#existing(volume.id);
       const grown = { ...volume, sizeBytes };
-      const limited = await this.#limitExisting(grown, projectID, context);
+      const path = this.#volumes.dataPath(volume.id);
+      const limited = await this.#backing.limit(path, grown, projectID, context);
       return this.#writeVolume(grown, limited, context);
     });
-  }
-
-  /** @returns the project, which a volume made without limits only gets now */
-  async #limitExisting(
-    { id, sizeBytes }: VolumeRecord,
-    recorded: number | undefined,
-    context: OpContext,
-  ): Promise<number | undefined> {
-    const { quota } = this.#quota;
-    if (quota === undefined || sizeBytes === 0) return recorded;
-    const projectID = recorded ?? this.#projectID(id);
-    if (recorded === undefined) await quota.adopt(this.#volumes.dataPath(id), projectID, context);
-    await quota.limit(projectID, sizeBytes, context);
-    return projectID;
   }
 
   readonly snapshots = {
@@ -198,7 +196,7 @@ export class VfsDriver implements StorageDriver {
       this.#makeSnapshot(() => folderOf(this.#volumes, source.id), snapshot, context),
     snapshotRemove: (id: string, context: OpContext) =>
       change(this.#ownSnapshots, id, "remove", context, () =>
-        takeAway(this.#snapshots, id, context),
+        takeAway(this.#backing, this.#snapshots, id, context),
       ),
     snapshotCopy: (source: SnapshotRecord, snapshot: SnapshotRecord, context: OpContext) => {
       // One of the reference has no data to copy.
@@ -213,7 +211,7 @@ export class VfsDriver implements StorageDriver {
   };
 
   instanceInspect(id: InstanceID): Instance {
-    const about = { name: "vfsInstance", providerName: "" };
+    const about = { name: `${this.#name}Instance`, providerName: "" };
     if (id.id !== "") return { instanceID: id, ...about };
     if (typeof id.metadata !== "string" || id.metadata === "") {
       const text = "the instance ID is empty and its metadata is no host name";
@@ -228,8 +226,8 @@ export class VfsDriver implements StorageDriver {
     return deviceName.startsWith("/dev/") && !isFolder ? deviceName.toLowerCase() : "";
   }
 
-  async abilities(): Promise<readonly Ability[]> {
-    return abilitiesOf(this.#root, this.#quota);
+  abilities(context: OpContext): Promise<readonly Ability[]> {
+    return this.#backing.abilities(context);
   }
 
   async capacity() {
@@ -239,6 +237,7 @@ export class VfsDriver implements StorageDriver {
 
   async close(): Promise<void> {
     await this.#cleaning;
+    await this.#backing.close?.();
   }
 
   #changeVolume<R>(id: string, verb: string, context: OpContext, act: () => Promise<R>) {
@@ -250,28 +249,10 @@ export class VfsDriver implements StorageDriver {
     return existing(this.#volumes, id);
   }
 
-  #projectID(id: string): number {
-    return projectIDOf(statSync(this.#root).ino, id);
-  }
-
-  /** How to limit a new volume's folder, where that can be done. */
-  #limit({ id, sizeBytes }: VolumeRecord, context: OpContext) {
-    const { quota } = this.#quota;
-    if (quota === undefined || sizeBytes === 0) return undefined;
-    const projectID = this.#projectID(id);
-    const prepare: Prepare = async (folder) => {
-      await quota.assign(folder, projectID, context);
-      await quota.limit(projectID, sizeBytes, context);
-    };
-    return { projectID, prepare };
-  }
-
   async #takeVolumeAway(id: string, context: OpContext): Promise<void> {
-    const { quota } = this.#quota;
-    // A root that was moved has another inode: the record knows the project that was given.
-    const recorded = quota === undefined ? undefined : this.#volumes.read(id)?.projectID;
-    await takeAway(this.#volumes, id, context);
-    await quota?.limit(recorded ?? this.#projectID(id), 0, context);
+    const projectID = this.#volumes.read(id)?.projectID;
+    await takeAway(this.#backing, this.#volumes, id, context);
+    await this.#backing.forget?.(id, projectID, context);
   }
 
   async #writeVolume(volume: VolumeRecord, projectID: number | undefined, context: OpContext) {
@@ -288,10 +269,11 @@ export class VfsDriver implements StorageDriver {
       const before = whatIsThere(shelf, id, (there) => isSameVolume(there, volume));
       if (before !== undefined) return this.#writeVolume(volume, before.projectID, context);
       const folder = from?.();
-      const limit = this.#limit(volume, context);
-      const text = volumeText(volume, limit?.projectID);
+      const projectID = this.#backing.projectIDOf?.(volume);
+      const purpose = { what: "volume", sizeBytes: volume.sizeBytes, projectID } as const;
+      const text = volumeText(volume, projectID);
       await orUndo(
-        () => place({ shelf, id, text, folder, prepare: limit?.prepare }, context),
+        () => place(this.#backing, { shelf, id, text, folder, purpose }, context),
         (undoContext) => this.#takeVolumeAway(id, undoContext),
         context,
       );
@@ -312,8 +294,8 @@ export class VfsDriver implements StorageDriver {
       if (folder === undefined) await context.files.write(shelf.recordPath(id), text);
       else
         await orUndo(
-          () => place({ shelf, id, text, folder }, context),
-          (undoContext) => takeAway(shelf, id, undoContext),
+          () => place(this.#backing, { shelf, id, text, folder, purpose: SNAPSHOT }, context),
+          (undoContext) => takeAway(this.#backing, shelf, id, undoContext),
           context,
         );
       return shelf.asWritten(id, text).record;
@@ -322,10 +304,16 @@ export class VfsDriver implements StorageDriver {
 }
 
 /** Tries twice: what stays even so is found by the next list. */
-async function removeAll(paths: readonly string[], { files, log }: OpContext): Promise<void> {
-  const remove = (path: string): Promise<void> => files.removeTree(path, { isSyncDeferred: true });
+async function removeAll(
+  backing: Backing,
+  paths: readonly string[],
+  context: OpContext,
+): Promise<void> {
+  const remove = (path: string): Promise<void> => backing.discard(path, context);
   for (const path of paths)
     await remove(path)
       .catch(() => remove(path))
-      .catch((error: unknown) => log.warn({ error, path }, "a leftover could not be removed"));
+      .catch((error: unknown) =>
+        context.log.warn({ error, path }, "a leftover could not be removed"),
+      );
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
-import { checkId, isId, VFS_IDS } from "./ids.js";
+import { checkId, folderIDs, isId } from "./ids.js";
 
 it("ids are plain file names", () => {
   for (const id of ["vfs-000", "vfs-1234", "vfs-000-000", "my.volume_1", "a", "x".repeat(128)])
@@ -13,11 +13,12 @@ it("ids are plain file names", () => {
 });
 
 it("ids are numbered as the reference numbers them", () => {
-  assert.equal(VFS_IDS.volumeID(0), "vfs-000");
-  assert.equal(VFS_IDS.volumeID(1234), "vfs-1234");
-  assert.equal(VFS_IDS.snapshotID(7, "vfs-012"), "vfs-012-007");
-  assert.equal(VFS_IDS.numberOfVolume("vfs-012"), 12);
-  assert.equal(VFS_IDS.numberOfVolume("vfs-012-007"), undefined);
-  assert.equal(VFS_IDS.numberOfVolume(`vfs-${"9".repeat(30)}`), undefined);
-  assert.equal(VFS_IDS.numberOfSnapshot("vfs-012-007"), 7);
+  const ids = folderIDs("vfs");
+  assert.equal(ids.volumeID(0), "vfs-000");
+  assert.equal(ids.volumeID(1234), "vfs-1234");
+  assert.equal(ids.snapshotID(7, "vfs-012"), "vfs-012-007");
+  assert.equal(ids.numberOfVolume("vfs-012"), 12);
+  assert.equal(ids.numberOfVolume("vfs-012-007"), undefined);
+  assert.equal(ids.numberOfVolume(`vfs-${"9".repeat(30)}`), undefined);
+  assert.equal(ids.numberOfSnapshot("vfs-012-007"), 7);
 });

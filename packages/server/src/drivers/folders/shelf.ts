@@ -26,6 +26,8 @@ export interface ShelfOf<T extends Parsed> {
   /** @throws {Error} whose message says what is wrong with the text */
   parse(text: string, id: string, source: Source): T;
   needsData(parsed: T): boolean;
+  /** Why a data folder cannot be used. */
+  flawOf?(path: string, stats: Stats): string | undefined;
   /** The parsed record, or as much as is known, marked as broken. */
   broken(id: string, why: string, parsed: T | undefined): T;
 }
@@ -196,8 +198,16 @@ export class Shelf<T extends Parsed> {
       const text = `its record ${this.recordPath(id)} cannot be used: ${why}`;
       return this.of.broken(id, text, undefined);
     }
-    if (data === "folder" || !this.of.needsData(parsed)) return parsed;
-    return this.of.broken(id, this.#whyNoData(id, data), parsed);
+    if (!this.of.needsData(parsed)) return parsed;
+    const why = data === "folder" ? this.#flawIn(id) : this.#whyNoData(id, data);
+    return why === undefined ? parsed : this.of.broken(id, why, parsed);
+  }
+
+  #flawIn(id: string): string | undefined {
+    if (this.of.flawOf === undefined) return undefined;
+    const path = this.dataPath(id);
+    const stats = lstatSync(path, { throwIfNoEntry: false });
+    return stats === undefined ? this.#whyNoData(id, "nothing") : this.of.flawOf(path, stats);
   }
 
   #whyNoData(id: string, data: Kind): string {

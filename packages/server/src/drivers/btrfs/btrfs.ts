@@ -1,0 +1,125 @@
+/** btrfs(8) of btrfs-progs: arguments out, reports in. No JSON: progs 6.2 abort over limits (exit 134). */
+import { StorageError } from "@libstorage/model";
+import { CommandError } from "../../core/exec.js";
+import type { ExecOptions } from "../../core/exec.js";
+import type { OpContext } from "../../core/driver.js";
+import { parseDeleted, parsePaths, parseUUID } from "./reports.js";
+
+/** What changes something may have to wait for a busy file system to write all it has. */
+const BUSY: ExecOptions = { timeoutMs: 30 * 60_000 };
+
+/** @param args never with a path that could be taken for an option: all are absolute */
+async function btrfs(
+  { exec, signal }: Pick<OpContext, "exec" | "signal">,
+  args: readonly string[],
+  options?: ExecOptions,
+): Promise<string> {
+  try {
+    return (await exec("btrfs", args, signal, options)).stdout;
+  } catch (error) {
+    throw explained(error);
+  }
+}
+
+const NO_QUOTA = /quotas? not enabled/;
+
+/** What only this tool says, in the words of the API; what others say too is left to `failureOf`. */
+function explained(error: unknown): unknown {
+  if (!(error instanceof CommandError)) return error;
+  const say = (text: string): StorageError =>
+    new StorageError("failed-precondition", text, error.data, { cause: error });
+  if (error.isMissing) return say(`${error.message} (Debian: apt-get install btrfs-progs)`);
+  if (NO_QUOTA.test(error.stderr))
+    return say("quota was switched off on this file system; switch it on: btrfs quota enable");
+  if (/not a (?:valid )?btrfs filesystem/i.test(error.stderr))
+    return say("this is no btrfs file system; is it mounted?");
+  return error;
+}
+
+/** @param path nothing may be there */
+export async function createSubvolume(context: OpContext, path: string): Promise<void> {
+  await btrfs(context, ["subvolume", "create", path], BUSY);
+}
+
+/**
+ * A snapshot is on its disk when this answers: the kernel commits for it.
+ * @param to nothing may be there: in a folder of that name the snapshot would be made inside it, as if all
+ * were well
+ */
+export async function snapshotSubvolume(
+  context: OpContext,
+  from: string,
+  to: string,
+  isReadOnly: boolean,
+): Promise<void> {
+  const flags = isReadOnly ? ["-r"] : [];
+  await btrfs(context, ["subvolume", "snapshot", ...flags, from, to], BUSY);
+}
+
+/**
+ * Deletes and commits, which takes all changes made before to the disk; the cleaner is not waited for.
+ * @param path of a subvolume, not of a link to one: the tool would follow it
+ * @returns whether it is gone; not so when there are subvolumes in it
+ */
+export async function deleteSubvolume(context: OpContext, path: string): Promise<boolean> {
+  try {
+    await btrfs(context, ["subvolume", "delete", "--commit-after", path], BUSY);
+    return true;
+  } catch (error) {
+    if (error instanceof CommandError && /Directory not empty/.test(error.stderr)) return false;
+    throw error;
+  }
+}
+
+/** Paths, in their file system, of the subvolumes directly below one. Names with line breaks come apart. */
+export async function subvolumesBelow(context: OpContext, path: string): Promise<string[]> {
+  return parsePaths(await btrfs(context, ["subvolume", "list", "-o", path]));
+}
+
+/** How many deleted subvolumes of the file system wait for the kernel's cleaner. */
+export async function deletedSubvolumes(context: OpContext, path: string): Promise<number> {
+  return parseDeleted(await btrfs(context, ["subvolume", "list", "-d", path]));
+}
+
+/** @param mountPoint a path below it would not do */
+export async function uuidOf(context: OpContext, mountPoint: string): Promise<string> {
+  return parseUUID(await btrfs(context, ["filesystem", "show", mountPoint]));
+}
+
+export type QuotaMode = "simple" | "qgroup";
+
+/** Harmless when it is on already. @throws {StorageError} `unimplemented` when the tool is too old for it */
+export async function enableQuota(
+  context: OpContext,
+  path: string,
+  mode: QuotaMode,
+): Promise<void> {
+  try {
+    const flags = mode === "simple" ? ["--simple"] : [];
+    await btrfs(context, ["quota", "enable", ...flags, path], BUSY);
+  } catch (error) {
+    if (mode !== "simple" || !(error instanceof CommandError)) throw error;
+    if (!/unrecognized option|usage:|Invalid argument/.test(error.stderr)) throw error;
+    throw new StorageError(
+      "unimplemented",
+      "simple quota cannot be switched on by this host: that takes btrfs-progs 6.7 and Linux 6.7",
+      error.data,
+      { cause: error },
+    );
+  }
+}
+
+/** @param sizeBytes 0 takes the limit away */
+export async function limitSubvolume(
+  context: OpContext,
+  path: string,
+  sizeBytes: number,
+): Promise<void> {
+  const size = sizeBytes === 0 ? "none" : String(sizeBytes);
+  await btrfs(context, ["qgroup", "limit", size, path], BUSY);
+}
+
+/** Removes quota groups whose subvolumes are gone, where the kernel has not done so. */
+export async function clearStaleGroups(context: OpContext, path: string): Promise<void> {
+  await btrfs(context, ["qgroup", "clear-stale", path], BUSY);
+}

@@ -1,0 +1,23 @@
+/** What btrfs(8) prints. */
+
+/** A line of `subvolume list -o`: words, then the path up to the end of the line. */
+const LISTED = /^ID \d+ gen \d+ top level \d+ path (.+)$/;
+const DELETED = /^ID \d+ gen \d+ top level \d+ path DELETED$/;
+
+/** The paths, relative to the top of the file system and not to where it is mounted. */
+export function parsePaths(report: string): string[] {
+  return report.split("\n").flatMap((line) => LISTED.exec(line)?.[1] ?? []);
+}
+
+/** How many lines of `subvolume list -d` there are. */
+export function parseDeleted(report: string): number {
+  return report.split("\n").filter((line) => DELETED.test(line)).length;
+}
+
+/** @throws {Error} when the report of `filesystem show` names no UUID */
+export function parseUUID(report: string): string {
+  const uuid = /\buuid: ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/m.exec(report)?.[1];
+  if (uuid === undefined)
+    throw new Error(`btrfs filesystem show names no UUID: ${report.slice(0, 200)}`);
+  return uuid;
+}
