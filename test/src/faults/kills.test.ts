@@ -57,6 +57,8 @@ function reopen(folder: string): Promise<Storage> {
 /** The volumes that must be there, and those that may. */
 class Expected {
   readonly there = new Set<string>();
+  /** Another caller may see a new volume, and announce its removal, before its maker tells of it. */
+  readonly #doomed = new Set<string>();
   readonly gone = new Set<string>();
   readonly held = new Set<string>();
   source = "";
@@ -67,8 +69,12 @@ class Expected {
     for (const { what, id } of told) {
       this.answers += 1;
       if (what === "ready") this.source = id;
-      if (what === "created" || what === "ready") this.there.add(id);
-      if (what === "removing") this.there.delete(id);
+      if (what === "removing") {
+        this.#doomed.add(id);
+        this.there.delete(id);
+      }
+      const isMade = what === "created" || what === "ready";
+      if (isMade && !this.#doomed.has(id)) this.there.add(id);
       if (what === "removed") this.gone.add(id);
       if (what === "attached") this.held.add(id);
       if (what === "detaching" || what === "removing") this.held.delete(id);
