@@ -52,6 +52,17 @@ describe("the program", () => {
       assert.equal(existsSync(left), false, left);
   });
 
+  it("says what to do when its own folders cannot be used", async (t) => {
+    const { folder, file } = placeFor(t);
+    writeFileSync(join(folder, "plain"), "");
+    const { code, err } = await runProgram(["-c", file], {
+      LIBSTORAGE_HOME: join(folder, "plain"),
+    });
+    assert.equal(code, 1);
+    assert.match(err, /^cannot \w+ \S+\/plain\S+: a part of the path is not a folder/);
+    assert.doesNotMatch(err, /\n +at /);
+  });
+
   it("takes values from flags and the environment", async (t) => {
     const folder = folderFor(t);
     const server = await startProgram(

@@ -106,6 +106,26 @@ function parse(
   }
 }
 
+/** What to do about a file or folder of the server itself that cannot be used. */
+const STEPS: Readonly<Record<string, string>> = {
+  EROFS:
+    "its file system is read-only: mount it writable, or set LIBSTORAGE_HOME to another folder",
+  EACCES:
+    "this user may not do that: run as another user, or set LIBSTORAGE_HOME to another folder",
+  EPERM: "this user may not do that: run as another user, or set LIBSTORAGE_HOME to another folder",
+  ENOTDIR:
+    "a part of the path is not a folder: remove it, or set LIBSTORAGE_HOME to another folder",
+  ENOSPC: "its file system is full: free some space",
+};
+
+function systemProblem(error: Error): string | undefined {
+  const { code = "", path, syscall } = error as NodeJS.ErrnoException;
+  const step = STEPS[code];
+  return path === undefined || step === undefined
+    ? undefined
+    : `cannot ${syscall} ${path}: ${step}`;
+}
+
 function report(error: unknown, command: Command, err: (text: string) => void): number {
   if (error instanceof UsageError) {
     err(`libstorage-server ${command.name}: ${error.message}`);
@@ -113,7 +133,7 @@ function report(error: unknown, command: Command, err: (text: string) => void): 
     return EXIT.misused;
   }
   if (error instanceof ConfigError || error instanceof StorageError) err(error.message);
-  else if (error instanceof Error) err(error.stack ?? error.message);
+  else if (error instanceof Error) err(systemProblem(error) ?? error.stack ?? error.message);
   else err(String(error));
   return EXIT.failed;
 }
