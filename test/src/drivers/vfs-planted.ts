@@ -247,6 +247,24 @@ const MOUNT_CASES: readonly Case[] = [
     },
   },
   {
+    title: "a volume whose holder left the record but not the mount is not removed",
+    unless: needsRoot,
+    run: async (fixture) => {
+      const { id, source } = await fixture.create(0);
+      const path = source.kind === "directory" ? source.path : "";
+      writeFileSync(join(path, "precious"), "1");
+      const target = mkdtempSync(join(tmpdir(), "bind-"));
+      await withMount(["--bind", path], target, async () => {
+        const refused = { code: "failed-precondition", message: /still mounted at .*bind-/ };
+        await assert.rejects(fixture.driver.volumeRemove(id, contextOf()), refused);
+        assert.equal(existsSync(join(target, "precious")), true);
+      });
+      await fixture.driver.volumeRemove(id, contextOf());
+      assert.deepEqual((await fixture.list()).volumes, []);
+      rmdirSync(target);
+    },
+  },
+  {
     title: "another volume's mount does not keep a holder",
     unless: needsRoot,
     run: async (fixture) => {

@@ -121,7 +121,11 @@ export class FolderDriver implements StorageDriver {
   }
 
   volumeRemove(id: string, context: OpContext): Promise<void> {
-    return this.#changeVolume(id, "remove", context, () => this.#takeVolumeAway(id, context));
+    return this.#changeVolume(id, "remove", context, () => {
+      // Whoever detached it may have left the mount.
+      this.#checkUnused(id, "be removed");
+      return this.#takeVolumeAway(id, context);
+    });
   }
 
   volumeUpdate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord> {
@@ -157,7 +161,7 @@ export class FolderDriver implements StorageDriver {
   ): Promise<VolumeRecord> {
     return this.#changeVolume(volume.id, "detach", context, () => {
       const { projectID } = this.#existing(volume.id);
-      if (force) this.#checkCut(volume.id, holder);
+      if (force) this.#checkUnused(volume.id, `be taken from ${holder.id}`);
       const attachments = volume.attachments.filter(
         ({ instanceID }) => !isSameInstance(instanceID, holder),
       );
@@ -165,14 +169,14 @@ export class FolderDriver implements StorageDriver {
     });
   }
 
-  /** A holder on this host uses the folder through a bind mount; while there is one it is not cut off. */
-  #checkCut(id: string, holder: InstanceID): void {
+  /** A holder on this host uses the folder through a bind mount; while there is one, its data stays there. */
+  #checkUnused(id: string, doing: string): void {
     const path = this.#volumes.dataPath(id);
     const [mountPoint] = bindMountsOf(readMounts(), readAllMounts(), path);
     if (mountPoint === undefined) return;
     throw new StorageError(
       "failed-precondition",
-      `volume ${id} cannot be taken from ${holder.id}: it is still mounted at ${mountPoint} on this host; unmount it there and try again`,
+      `volume ${id} cannot ${doing}: it is still mounted at ${mountPoint} on this host; unmount it there and try again`,
       { volumeID: id, mountPoint },
     );
   }
