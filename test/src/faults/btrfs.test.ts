@@ -73,6 +73,6 @@ describe("faults in btrfs", { skip: btrfsMissing("qgroup") }, () => {
     }),
     make: btrfsWorld,
     depth: { modes: ["fail", "lost-answer", "kill-after"], further: [] },
-    leastCases: 240,
+    leastCases: 200,
   });
 });
