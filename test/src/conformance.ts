@@ -18,7 +18,6 @@ const CONTRACT: readonly Case[] = [
   ...COPY_CASES,
   ...SNAPSHOT_CASES,
   ...DATA_CASES,
-  ...FAULT_CASES,
 ];
 
 /** @param more cases that only this driver has, run the same way */
@@ -26,7 +25,8 @@ export function testDriver(name: string, harness: Harness, more: readonly Case[]
   describe(`driver contract: ${name}`, { skip: harness.skip }, () => {
     before(() => harness.before?.());
     after(() => harness.after?.());
-    for (const one of [...CONTRACT, ...more]) {
+    const faults = harness.hasDoors === true ? FAULT_CASES : [];
+    for (const one of [...CONTRACT, ...faults, ...more]) {
       it(one.title, async (t) => {
         const differs = harness.differs?.[one.title];
         if (differs !== undefined) return t.skip(differs);

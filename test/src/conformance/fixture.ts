@@ -33,7 +33,7 @@ export interface Harness {
   readonly isDurable: true | string;
   /** Volumes are folders on this host; else the reason. */
   readonly hasFolders: true | string;
-  /** Changes pass the doors where faults can be planned; else the reason. */
+  /** Changes pass the doors where faults can be planned; else why the cases about that are left out. */
   readonly hasDoors: true | string;
   /** Titles of cases that this driver answers otherwise, and why. */
   readonly differs?: Readonly<Record<string, string>>;
