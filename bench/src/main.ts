@@ -9,7 +9,9 @@ import { CASES } from "./cases.js";
 import type { Figure } from "./measure.js";
 
 const { positionals } = parseArgs({ allowPositionals: true });
-const chosen = CASES.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+const chosen = CASES.filter(({ name, isNamedOnly }) =>
+  positionals.length === 0 ? isNamedOnly !== true : positionals.includes(name),
+);
 if (chosen.length === 0) {
   console.error(`no such case; there are: ${CASES.map(({ name }) => name).join(", ")}`);
   process.exit(2);

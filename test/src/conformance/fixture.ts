@@ -225,9 +225,6 @@ function reasonOf(value: true | string): string | undefined {
 export const needsFolders = (driver: StorageDriver, harness: Harness): string | undefined =>
   reasonOf(harness.hasFolders) ?? needsCopy(driver) ?? needsSnapshotCopy(driver);
 
-export const needsDoors = (_driver: StorageDriver, harness: Harness): string | undefined =>
-  reasonOf(harness.hasDoors);
-
 /** 3 GiB, a size that is no default. */
 export const OTHER_SIZE = 3 * GIB;
 

@@ -2,8 +2,10 @@
  * The libStorage operations over the core in this process: what the REST front-end serves, and what a
  * program that embeds the server calls, without any socket.
  */
-import type { VolumeService } from "@libstorage/model";
+import { ROUTES } from "@libstorage/model";
+import type { CallContext, Route, ServiceOperation, VolumeService } from "@libstorage/model";
 import type { Storage } from "../../core/storage.js";
+import { checkBody } from "./check-body.js";
 import { Reads } from "./reads.js";
 import { serviceOperations, taskOperations } from "./services.js";
 import { snapshotOperations } from "./snapshots.js";
@@ -11,12 +13,27 @@ import { volumeChanges, volumeDetachments, volumeReads } from "./volumes.js";
 
 export function openVolumeService(storage: Storage): VolumeService {
   const reads = new Reads(storage);
-  return {
+  return checkingBodies({
     ...serviceOperations(reads),
     ...volumeReads(reads),
     ...volumeChanges(reads),
     ...volumeDetachments(reads),
     ...snapshotOperations(reads),
     ...taskOperations(reads),
-  };
+  });
+}
+
+type LooseCall = (params: object, body: unknown, context: CallContext) => Promise<unknown>;
+
+/** Types end where a program does not use them, so that every body is checked, whoever calls. */
+function checkingBodies(service: VolumeService): VolumeService {
+  const checked = Object.entries(service).map(([operation, call]): [string, unknown] => {
+    const { body: schema }: Route = ROUTES[operation as ServiceOperation];
+    if (schema === undefined) return [operation, call];
+    const loose = call as LooseCall;
+    const checking: LooseCall = async (params, body, context) =>
+      loose(params, checkBody(schema, body), context);
+    return [operation, checking];
+  });
+  return Object.fromEntries(checked) as VolumeService;
 }
