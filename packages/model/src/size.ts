@@ -19,7 +19,6 @@ export function roundUp(bytes: number, unit: number): number {
 }
 
 const UNITS: Readonly<Record<string, number>> = {
-  "": GIB,
   b: 1,
   k: 1024,
   kib: 1024,
@@ -37,11 +36,13 @@ const UNITS: Readonly<Record<string, number>> = {
 
 /**
  * Reads `16` (GiB, as the reference), `10G`, `512MiB`, `1.5T`.
+ * @param plainUnit bytes that a number without a unit counts
  * @returns bytes, or undefined when the text is no size
  */
-export function parseSize(text: string): number | undefined {
+export function parseSize(text: string, plainUnit = GIB): number | undefined {
   const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text.trim());
-  const unit = match?.[2] === undefined ? undefined : UNITS[match[2].toLowerCase()];
+  const name = match?.[2]?.toLowerCase() ?? "";
+  const unit = name === "" ? plainUnit : UNITS[name];
   if (match?.[1] === undefined || unit === undefined) return undefined;
   const bytes = Math.round(Number(match[1]) * unit);
   return Number.isSafeInteger(bytes) ? bytes : undefined;

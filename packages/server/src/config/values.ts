@@ -1,6 +1,6 @@
 /** How a value of the configuration is written: in YAML with its type, in the environment as text. */
 import * as v from "valibot";
-import { booleanOf, parseAddress, parseDuration } from "@libstorage/model";
+import { booleanOf, parseAddress, parseDuration, parseSize } from "@libstorage/model";
 import type { Address } from "@libstorage/model";
 
 /** Reads any value, or throws a text that says what it must be. */
@@ -43,27 +43,11 @@ export function integer(least: number, most: number) {
   }, `a whole number from ${least} to ${most}`);
 }
 
-const BYTE_UNITS: Readonly<Record<string, number>> = {
-  "": 1,
-  b: 1,
-  k: 1024,
-  kib: 1024,
-  kb: 1000,
-  m: 1024 ** 2,
-  mib: 1024 ** 2,
-  mb: 1000 ** 2,
-  g: 1024 ** 3,
-  gib: 1024 ** 3,
-  gb: 1000 ** 3,
-};
-
 /** Bytes. Unlike a volume's size, a bare number counts bytes. */
 export const bytes = valueSchema<number>((value) => {
-  const match = /^(\d+)\s*([a-z]*)$/i.exec(textOf(value) ?? "");
-  const unit = BYTE_UNITS[match?.[2]?.toLowerCase() ?? ""];
-  const count =
-    match?.[1] === undefined || unit === undefined ? Number.NaN : Number(match[1]) * unit;
-  return Number.isSafeInteger(count) && count > 0 ? count : undefined;
+  const plain = textOf(value) ?? "";
+  // Whole numbers up to GiB: these are limits of a server, not sizes of volumes.
+  return /^\d+\s*(?:b|[kmg](?:i?b)?)?$/i.test(plain) ? parseSize(plain, 1) || undefined : undefined;
 }, "a number of bytes such as 65536, 512KiB or 2MiB");
 
 export function choice<const T extends string>(...names: readonly T[]) {
