@@ -6,6 +6,7 @@ export * from "./duration.js";
 export * from "./early.js";
 export * from "./errors.js";
 export * from "./filter.js";
+export * from "./host-facts.js";
 export * from "./instance-id.js";
 export * from "./json-depth.js";
 export * from "./known-hosts.js";

@@ -100,6 +100,8 @@ export const ServiceInfo = v.object({
   name: v.string(),
   instance: v.optional(Instance),
   driver: DriverInfo,
+  /** How other hosts get the volumes: they then send `HostFacts` with their id. Not in the reference. */
+  exporter: v.optional(v.string()),
 });
 export type ServiceInfo = v.InferOutput<typeof ServiceInfo>;
 

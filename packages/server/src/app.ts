@@ -8,11 +8,13 @@ import { StorageError } from "@libstorage/model";
 import type { CertificateHealth, Health, VolumeService } from "@libstorage/model";
 import type { ServerConfig } from "./config.js";
 import type { DriverModule } from "./core/driver.js";
+import type { ExporterModule } from "./core/exporter.js";
 import type { FaultPlan } from "./core/faults.js";
 import type { Logger } from "./core/log.js";
 import { Storage } from "./core/storage.js";
 import type { ServiceSpec } from "./core/storage.js";
 import { DRIVERS } from "./drivers/index.js";
+import { EXPORTERS } from "./exporters/index.js";
 import { openVolumeService } from "./frontends/embedded/volume-service.js";
 import { eventOf } from "./frontends/embedded/wire.js";
 import { createRest, inventServerName, openAuth } from "./frontends/rest/index.js";
@@ -23,6 +25,7 @@ import { VERSION } from "./version.js";
 export interface AppOptions {
   readonly log: Logger;
   readonly drivers?: Readonly<Record<string, DriverModule>>;
+  readonly exporters?: Readonly<Record<string, ExporterModule>>;
   /** What the listeners know of certificates. */
   readonly certificates?: () => readonly CertificateHealth[];
   /** Gets the lines of the access log, when `libstorage.logging` asks for one. */
@@ -56,11 +59,11 @@ const EXECUTORS = fileURLToPath(new URL("../../client/dist/executors", import.me
 /** @throws {StorageError} when a service cannot be opened, or its folder belongs to another server */
 export async function openApp(config: ServerConfig, options: AppOptions): Promise<App> {
   const { log } = options;
-  const drivers = options.drivers ?? DRIVERS;
+  const { drivers = DRIVERS, exporters = EXPORTERS } = options;
   for (const folder of [config.folders.lib, config.folders.run, config.journal.path])
     await mkdir(folder, { recursive: true, mode: 0o700 });
   const storage = await Storage.open({
-    services: config.services.map((service) => specOf(service, drivers)),
+    services: config.services.map((service) => specOf(service, drivers, exporters)),
     journalFolder: config.journal.path,
     libFolder: config.folders.lib,
     retentionMs: config.journal.retentionMs,
@@ -120,8 +123,9 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
 }
 
 function specOf(
-  { name, driver, options, shareable, uniqueNames }: ServerConfig["services"][number],
+  { name, driver, options, exporter, shareable, uniqueNames }: ServerConfig["services"][number],
   drivers: Readonly<Record<string, DriverModule>>,
+  exporters: Readonly<Record<string, ExporterModule>>,
 ): ServiceSpec {
   const module = drivers[driver];
   if (module === undefined)
@@ -129,7 +133,19 @@ function specOf(
       "invalid-argument",
       `service ${name}: there is no driver named ${driver}; there are ${Object.keys(drivers).join(", ")}`,
     );
-  return { name, driver: module, config: options, settings: { shareable, uniqueNames } };
+  const exporting = exporter && exporters[exporter.name];
+  if (exporter !== undefined && exporting === undefined)
+    throw new StorageError(
+      "invalid-argument",
+      `service ${name}: there is no exporter named ${exporter.name}`,
+    );
+  return {
+    name,
+    driver: module,
+    config: options,
+    ...(exporting !== undefined && { exporter: { module: exporting, config: exporter?.options } }),
+    settings: { shareable, uniqueNames },
+  };
 }
 
 function handlerOf(parts: Parameters<typeof createRest>[0]): App["handler"] {

@@ -9,7 +9,7 @@ import type { KeySpec } from "./config/keys.js";
 import { shownSettings } from "./config/redact.js";
 import type { ServerConfig } from "./config/server-config.js";
 import { readServices } from "./config/services.js";
-import type { DriverTable } from "./config/services.js";
+import type { DriverTable, Modules } from "./config/services.js";
 import { openSource } from "./config/source.js";
 import type { ConfigInput, ConfigSource } from "./config/source.js";
 import { refuseUnknownKeys } from "./config/unknown-keys.js";
@@ -36,16 +36,22 @@ export class ConfigError extends Error {
 /**
  * Reads and checks everything; opens no port, starts no command.
  * @param drivers the table whose modules check their own blocks
+ * @param exporters the same for exporters
  * @throws {ConfigError} with all problems
  */
-export function loadConfig(drivers: DriverTable, input: ConfigInput = {}): ServerConfig {
+export function loadConfig(
+  drivers: DriverTable,
+  input: ConfigInput = {},
+  exporters: Modules["exporters"] = {},
+): ServerConfig {
+  const modules = { drivers, exporters };
   const source = openSource(input);
   const check = new Checker();
   check.problems.push(...source.problems);
-  const config = readConfig(source, drivers, check);
+  const config = readConfig(source, modules, check);
   // A file that could not be read, or is no YAML, would only be followed by problems that it solves.
   if (source.problems.length === 0 || source.tree.leaves().length > 0)
-    refuseUnknownKeys(source, drivers, check);
+    refuseUnknownKeys(source, modules, check);
   const problems =
     source.tree.leaves().length > 0 || source.problems.length === 0
       ? distinct(check.problems)
@@ -58,7 +64,7 @@ function distinct(problems: readonly ConfigProblem[]): readonly ConfigProblem[] 
   return [...new Map(problems.map((one) => [formatProblem(one), one])).values()];
 }
 
-function readConfig(source: ConfigSource, drivers: DriverTable, check: Checker): ServerConfig {
+function readConfig(source: ConfigSource, modules: Modules, check: Checker): ServerConfig {
   const { server } = source;
   const read = <T>(spec: KeySpec<T>): T => required(check.read(spec, server), spec);
   const { endpoints, tls, insecure } = readListening(source, check);
@@ -72,7 +78,7 @@ function readConfig(source: ConfigSource, drivers: DriverTable, check: Checker):
     endpoints,
     ...(tls !== undefined && { tls }),
     insecure,
-    services: readServices(source, drivers, check),
+    services: readServices(source, modules, check),
     ...(auth !== undefined && { auth }),
     tasks: { exeTimeoutMs: read(KEYS.exeTimeout), logTimeoutMs: read(KEYS.logTimeout) },
     parseRequestOpts: read(KEYS.parseRequestOpts),

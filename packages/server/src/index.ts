@@ -1,5 +1,6 @@
 export * from "./config.js";
 export * from "./core/driver.js";
+export * from "./core/exporter.js";
 export * from "./core/exec.js";
 export * from "./core/faults.js";
 export * from "./core/files.js";
@@ -14,6 +15,7 @@ export * from "./core/tasks.js";
 export { openVolumeService } from "./frontends/embedded/volume-service.js";
 export { eventOf } from "./frontends/embedded/wire.js";
 export * from "./drivers/index.js";
+export * from "./exporters/index.js";
 export { openApp } from "./app.js";
 export type { App, AppOptions } from "./app.js";
 export { configurationPage } from "./config/reference.js";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { DRIVERS, configurationPage, loadConfig } from "@libstorage/server";
+import { DRIVERS, EXPORTERS, configurationPage, loadConfig } from "@libstorage/server";
 import type { ServerConfig } from "@libstorage/server";
 import { ROOT, folderFor } from "./fixture.js";
 
@@ -54,7 +54,7 @@ describe("samples", () => {
       for (const file of ["server.crt", "server.key", "cacerts"])
         writeFileSync(join(tls, file), "");
       const text = readFileSync(join(SAMPLES, name), "utf8").replaceAll("/etc/libstorage/tls", tls);
-      const config = loadConfig(DRIVERS, { text, env: {}, isRoot: true, home: folder });
+      const config = loadConfig(DRIVERS, { text, env: {}, isRoot: true, home: folder }, EXPORTERS);
       assert.ok(config.endpoints.length > 0 && config.services.length > 0);
       expected[name]?.(config);
     });
@@ -63,6 +63,6 @@ describe("samples", () => {
 describe("docs/configuration.md", () => {
   it("is what the schemas say; npm run docs writes it anew", () => {
     const page = readFileSync(join(ROOT, "docs/configuration.md"), "utf8");
-    assert.equal(page, configurationPage(DRIVERS));
+    assert.equal(page, configurationPage({ drivers: DRIVERS, exporters: EXPORTERS }));
   });
 });

@@ -3,11 +3,12 @@ import { StorageError } from "@libstorage/model";
 import type { CallContext, InstanceID, ServiceInfo, VolumeService } from "@libstorage/model";
 import type { Executor, ExecutorContext } from "../executor/executor.js";
 import { EXECUTORS, openExecutor } from "../executor/index.js";
+import { readHostFacts } from "./host-facts.js";
 
 export interface HostIdentity {
   readonly info: ServiceInfo;
   readonly executor: Executor;
-  /** As the server works it out; from then on sent without metadata. */
+  /** As the server works it out; from then on sent without metadata, or with what an exporter needs. */
   readonly instanceID: InstanceID;
 }
 
@@ -52,7 +53,11 @@ export async function identify(
     throw new StorageError("internal", `service ${name} did not say which instance this host is`, {
       service: name,
     });
-  if (seed.metadata === undefined) return { info, executor, instanceID: seed };
+  // The server lets other hosts in by what they tell of themselves.
+  const metadata =
+    info.exporter === undefined ? undefined : await readHostFacts(executors.hostName);
+  const facts = metadata !== undefined && { metadata };
+  if (seed.metadata === undefined) return { info, executor, instanceID: { ...seed, ...facts } };
   const { id, fields } = given;
   return {
     info,
@@ -62,6 +67,7 @@ export async function identify(
       driver: executor.driver,
       service: name,
       ...(fields !== undefined && { fields }),
+      ...facts,
     },
   };
 }

@@ -4,10 +4,12 @@ import { formatAddress } from "@libstorage/model";
 import { loadConfig } from "../config.js";
 import type { ConfigInput, ServerConfig, ServiceConfig } from "../config.js";
 import type { Ability, DriverContext } from "../core/driver.js";
+import type { ExporterModule } from "../core/exporter.js";
 import { openExec } from "../core/exec.js";
 import { openFiles } from "../core/files.js";
 import { SILENT } from "../core/log.js";
 import { DRIVERS } from "../drivers/index.js";
+import { EXPORTERS } from "../exporters/index.js";
 import { certificateHealth, loadMaterial } from "../tls/material.js";
 import { EXIT, isSet, tableOf, textOf } from "./command.js";
 import type { Command, Input } from "./command.js";
@@ -29,7 +31,7 @@ interface ServiceReport {
 const TIME_LIMIT_MS = 60_000;
 
 async function checkService(service: ServiceConfig, config: ServerConfig): Promise<ServiceReport> {
-  const { name, driver: driverName, options } = service;
+  const { name, driver: driverName, options, exporter } = service;
   const report = { service: name, driver: driverName };
   const context: DriverContext = {
     signal: AbortSignal.timeout(TIME_LIMIT_MS),
@@ -45,13 +47,30 @@ async function checkService(service: ServiceConfig, config: ServerConfig): Promi
     if (module === undefined) throw new Error(`there is no driver named ${driverName}`);
     const driver = await module.open(options, context);
     try {
-      return { ...report, ok: true, abilities: await driver.abilities(context) };
+      const own = await driver.abilities(context);
+      const exporting = await exporterAbilities(exporter, context);
+      return { ...report, ok: true, abilities: [...own, ...exporting] };
     } finally {
       await driver.close();
     }
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     return { ...report, ok: false, error: message, abilities: [] };
+  }
+}
+
+async function exporterAbilities(
+  exporter: ServiceConfig["exporter"],
+  context: DriverContext,
+): Promise<readonly Ability[]> {
+  if (exporter === undefined) return [];
+  const module = (EXPORTERS as Readonly<Record<string, ExporterModule>>)[exporter.name];
+  if (module === undefined) throw new Error(`there is no exporter named ${exporter.name}`);
+  const opened = await module.open(exporter.options, context);
+  try {
+    return await opened.abilities(context);
+  } finally {
+    await opened.close();
   }
 }
 
@@ -79,7 +98,7 @@ export function describeEndpoints(config: ServerConfig): readonly string[] {
 }
 
 export async function checkHost(input: Input): Promise<number> {
-  const config = loadConfig(DRIVERS, configInput(input));
+  const config = loadConfig(DRIVERS, configInput(input), EXPORTERS);
   await mkdir(config.folders.lib, { recursive: true, mode: 0o700 });
   const services = await Promise.all(
     config.services.map((service) => checkService(service, config)),

@@ -8,6 +8,7 @@ import { ConfigError, loadConfig, reloadConfig } from "../config.js";
 import type { ConfigInput, ServerConfig } from "../config.js";
 import { openFiles } from "../core/files.js";
 import { DRIVERS } from "../drivers/index.js";
+import { EXPORTERS } from "../exporters/index.js";
 import { openListeners } from "../listening/listeners.js";
 import type { Listeners, OpenEndpoint } from "../listening/listeners.js";
 import { openLog } from "../logging.js";
@@ -120,7 +121,7 @@ async function reload(running: Running, input: ConfigInput): Promise<void> {
   const { app, listeners, serverLog, tls } = running;
   const { log } = serverLog;
   try {
-    const next = loadConfig(DRIVERS, input);
+    const next = loadConfig(DRIVERS, input, EXPORTERS);
     const { config, changed, needRestart } = reloadConfig(running.config, next);
     if (tls !== undefined && config.tls !== undefined) tls.use(config.tls);
     serverLog.reload(config.logging);
@@ -206,7 +207,7 @@ async function run(input: Input): Promise<number> {
   if (isSet(input, "check")) return checkHost(input);
   const signals = new Signals();
   const source = configInput(input);
-  const running = await start(loadConfig(DRIVERS, source));
+  const running = await start(loadConfig(DRIVERS, source, EXPORTERS));
   const { log } = running.serverLog;
   signals.onHangup = () => reload(running, source);
   announce(running, input);

@@ -269,6 +269,9 @@ export const SERVICE_KEYS = {
   uniqueNames: flag("uniqueNames", "Refuses a second volume of the same name."),
 } as const;
 
+/** The name of a service's exporter; not looked for further out. */
+export const EXPORTER_KEY = "exporter";
+
 /** The names under which a service's driver is looked for, in this order. */
 export const DRIVER_KEYS = ["driver", "libstorage.driver", "libstorage.storage.driver"] as const;
 

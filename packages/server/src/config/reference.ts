@@ -1,5 +1,6 @@
 /** docs/configuration.md, made from the tables that check the configuration. */
 import { TLS_KEYS } from "@libstorage/model";
+import type { DriverModule } from "../core/driver.js";
 import {
   AUTH_KEYS,
   ENDPOINT_KEYS,
@@ -10,7 +11,7 @@ import {
 } from "./keys.js";
 import type { KeySpec } from "./keys.js";
 import { keysOfSchema } from "./schema-keys.js";
-import type { DriverTable } from "./services.js";
+import type { Modules } from "./services.js";
 
 const HEAD = `<!-- Made by \`npm run docs\` from packages/server/src/config; a test checks that it is current. -->
 
@@ -86,8 +87,8 @@ ${table(["key", "value", "meaning"], rows)}
 `;
 }
 
-function driverSection(drivers: DriverTable): string {
-  const parts = Object.values(drivers)
+function blocks(modules: Readonly<Record<string, Pick<DriverModule, "name" | "config">>>): string {
+  const parts = Object.values(modules)
     .toSorted((a, b) => (a.name < b.name ? -1 : 1))
     .map((driver) => {
       const keys = keysOfSchema(driver.config);
@@ -101,15 +102,25 @@ function driverSection(drivers: DriverTable): string {
       ]);
       return `### ${driver.name}\n\n${table(HEADS, rows)}\n`;
     });
+  return parts.join("\n");
+}
+
+function moduleSections({ drivers, exporters }: Modules): string {
   return `## Drivers
 
 A driver's block stands in its service, in \`libstorage.server\` or at the top; each of its keys is looked for by itself.
 
-${parts.join("\n")}`;
+${blocks(drivers)}
+## Exporters
+
+The key \`exporter\` of a service names how hosts other than the server's own get its volumes. An exporter's block stands
+where a driver's may stand.
+
+${blocks(exporters)}`;
 }
 
 /** The whole page. */
-export function configurationPage(drivers: DriverTable): string {
+export function configurationPage(modules: Modules): string {
   return [
     HEAD,
     section("Server", "", Object.values(KEYS)),
@@ -135,7 +146,7 @@ The check is on when \`allow\` or \`deny\` is not empty.\n\n`,
       Object.values(AUTH_KEYS),
     ),
     tlsSection(),
-    driverSection(drivers),
+    moduleSections(modules),
     `## Keys of the client
 
 A file may serve both sides. These are the client's, and not looked at by the server:

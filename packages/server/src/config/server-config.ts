@@ -45,6 +45,8 @@ export interface ServiceConfig {
   readonly driver: string;
   /** The driver's own block, checked by the driver's schema. */
   readonly options: unknown;
+  /** How other hosts get the volumes, with the exporter's own block, checked by its schema. */
+  readonly exporter?: { readonly name: string; readonly options: unknown };
   /** The service's own check after the global one; its keys fall back to the global ones. */
   readonly auth?: AuthConfig;
   /** Whether volumes may have several holders. */

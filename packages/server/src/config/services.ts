@@ -1,18 +1,25 @@
-/** `libstorage.server.services`: which there are, their drivers, and the drivers' own blocks. */
+/** `libstorage.server.services`: which there are, their drivers and exporters, and the own blocks of these. */
 import { distance } from "fastest-levenshtein";
 import * as v from "valibot";
 import { booleanOf, placesOf } from "@libstorage/model";
 import type { ConfigTree, ScopedConfig } from "@libstorage/model";
 import type { DriverModule } from "../core/driver.js";
+import type { ExporterModule } from "../core/exporter.js";
 import { readServiceAuth } from "./auth.js";
 import type { Checker } from "./check.js";
-import { DRIVER_KEYS, SERVICE_KEYS } from "./keys.js";
+import { DRIVER_KEYS, EXPORTER_KEY, SERVICE_KEYS } from "./keys.js";
 import { keysOfSchema } from "./schema-keys.js";
 import type { ServiceConfig } from "./server-config.js";
 import type { ConfigSource } from "./source.js";
 import { SERVICE_NAME } from "./values.js";
 
 export type DriverTable = Readonly<Record<string, DriverModule>>;
+
+/** What a service can be made of. */
+export interface Modules {
+  readonly drivers: DriverTable;
+  readonly exporters: Readonly<Record<string, ExporterModule>>;
+}
 
 export const SERVICES = "libstorage.server.services";
 
@@ -36,11 +43,17 @@ export function nearest(text: string, known: readonly string[]): string | undefi
     : undefined;
 }
 
+/** A name, and where it stands. */
+interface Named {
+  readonly path: string;
+  readonly name: string;
+}
+
+/** What has a block of its own. */
+type Block = Pick<DriverModule, "config">;
+
 /** The driver's name as section 15.3 says, or nothing. */
-export function driverOf(
-  config: ScopedConfig,
-  drivers: DriverTable,
-): { readonly path: string; readonly name: string } | undefined {
+export function driverOf(config: ScopedConfig, { drivers }: Modules): Named | undefined {
   for (const key of DRIVER_KEYS) {
     const found = config.find(key);
     if (found === undefined || found.value === "") continue;
@@ -59,14 +72,14 @@ export function driverOf(
 
 export function readServices(
   source: ConfigSource,
-  drivers: DriverTable,
+  modules: Modules,
   check: Checker,
 ): readonly ServiceConfig[] {
   const names = namesOfServices(source.tree, source.server.scopes);
   if (names.length > 0)
-    return names.flatMap((name) => readService(source, drivers, check, name) ?? []);
-  const driver = driverOf(source.server, drivers);
-  if (driver !== undefined) return [readService(source, drivers, check, driver.name) ?? []].flat();
+    return names.flatMap((name) => readService(source, modules, check, name) ?? []);
+  const driver = driverOf(source.server, modules);
+  if (driver !== undefined) return [readService(source, modules, check, driver.name) ?? []].flat();
   const searched =
     source.files.length > 0 ? "" : ` (no configuration file in ${source.folders.etc})`;
   check.note(
@@ -78,7 +91,7 @@ export function readServices(
 
 function readService(
   source: ConfigSource,
-  drivers: DriverTable,
+  modules: Modules,
   check: Checker,
   spelled: string,
 ): ServiceConfig | undefined {
@@ -92,51 +105,73 @@ function readService(
     return undefined;
   }
   const config = source.server.within(`${SERVICES}.${name}`);
-  const driver = driverOf(config, drivers);
+  const driver = driverOf(config, modules);
   if (driver === undefined) {
-    check.note(path, `error getting driver name: add "driver:" with ${listOf(drivers)}`);
+    check.note(path, `error getting driver name: add "driver:" with ${listOf(modules.drivers)}`);
     return undefined;
   }
-  const module = Object.hasOwn(drivers, driver.name) ? drivers[driver.name] : undefined;
-  if (module === undefined) {
-    const meant = nearest(driver.name, Object.keys(drivers));
-    const hint =
-      meant === undefined ? `the drivers are ${listOf(drivers)}` : `did you mean ${meant}?`;
-    check.note(driver.path, `invalid driver name: ${driver.name}; ${hint}`);
-    return undefined;
-  }
+  const module = moduleOf("driver", modules.drivers, driver, check);
+  if (module === undefined) return undefined;
   const own = <T>(spec: Parameters<typeof check.readAt<T>>[0]): T | undefined =>
     check.readAt(spec, config, placesOf(config.scopes.slice(-1), spec.key).slice(0, 1));
   const auth = readServiceAuth(source.server, config, `${SERVICES}.${name}`, check);
+  const exporter = exporterOf(config);
+  const exports = exporter && moduleOf("exporter", modules.exporters, exporter, check);
+  const blockOf = (block: Block, of: string): unknown =>
+    readBlock(source.tree, config, block, of, path, check);
   return {
     name,
     driver: driver.name,
-    options: readBlock(source.tree, config, module, driver.name, path, check),
+    options: blockOf(module, driver.name),
+    ...(exports !== undefined && {
+      exporter: { name: exports.name, options: blockOf(exports, exports.name) },
+    }),
     ...(auth !== undefined && { auth }),
     shareable: own(SERVICE_KEYS.shareable) ?? false,
     uniqueNames: own(SERVICE_KEYS.uniqueNames) ?? false,
   };
 }
 
-function listOf(drivers: DriverTable): string {
-  return Object.keys(drivers).toSorted().join(", ");
+function listOf(table: object): string {
+  return Object.keys(table).toSorted().join(", ");
 }
 
-/** The driver's block: each of its keys is looked for by itself, so a service may override a single one. */
+/** The service's exporter, if it names one. */
+export function exporterOf(config: ScopedConfig): Named | undefined {
+  const found = config.findAt(placesOf(config.scopes.slice(-1), EXPORTER_KEY).slice(0, 1));
+  if (typeof found?.value !== "string" || found.value === "") return undefined;
+  return { path: found.path, name: found.value.trim().toLowerCase() };
+}
+
+/** A module of a table, by the name that stands at a path. */
+function moduleOf<M>(
+  what: "driver" | "exporter",
+  table: Readonly<Record<string, M>>,
+  { path, name }: Named,
+  check: Checker,
+): M | undefined {
+  if (Object.hasOwn(table, name)) return table[name];
+  const meant = nearest(name, Object.keys(table));
+  const hint = meant === undefined ? `the ${what}s are ${listOf(table)}` : `did you mean ${meant}?`;
+  check.note(path, `invalid ${what} name: ${name}; ${hint}`);
+  return undefined;
+}
+
+/** A driver's or exporter's block: each of its keys is looked for by itself, so a service may override a single one. */
 function readBlock(
   tree: ConfigTree,
   config: ScopedConfig,
-  module: DriverModule,
-  driver: string,
+  module: Block,
+  owner: string,
   path: string,
   check: Checker,
 ): unknown {
   const block: Record<string, unknown> = {};
   const places = new Map<string, string>();
   for (const { key, type, isOpen } of keysOfSchema(module.config)) {
-    const found = config.find(`${driver}.${key}`);
+    const found = config.find(`${owner}.${key}`);
     const open = isOpen
-      ? placesOf(config.scopes, `${driver}.${key}`).find((place) => tree.has(place))
+      ? placesOf(config.scopes, `${owner}.${key}`).find((place) => tree.has(place))
       : undefined;
     if (found === undefined && open === undefined) continue;
     places.set(key.toLowerCase(), found?.path ?? open ?? key);
@@ -150,7 +185,7 @@ function readBlock(
     const below = known === undefined ? "" : key.slice(known[0].length);
     const missing = issue.received === "undefined";
     check.note(
-      known === undefined ? `${path}.${driver}.${key}` : `${known[1]}${below}`,
+      known === undefined ? `${path}.${owner}.${key}` : `${known[1]}${below}`,
       missing ? "is missing" : issue.message,
     );
   }

@@ -2,10 +2,18 @@
 import { distance } from "fastest-levenshtein";
 import { TLS_KEYS } from "@libstorage/model";
 import type { Checker } from "./check.js";
-import { AUTH_KEYS, DRIVER_KEYS, ENDPOINT_KEYS, FOREIGN_KEYS, KEYS, SERVICE_KEYS } from "./keys.js";
+import {
+  AUTH_KEYS,
+  DRIVER_KEYS,
+  ENDPOINT_KEYS,
+  EXPORTER_KEY,
+  FOREIGN_KEYS,
+  KEYS,
+  SERVICE_KEYS,
+} from "./keys.js";
 import { keysOfSchema } from "./schema-keys.js";
-import { SERVICES, driverOf } from "./services.js";
-import type { DriverTable } from "./services.js";
+import { SERVICES, driverOf, exporterOf } from "./services.js";
+import type { Modules } from "./services.js";
 import type { ConfigSource } from "./source.js";
 
 /** A known key: `*` stands for one name, `**` at the end for any keys below. */
@@ -13,8 +21,9 @@ type Pattern = readonly string[];
 
 const patternOf = (key: string): Pattern => key.split(".");
 
-function blockKeys(drivers: DriverTable, name: string): readonly string[] {
-  const module = Object.hasOwn(drivers, name) ? drivers[name] : undefined;
+function blockKeys({ drivers, exporters }: Modules, name: string): readonly string[] {
+  const table = { ...drivers, ...exporters };
+  const module = Object.hasOwn(table, name) ? table[name] : undefined;
   if (module === undefined) return [];
   return keysOfSchema(module.config).map(
     ({ key, isOpen }) => `${name}.${key}${isOpen ? ".**" : ""}`,
@@ -22,7 +31,7 @@ function blockKeys(drivers: DriverTable, name: string): readonly string[] {
 }
 
 /** Keys that may stand at the top, and so in `libstorage.server` as well. */
-function outerKeys(drivers: DriverTable): readonly string[] {
+function outerKeys(modules: Modules): readonly string[] {
   return [
     ...Object.values(KEYS).flatMap(({ key, before = [] }) => [key, ...before]),
     ...["libstorage.tls", "libstorage.server.tls"].flatMap((tls) => [
@@ -32,24 +41,25 @@ function outerKeys(drivers: DriverTable): readonly string[] {
     ...Object.values(AUTH_KEYS).map(({ key }) => `libstorage.server.${key}`),
     ...Object.values(ENDPOINT_KEYS).map(({ key }) => `libstorage.server.endpoints.*.${key}`),
     ...DRIVER_KEYS,
-    ...Object.keys(drivers).flatMap((name) => blockKeys(drivers, name)),
+    ...[...Object.keys(modules.drivers), ...Object.keys(modules.exporters)].flatMap((name) =>
+      blockKeys(modules, name),
+    ),
   ];
 }
 
-function serviceKeys(
-  source: ConfigSource,
-  drivers: DriverTable,
-  service: string,
-): readonly string[] {
+function serviceKeys(source: ConfigSource, modules: Modules, service: string): readonly string[] {
   const config = source.server.within(`${SERVICES}.${service}`);
-  const driver = driverOf(config, drivers)?.name ?? "";
-  const known = Object.hasOwn(drivers, driver);
+  const driver = driverOf(config, modules)?.name ?? "";
+  const known = Object.hasOwn(modules.drivers, driver);
+  const exporter = exporterOf(config)?.name ?? "";
   return [
     ...DRIVER_KEYS,
+    EXPORTER_KEY,
     ...Object.values(AUTH_KEYS).map(({ key }) => key),
     ...Object.values(SERVICE_KEYS).map(({ key }) => key),
     // With an unknown driver the driver is the problem, not its block.
-    ...(known ? blockKeys(drivers, driver) : ["*.**"]),
+    ...(known ? blockKeys(modules, driver) : ["*.**"]),
+    ...blockKeys(modules, exporter),
   ];
 }
 
@@ -77,7 +87,7 @@ interface Place {
 }
 
 /** Which patterns a key is to be held against: those of its service, or those of the server. */
-function placeOf(source: ConfigSource, drivers: DriverTable, whole: readonly string[]): Place {
+function placeOf(source: ConfigSource, modules: Modules, whole: readonly string[]): Place {
   const scopes = source.server.scopes.filter((scope) => !scope.startsWith("libstorage"));
   const isScoped =
     scopes.includes(whole[0]?.toLowerCase() ?? "") && whole[1]?.toLowerCase() === "libstorage";
@@ -89,10 +99,10 @@ function placeOf(source: ConfigSource, drivers: DriverTable, whole: readonly str
     return {
       above: whole.slice(0, whole.length - path.length + depth),
       path: path.slice(depth),
-      patterns: serviceKeys(source, drivers, lower[depth - 1] ?? "").map(patternOf),
+      patterns: serviceKeys(source, modules, lower[depth - 1] ?? "").map(patternOf),
     };
   }
-  const outer = outerKeys(drivers);
+  const outer = outerKeys(modules);
   const inside = outer
     .filter((key) => !key.startsWith("libstorage.server."))
     .map((key) => `libstorage.server.${key}`);
@@ -103,13 +113,9 @@ function placeOf(source: ConfigSource, drivers: DriverTable, whole: readonly str
   };
 }
 
-export function refuseUnknownKeys(
-  source: ConfigSource,
-  drivers: DriverTable,
-  check: Checker,
-): void {
+export function refuseUnknownKeys(source: ConfigSource, modules: Modules, check: Checker): void {
   for (const { path, value } of source.tree.leaves()) {
-    const place = placeOf(source, drivers, path.split("."));
+    const place = placeOf(source, modules, path.split("."));
     const known = place.patterns.filter((pattern) => pattern.join(".") !== `${SERVICES}.*`);
     if (known.some((pattern) => matches(place.path, pattern))) continue;
     const isBranch = place.patterns.some((pattern) => isAbove(place.path, pattern));

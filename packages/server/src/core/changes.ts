@@ -12,6 +12,7 @@ import type {
   StorageDriver,
   VolumeRecord,
 } from "./driver.js";
+import type { Holds } from "./holds.js";
 import type { Inventory } from "./inventory.js";
 import type { Prepared, Subject, Work } from "./operations.js";
 import { unable, usable } from "./refusals.js";
@@ -32,10 +33,12 @@ export interface AttachRequest {
 
 export class Changes {
   readonly #driver: StorageDriver;
+  readonly #holds: Holds;
   readonly #inventory: Inventory;
 
-  constructor(driver: StorageDriver, inventory: Inventory) {
+  constructor(driver: StorageDriver, holds: Holds, inventory: Inventory) {
     this.#driver = driver;
+    this.#holds = holds;
     this.#inventory = inventory;
   }
 
@@ -53,22 +56,22 @@ export class Changes {
       work: {
         subject: { volumeID: volume.id, holder: to, force },
         run: async (context) => {
-          const free = await this.#cut(volume, grant.cut, true, context);
-          const attached = await this.#driver.volumeAttach({ ...free, epoch }, attachment, context);
+          const free = await this.#holds.cutAll(volume, grant.cut, true, context);
+          const attached = await this.#holds.admit({ ...free, epoch }, attachment, context);
           return this.#attached(attached, heldBy(attached, to) ?? attachment);
         },
         apply: (attached) => this.#inventory.putVolume(attached.volume),
         takeBack: async (context) => {
           const now = await this.#inventory.rereadVolume(volume.id, context);
           if (now === undefined || heldBy(now, to) === undefined) return;
-          this.#inventory.putVolume(await this.#driver.volumeDetach(now, to, false, context));
+          this.#inventory.putVolume(await this.#holds.cut(now, to, false, context));
         },
       },
     };
   }
 
   #attached(volume: VolumeRecord, attachment: AttachmentRecord): Attached {
-    return { volume, attachment, attachToken: this.#driver.attachToken(attachment) };
+    return { volume, attachment, attachToken: this.#holds.attachToken(attachment) };
   }
 
   /**
@@ -81,28 +84,14 @@ export class Changes {
     if (cut.length === 0) return { settled: volume };
     return {
       work: this.#change(volume, { holder: from, force }, (context) =>
-        this.#cut(volume, cut, force, context),
+        this.#holds.cutAll(volume, cut, force, context),
       ),
     };
   }
 
-  /** Cuts holders off one by one; the record that is left has none of them. */
-  async #cut(
-    volume: VolumeRecord,
-    holders: readonly AttachmentRecord[],
-    force: boolean,
-    context: OpContext,
-  ): Promise<VolumeRecord> {
-    let current = volume;
-    for (const { instanceID } of holders)
-      current = await this.#driver.volumeDetach(current, instanceID, force, context);
-    return current;
-  }
-
   expand(volume: VolumeRecord, sizeBytes: number): Prepared<VolumeRecord> {
     const { id } = usable(volume);
-    const expand = this.#driver.volumeExpand?.bind(this.#driver);
-    if (expand === undefined) throw unable("expand volumes");
+    if (this.#driver.volumeExpand === undefined) throw unable("expand volumes");
     const size = roundUp(sizeBytes, this.#driver.allocationUnitBytes);
     if (size === volume.sizeBytes) return { settled: volume };
     if (volume.sizeBytes === 0)
@@ -118,7 +107,9 @@ export class Changes {
         { volumeID: id, sizeBytes: volume.sizeBytes },
       );
     return {
-      work: this.#change(volume, { sizeBytes: size }, (context) => expand(volume, size, context)),
+      work: this.#change(volume, { sizeBytes: size }, (context) =>
+        this.#holds.expand(volume, size, context),
+      ),
     };
   }
 
@@ -149,7 +140,8 @@ export class Changes {
       subject: { volumeID: id, force },
       run: async (context) => {
         // The record of a broken volume cannot be changed; what still uses it is for the driver to see.
-        if (volume.broken === undefined) await this.#cut(volume, attachments, true, context);
+        if (volume.broken === undefined)
+          await this.#holds.cutAll(volume, attachments, true, context);
         await this.#driver.volumeRemove(id, context);
         return null;
       },

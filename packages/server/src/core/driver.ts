@@ -126,6 +126,8 @@ export interface StorageDriver {
   /** For a request that names no size. */
   readonly defaultSizeBytes: number;
   readonly ids: IdScheme;
+  /** Whether its sources exist on this host only: another gets them through an exporter, or not at all. */
+  readonly isHostBound?: boolean;
   /** Folders that no other server may work in; the core locks them before the first listing. */
   readonly ownFolders?: readonly string[];
 
@@ -144,7 +146,8 @@ export interface StorageDriver {
   volumeUpdate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord>;
   /**
    * Lets a holder in. `attachment.deviceName` is what the client asked for and may be empty; the
-   * answered record holds the attachment with the name that counts.
+   * answered record holds the attachment with the name that counts. For a holder that comes through an
+   * exporter (`exporterOf`) the name and fields are chosen already and kept as they are.
    * A wrong name here overwrites someone's disk.
    */
   volumeAttach(

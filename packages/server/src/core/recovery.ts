@@ -36,8 +36,13 @@ const unmakeSnapshot: Recover = async ({ driver }, { snapshotID }, context) => {
   return undefined;
 };
 
-const removeVolume: Recover = async ({ driver }, { volumeID }, context) => {
-  if (volumeID !== undefined) await driver.volumeRemove(volumeID, context);
+const removeVolume: Recover = async ({ driver, holds }, { volumeID }, context) => {
+  if (volumeID === undefined) return null;
+  const volume = await driver.volumeInspect(volumeID, context);
+  // Some may still hold what shall go.
+  if (volume !== undefined && volume.broken === undefined)
+    await holds.cutAll(volume, volume.attachments, true, context);
+  await driver.volumeRemove(volumeID, context);
   return null;
 };
 
@@ -46,32 +51,33 @@ const removeSnapshot: Recover = async (service, intent, context) => {
   return null;
 };
 
-const takeHoldBack: Recover = async ({ driver }, { volumeID, holder }, context) => {
+const takeHoldBack: Recover = async ({ driver, holds }, { volumeID, holder }, context) => {
   if (volumeID === undefined || holder === undefined) return undefined;
   const volume = await driver.volumeInspect(volumeID, context);
   if (volume === undefined || volume.broken !== undefined) return undefined;
-  if (heldBy(volume, holder) !== undefined)
-    await driver.volumeDetach(volume, holder, false, context);
+  await holds.cut(volume, holder, false, context);
   return undefined;
 };
 
 /** Takes the hold of the intent's instance away; with force and no such hold, every hold. */
-const detachAgain: Recover = async ({ driver }, { volumeID, holder, force = false }, context) => {
+const detachAgain: Recover = async (
+  { driver, holds },
+  { volumeID, holder, force = false },
+  context,
+) => {
   if (volumeID === undefined || holder === undefined) return undefined;
-  let volume = await driver.volumeInspect(volumeID, context);
+  const volume = await driver.volumeInspect(volumeID, context);
   if (volume === undefined || volume.broken !== undefined) return undefined;
   const own = heldBy(volume, holder);
   const cut = own !== undefined ? [own] : force ? volume.attachments : [];
-  for (const { instanceID } of cut)
-    volume = await driver.volumeDetach(volume, instanceID, force, context);
-  return volume;
+  return holds.cutAll(volume, cut, force, context);
 };
 
-const expandAgain: Recover = async ({ driver }, { volumeID, sizeBytes }, context) => {
+const expandAgain: Recover = async ({ driver, holds }, { volumeID, sizeBytes }, context) => {
   if (volumeID === undefined || sizeBytes === undefined) return undefined;
   const volume = await driver.volumeInspect(volumeID, context);
   if (volume === undefined || volume.broken !== undefined) return undefined;
-  return driver.volumeExpand?.(volume, sizeBytes, context);
+  return holds.expand(volume, sizeBytes, context);
 };
 
 const RECOVERY: Readonly<Record<string, Recover>> = {

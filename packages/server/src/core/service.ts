@@ -4,13 +4,16 @@
  */
 import { StorageError, notFound } from "@libstorage/model";
 import type { DriverInfo, Instance, InstanceID } from "@libstorage/model";
+import type { Exporter, Session } from "./exporter.js";
 import { Changes } from "./changes.js";
 import type { Attached, AttachRequest } from "./changes.js";
 import { Creations } from "./creations.js";
 import type { NewObject, NewVolume } from "./creations.js";
-import type { SnapshotRecord, StorageDriver, VolumeRecord } from "./driver.js";
+import type { OpContext, SnapshotRecord, StorageDriver, VolumeRecord } from "./driver.js";
+import { Holds } from "./holds.js";
 import { Inventory } from "./inventory.js";
 import { lockKeyOf } from "./locks.js";
+import { stored } from "./operations.js";
 import type { Caller, Operations, Prepared, Work } from "./operations.js";
 import type { Logger } from "./log.js";
 
@@ -25,6 +28,8 @@ export interface ServiceOptions {
   readonly name: string;
   readonly driverName: string;
   readonly driver: StorageDriver;
+  /** Through which other hosts get the volumes. */
+  readonly exporter?: Exporter;
   readonly settings: ServiceSettings;
   readonly operations: Operations;
   readonly log: Logger;
@@ -34,22 +39,29 @@ export class StorageService {
   readonly name: string;
   readonly driverName: string;
   readonly driver: StorageDriver;
+  readonly exporter: Exporter | undefined;
+  readonly holds: Holds;
   readonly inventory: Inventory;
   settings: ServiceSettings;
   readonly #operations: Operations;
   readonly #creations: Creations;
   readonly #changes: Changes;
+  readonly #log: Logger;
   readonly #namesInMaking = new Set<string>();
+  #stopWatching: (() => void) | undefined;
 
-  constructor({ name, driverName, driver, settings, operations, log }: ServiceOptions) {
+  constructor({ name, driverName, driver, exporter, settings, operations, log }: ServiceOptions) {
     this.name = name;
+    this.#log = log.child({ service: name });
     this.driverName = driverName;
     this.driver = driver;
+    this.exporter = exporter;
+    this.holds = new Holds(name, driver, exporter);
     this.settings = settings;
-    this.inventory = new Inventory(name, driver, operations, log.child({ service: name }));
+    this.inventory = new Inventory(name, driver, operations, this.#log);
     this.#operations = operations;
     this.#creations = new Creations(driver, this.inventory);
-    this.#changes = new Changes(driver, this.inventory);
+    this.#changes = new Changes(driver, this.holds, this.inventory);
   }
 
   get info(): DriverInfo {
@@ -174,6 +186,42 @@ export class StorageService {
     }));
   }
 
+  // ---- exports
+
+  /**
+   * Makes the exports that the volumes' records name, and watches them from then on. To be called once, before
+   * anything else. @returns what could not be restored, in words
+   */
+  async restoreExports(context: OpContext): Promise<readonly string[]> {
+    const failed = await this.holds.restore(this.inventory.volumes.all(), context);
+    this.#stopWatching = this.exporter?.watch?.(() => {
+      this.#log.warn({ exporter: this.exporter?.name }, "exports were lost, and are made again");
+      for (const { id } of this.inventory.volumes.all()) void this.#exportAgain(id);
+    });
+    return failed;
+  }
+
+  /** Under the volume's lock, because its holders may be changing. */
+  async #exportAgain(id: string): Promise<void> {
+    const { locks } = this.#operations;
+    await locks
+      .run(lockKeyOf(this.name, id), async () => {
+        const volume = this.inventory.volumes.get(id);
+        if (volume === undefined) return;
+        const context = this.#operations.context(this.#log, AbortSignal.timeout(60_000));
+        await this.holds.exportAgain(volume, context);
+      })
+      .catch((error: unknown) =>
+        this.#log.error({ error: stored(error), volumeID: id }, "could not be exported again"),
+      );
+  }
+
+  /** Who is connected now. */
+  sessions(): Promise<readonly Session[]> {
+    const context = this.#operations.context(this.#log, AbortSignal.timeout(30_000));
+    return this.holds.sessions(this.inventory.volumes.all(), context);
+  }
+
   // ---- running
 
   /** An operation on one object, under its lock. */
@@ -229,7 +277,9 @@ export class StorageService {
   }
 
   async close(): Promise<void> {
+    this.#stopWatching?.();
     this.inventory.stop();
+    await this.exporter?.close();
     await this.driver.close();
   }
 }

@@ -4,6 +4,7 @@ import type { FileHandle } from "node:fs/promises";
 import type { DriverModule, OpContext, StorageDriver } from "./driver.js";
 import type { FaultPlan } from "./faults.js";
 import { openFiles } from "./files.js";
+import type { Exporter, ExporterModule } from "./exporter.js";
 import { openExec } from "./exec.js";
 import { lockFolder } from "./folder-lock.js";
 import { openJournal } from "./journal-store.js";
@@ -22,6 +23,8 @@ export interface ServiceSpec {
   readonly driver: DriverModule;
   /** The driver's block, checked. */
   readonly config: unknown;
+  /** How other hosts get the volumes, with its block, checked. */
+  readonly exporter?: { readonly module: ExporterModule; readonly config: unknown };
   readonly settings: ServiceSettings;
 }
 
@@ -85,12 +88,12 @@ export class Storage {
     const opening = handled(openOwnJournal(options, context, cleanup));
     try {
       const locks: FileHandle[] = [];
-      const drivers: StorageDriver[] = [];
+      const backends: Backend[] = [];
       for (const spec of options.services)
-        drivers.push(await openDriver(spec, options, context, cleanup, locks));
-      const listings = drivers.map((driver) => handled(driver.list(context)));
-      const { journal, warnings, isIncomplete, lock, close } = await opening;
-      for (const warning of warnings) log.warn({}, warning);
+        backends.push(await openBackend(spec, options, context, cleanup, locks));
+      const listings = backends.map(({ driver }) => handled(driver.list(context)));
+      const { journal, isIncomplete, lock, close, ...opened } = await opening;
+      const warnings = [...opened.warnings];
       const operations = new Operations(journal, {
         log,
         ...(faults !== undefined && { faults }),
@@ -98,23 +101,26 @@ export class Storage {
       });
       const services = new Map<string, StorageService>();
       for (const [index, { name, driver: module, settings }] of options.services.entries()) {
-        const [driver, listing] = [drivers[index], listings[index]];
-        if (driver === undefined || listing === undefined) continue;
-        const parts = { name, driverName: module.name, driver, settings, operations, log };
+        const [backend, listing] = [backends[index], listings[index]];
+        if (backend === undefined || listing === undefined) continue;
+        const parts = { name, driverName: module.name, ...backend, settings, operations, log };
         const service = new StorageService(parts);
         service.inventory.load(await listing);
+        // Before anyone may change who holds what.
+        warnings.push(...(await service.restoreExports(context)));
         services.set(name, service);
       }
       const storage = new Storage(
         services,
         operations,
-        [...warnings],
+        warnings,
         async () => {
           await close();
           for (const held of [lock, ...locks]) await held.close();
         },
         log,
       );
+      for (const warning of warnings) log.warn({}, warning);
       storage.#begin(isIncomplete);
       return storage;
     } catch (error) {
@@ -216,22 +222,32 @@ async function openOwnJournal(
   return { ...opened, lock };
 }
 
-async function openDriver(
-  { name, driver: module, config }: ServiceSpec,
+/** One configured service's way to its bytes, and to other hosts. */
+interface Backend {
+  readonly driver: StorageDriver;
+  readonly exporter?: Exporter;
+}
+
+async function openBackend(
+  { name, driver: module, config, exporter }: ServiceSpec,
   { libFolder }: StorageOptions,
   context: OpContext,
   cleanup: (() => Promise<unknown>)[],
   locks: FileHandle[],
-): Promise<StorageDriver> {
+): Promise<Backend> {
+  const own = { ...context, service: name, libFolder };
   try {
-    const driver = await module.open(config, { ...context, service: name, libFolder });
+    const driver = await module.open(config, own);
     cleanup.push(() => driver.close());
     for (const folder of driver.ownFolders ?? []) {
       const lock = await lockFolder(folder);
       locks.push(lock);
       cleanup.push(() => lock.close());
     }
-    return driver;
+    if (exporter === undefined) return { driver };
+    const opened = await exporter.module.open(exporter.config, own);
+    cleanup.push(() => opened.close());
+    return { driver, exporter: opened };
   } catch (error) {
     const { code, message, data } = stored(error);
     throw new StorageError(

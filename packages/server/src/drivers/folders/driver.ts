@@ -14,6 +14,8 @@ import type {
   StorageDriver,
   VolumeRecord,
 } from "../../core/driver.js";
+import { heldBy } from "../../core/access.js";
+import { exporterOf } from "../../core/exporter.js";
 import type { Backing } from "./backing.js";
 import { failureOf } from "./failures.js";
 import { bindMountsOf, readAllMounts, readMounts } from "./mounts.js";
@@ -161,7 +163,10 @@ export class FolderDriver implements StorageDriver {
   ): Promise<VolumeRecord> {
     return this.#changeVolume(volume.id, "detach", context, () => {
       const { projectID } = this.#existing(volume.id);
-      if (force) this.#checkUnused(volume.id, `be taken from ${holder.id}`);
+      const held = heldBy(volume, holder);
+      // Who came through an exporter has no mount here; the exporter has cut it off.
+      const isExported = held !== undefined && exporterOf(held) !== undefined;
+      if (force && !isExported) this.#checkUnused(volume.id, `be taken from ${holder.id}`);
       const attachments = volume.attachments.filter(
         ({ instanceID }) => !isSameInstance(instanceID, holder),
       );

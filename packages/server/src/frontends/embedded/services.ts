@@ -11,9 +11,11 @@ function serviceInfo(
   withInstance: boolean,
   context: CallContext,
 ): ServiceInfo {
-  const { name, info: driver } = service;
-  if (!withInstance) return { name, driver };
-  return { name, instance: service.instanceInspect(instanceOf(service, context)), driver };
+  const { name, info: driver, exporter } = service;
+  const plain = { name, driver, ...(exporter !== undefined && { exporter: exporter.name }) };
+  if (!withInstance) return plain;
+  const instance = service.instanceInspect(instanceOf(service, context));
+  return { ...plain, instance };
 }
 
 /** What services there are. */

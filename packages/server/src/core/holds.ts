@@ -1,0 +1,168 @@
+/**
+ * How a holder gets a volume and loses it: directly when it is this host, through the service's exporter when
+ * it is another. The record comes before the export and goes after it, so that nothing is ever exported
+ * that no record names.
+ */
+import { basename } from "node:path";
+import { StorageError, hostFactsOf } from "@libstorage/model";
+import type { InstanceID } from "@libstorage/model";
+import { heldBy } from "./access.js";
+import type { AttachmentRecord, OpContext, StorageDriver, VolumeRecord } from "./driver.js";
+import { exporterOf, fieldsOfDoor } from "./exporter.js";
+import type { Exporter, Hold, Session } from "./exporter.js";
+import { stored } from "./operations.js";
+import { isThisHost } from "./this-host.js";
+
+export class Holds {
+  readonly #service: string;
+  readonly #driver: StorageDriver;
+  readonly #exporter: Exporter | undefined;
+
+  constructor(service: string, driver: StorageDriver, exporter: Exporter | undefined) {
+    this.#service = service;
+    this.#driver = driver;
+    this.#exporter = exporter;
+  }
+
+  /** @throws {StorageError} `failed-precondition` when the holder's host cannot be reached */
+  async admit(
+    volume: VolumeRecord,
+    attachment: AttachmentRecord,
+    context: OpContext,
+  ): Promise<VolumeRecord> {
+    const exporter = this.#exporterFor(volume, attachment.instanceID);
+    const { metadata, ...holder } = attachment.instanceID;
+    const facts = hostFactsOf(metadata);
+    // What a host tells of itself is for now; the record names it by its id.
+    const plain = facts === undefined ? attachment : { ...attachment, instanceID: holder };
+    if (exporter === undefined) return this.#driver.volumeAttach(volume, plain, context);
+    if (facts === undefined)
+      throw new StorageError(
+        "invalid-argument",
+        `cannot attach volume ${volume.id} to ${holder.id}: its client tells nothing of that host that ${exporter.name} needs; use a client of this version`,
+        { volumeID: volume.id, instanceID: holder.id, exporter: exporter.name },
+      );
+    const wanted = { holder, facts, epoch: attachment.epoch };
+    const door = await exporter.plan(volume, wanted, context);
+    const fields = fieldsOfDoor(exporter.name, door);
+    const planned = { ...plain, deviceName: door.deviceName, fields };
+    const recorded = await this.#driver.volumeAttach(volume, planned, context);
+    await exporter.export({ volume: recorded, attachment: planned }, context);
+    return recorded;
+  }
+
+  /** Cuts a holder off and takes it out of the record. One that holds nothing is fine. */
+  async cut(
+    volume: VolumeRecord,
+    holder: InstanceID,
+    force: boolean,
+    context: OpContext,
+  ): Promise<VolumeRecord> {
+    const attachment = heldBy(volume, holder);
+    if (attachment === undefined) return volume;
+    const name = exporterOf(attachment);
+    if (name !== undefined)
+      await this.#named(name, volume).unexport({ volume, attachment }, context);
+    return this.#driver.volumeDetach(volume, holder, force, context);
+  }
+
+  /** Cuts several off, one by one. */
+  async cutAll(
+    volume: VolumeRecord,
+    holders: readonly AttachmentRecord[],
+    force: boolean,
+    context: OpContext,
+  ): Promise<VolumeRecord> {
+    let current = volume;
+    for (const { instanceID } of holders)
+      current = await this.cut(current, instanceID, force, context);
+    return current;
+  }
+
+  async expand(volume: VolumeRecord, sizeBytes: number, context: OpContext): Promise<VolumeRecord> {
+    const expanded = await this.#driver.volumeExpand?.(volume, sizeBytes, context);
+    if (expanded === undefined) return volume;
+    if (holdsOf(expanded).length > 0) await this.#exporter?.expanded?.(expanded, context);
+    return expanded;
+  }
+
+  attachToken(attachment: AttachmentRecord): string {
+    if (exporterOf(attachment) === undefined) return this.#driver.attachToken(attachment);
+    const { deviceName } = attachment;
+    return deviceName.startsWith("/dev/") ? basename(deviceName).toLowerCase() : "";
+  }
+
+  /**
+   * Makes the exports that the records name, as after a reboot.
+   * @returns what could not be restored, in words
+   */
+  async restore(volumes: readonly VolumeRecord[], context: OpContext): Promise<readonly string[]> {
+    const holds = volumes.flatMap(holdsOf);
+    const named = (hold: Hold): boolean => exporterOf(hold.attachment) === this.#exporter?.name;
+    const failed = (await this.#exporter?.restore(holds.filter(named), context)) ?? [];
+    const words = ({ volume, attachment }: Hold): string =>
+      `the export of volume ${volume.id} of service ${this.#service} to ${attachment.instanceID.id}`;
+    return [
+      ...failed.map(
+        ({ hold, error }) => `${words(hold)} could not be restored: ${stored(error).message}`,
+      ),
+      ...holds
+        .filter((hold) => !named(hold))
+        .map(
+          (hold) =>
+            `${words(hold)} waits for its exporter ${exporterOf(hold.attachment)}, which the service does not use now`,
+        ),
+    ];
+  }
+
+  /** Makes the exports of one volume anew, after they were lost. */
+  async exportAgain(volume: VolumeRecord, context: OpContext): Promise<void> {
+    for (const hold of holdsOf(volume)) {
+      const name = exporterOf(hold.attachment);
+      if (name === this.#exporter?.name) await this.#exporter?.export(hold, context);
+    }
+  }
+
+  async sessions(
+    volumes: readonly VolumeRecord[],
+    context: OpContext,
+  ): Promise<readonly Session[]> {
+    return (await this.#exporter?.sessions(volumes, context)) ?? [];
+  }
+
+  /** The exporter through which an instance gets a volume; undefined when it gets the source itself. */
+  #exporterFor(volume: VolumeRecord, instance: InstanceID): Exporter | undefined {
+    const exporter = this.#exporter;
+    const { isHostBound = false } = this.#driver;
+    if (exporter === undefined && !isHostBound) return undefined;
+    if (isThisHost(instance)) return undefined;
+    const about = { volumeID: volume.id, instanceID: instance.id, service: this.#service };
+    if (exporter === undefined)
+      throw new StorageError(
+        "failed-precondition",
+        `cannot attach volume ${volume.id} to ${instance.id}: the service ${this.#service} has no exporter, so only the server's own host can use its volumes; set "exporter" for the service`,
+        about,
+      );
+    if (exporter.sources.includes(volume.source.kind)) return exporter;
+    throw new StorageError(
+      "failed-precondition",
+      `cannot attach volume ${volume.id} to ${instance.id}: the exporter ${exporter.name} takes ${exporter.sources.join(" or ")}, and the volume is a ${volume.source.kind}; set another exporter for the service ${this.#service}`,
+      { ...about, exporter: exporter.name },
+    );
+  }
+
+  #named(name: string, { id }: VolumeRecord): Exporter {
+    if (this.#exporter?.name === name) return this.#exporter;
+    throw new StorageError(
+      "failed-precondition",
+      `volume ${id} was exported through ${name}, which the service ${this.#service} does not use now; set "exporter: ${name}" for it again, so that the holder can be cut off`,
+      { volumeID: id, exporter: name },
+    );
+  }
+}
+
+function holdsOf(volume: VolumeRecord): Hold[] {
+  return volume.attachments
+    .filter((attachment) => exporterOf(attachment) !== undefined)
+    .map((attachment) => ({ volume, attachment }));
+}
