@@ -19,11 +19,16 @@ import type { CreateOptions } from "./create-request.js";
 import { withHostLock } from "./host-lock.js";
 import { HostService, signalOf } from "./host-service.js";
 import type { HostServiceOptions } from "./host-service.js";
-import { MountRecords, pathPart } from "./mount-records.js";
+import { MountRecords, pathPart, usesOf, withoutUse, withUse } from "./mount-records.js";
 import type { MountRecordFile } from "./mount-records.js";
+import { MOUNT_OPTIONS } from "./mount-requests.js";
+import type { MountedVolume, MountOptions, Unmounted, UnmountOptions } from "./mount-requests.js";
 import type { OperationSettings } from "./operation-settings.js";
+import { seenElsewhere } from "./other-namespaces.js";
 import { makeRootFolder, rootPathOf } from "./root-folder.js";
 import { failing, heldBy, mayPass, notHere } from "./mount-errors.js";
+import { takenBack } from "./undo.js";
+import type { Undo } from "./undo.js";
 import { findNamed } from "./volume-names.js";
 
 export interface HostVolumesOptions extends HostServiceOptions {
@@ -32,34 +37,16 @@ export interface HostVolumesOptions extends HostServiceOptions {
   readonly operations: OperationSettings;
 }
 
-export interface MountOptions {
-  /** Take the volume from another host. Default: the setting `mount.preempt`. */
-  readonly preempt?: boolean;
-  /** Default: `mount.path`/NAME. */
-  readonly mountPoint?: string;
-  /** For mount(8). */
-  readonly mountOptions?: string;
-  /** Make a volume that does not exist. Default: the setting `create.implicit`. */
-  readonly create?: boolean;
-}
-
-export interface MountedVolume extends Mounted {
+/** What became of a volume that was found in a state between. */
+export interface Settled {
   readonly volumeID: string;
   readonly name: string;
-  /** The folder to use: the mount point and `mount.rootPath`. */
-  readonly path: string;
-  /** How many uses there are, this one included. */
-  readonly users: number;
-}
-
-export interface Unmounted {
-  readonly volumeID: string;
-  /** How many uses are left; above 0 nothing was unmounted. */
-  readonly users: number;
+  /** `forgotten`: its uses, since somebody else unmounted it. */
+  readonly outcome: "forgotten" | "given back" | "failed";
+  readonly error?: unknown;
 }
 
 const LOCK_WAIT_MS = 60_000;
-const UNDO_MS = 30_000;
 
 /** Where a volume is mounted. */
 interface Place {
@@ -67,8 +54,6 @@ interface Place {
   /** Whether the folder there goes with the mount. */
   readonly ownsFolder: boolean;
 }
-
-type Undo = (signal: AbortSignal) => Promise<unknown>;
 
 export class HostVolumes {
   readonly host: HostService;
@@ -185,9 +170,10 @@ export class HostVolumes {
     if (options.mountPoint !== undefined && options.mountPoint !== record.mountPoint)
       throw failing.elsewhere(volume, record.mountPoint, options.mountPoint);
     const path = await makeRootFolder(record.mountPoint, this.#options.operations.mount);
-    const users = record.users + 1;
-    await this.#records.write({ ...record, name: volume.name, users, phase: "mounted" });
+    const uses = withUse(record, options.user);
+    await this.#records.write({ ...record, ...uses, name: volume.name, phase: "mounted" });
     const { volumeID, mountPoint, kind } = record;
+    const users = usesOf({ ...record, ...uses });
     return { volumeID, name: volume.name, mountPoint, kind, path, users, wasThere: true };
   }
 
@@ -204,7 +190,10 @@ export class HostVolumes {
     // An earlier try may have made the folder, and ended before it could say what became of it.
     const isLeft = left?.mountPoint === wanted && left.ownsFolder;
     const ownsFolder = isLeft || !(await isThere(wanted));
-    const base = { volumeID: volume.id, name: volume.name, driver, ownsFolder, users: 0 };
+    const none = { users: 0, namedUsers: [] };
+    const base = { volumeID: volume.id, name: volume.name, driver, ownsFolder, ...none };
+    const mountOptions = options.mountOptions ?? volume.fields?.[MOUNT_OPTIONS];
+    const request = { ...options, ...(mountOptions !== undefined && { mountOptions }) };
     const undo: Undo[] = [];
     const write = (device: string, change: Partial<MountRecordFile>): Promise<MountRecordFile> =>
       this.#records.write({
@@ -223,10 +212,11 @@ export class HostVolumes {
       if (device === "") throw failing.noDevice(volume.id);
       await write(device, {});
       const place = { mountPoint: wanted, ownsFolder };
-      const mounted = await this.#mountDevice(volume.id, device, place, options, undo, context);
+      const mounted = await this.#mountDevice(volume.id, device, place, request, undo, context);
       const path = await makeRootFolder(mounted.mountPoint, mount);
       const { mountPoint, kind } = mounted;
-      await write(device, { mountPoint, kind, users: 1, phase: "mounted" });
+      const uses = withUse(none, options.user);
+      await write(device, { mountPoint, kind, ...uses, phase: "mounted" });
       return { ...mounted, volumeID: volume.id, name: volume.name, path, users: 1 };
     } catch (error) {
       throw await takenBack(error, undo);
@@ -272,34 +262,77 @@ export class HostVolumes {
 
   /**
    * Gives one use back; the last one unmounts and detaches. A volume that this host has attached without
-   * having counted a use is unmounted and detached as well.
-   * @param force unmount however many uses there are
+   * having counted a use is unmounted and detached as well, unless a user is named.
    * @throws {StorageError} `failed-precondition` when it is in use, or not here at all
    */
-  async unmount(
-    name: string,
-    { force = false }: { readonly force?: boolean },
-    context: CallContext,
-  ): Promise<Unmounted> {
-    const isForced = force || this.#options.operations.unmount.ignoreUsedCount;
+  async unmount(name: string, options: UnmountOptions, context: CallContext): Promise<Unmounted> {
+    const { user } = options;
+    const isForced = options.force === true || this.#options.operations.unmount.ignoreUsedCount;
     const known = await this.#recordNamed(name);
     const volumeID = known?.volumeID ?? (await this.host.find(name, context)).id;
     return this.#locked(volumeID, context, async () => {
       const record = await this.#records.read(volumeID);
-      if (record === undefined) return this.#unmountUncounted(volumeID, context);
+      if (record === undefined)
+        return user === undefined
+          ? this.#unmountUncounted(volumeID, context)
+          : { volumeID, users: 0 };
       const stands = await this.#stands(record);
-      if (stands && record.users > 1 && !isForced) {
-        const users = record.users - 1;
-        await this.#records.write({ ...record, users });
-        return { volumeID, users };
+      const left = { ...record, ...withoutUse(record, user) };
+      const isUsed = stands && !isForced && usesOf(left) > 0;
+      if (isUsed && user === undefined && record.users === 0) throw failing.namedUsers(record);
+      // Who ends a use by its name may have others that the name does not tell apart.
+      const seenBy =
+        stands && !isForced && !isUsed && user !== undefined
+          ? await seenElsewhere(record.mountPoint)
+          : [];
+      if (isUsed || seenBy.length > 0) {
+        await this.#records.write(left);
+        return { volumeID, users: usesOf(left), ...(seenBy.length > 0 && { seenBy }) };
       }
-      await this.#records.write({ ...record, phase: "unmounting" });
-      if (stands) await this.#takeAway([record], record.device, context);
-      else if (record.ownsFolder) await removeEmpty(record.mountPoint);
-      await this.#giveBack(volumeID, context);
-      await this.#records.remove(volumeID);
+      await this.#end(record, stands, context);
       return { volumeID, users: 0 };
     });
+  }
+
+  async #end(record: MountRecordFile, stands: boolean, context: CallContext): Promise<void> {
+    await this.#records.write({ ...record, phase: "unmounting" });
+    if (stands) await this.#takeAway([record], record.device, context);
+    else if (record.ownsFolder) await removeEmpty(record.mountPoint);
+    await this.#giveBack(record.volumeID, context);
+    await this.#records.remove(record.volumeID);
+  }
+
+  /**
+   * Ends what an earlier process began and did not end, and gives back what nobody uses any more, such as
+   * volumes of before the host's last start. What is in use stays as it is.
+   * @returns how many volumes are still to be settled
+   */
+  async settle(context: CallContext, report: (report: Settled) => void): Promise<number> {
+    let left = 0;
+    for (const { volumeID, name } of await this.#records.all())
+      try {
+        await this.#locked(volumeID, context, async () => {
+          const record = await this.#records.read(volumeID);
+          if (record === undefined) return;
+          const stands = await this.#stands(record);
+          if (record.phase === "mounted" && usesOf(record) > 0) {
+            if (stands) return;
+            await this.#records.remove(volumeID);
+            report({ volumeID, name, outcome: "forgotten" });
+            return;
+          }
+          if (stands && (await seenElsewhere(record.mountPoint)).length > 0) {
+            left += 1;
+            return;
+          }
+          await this.#end(record, stands, context);
+          report({ volumeID, name, outcome: "given back" });
+        });
+      } catch (error) {
+        left += 1;
+        report({ volumeID, name, outcome: "failed", error });
+      }
+    return left;
   }
 
   async #unmountUncounted(volumeID: string, context: CallContext): Promise<Unmounted> {
@@ -364,16 +397,4 @@ async function isThere(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
-}
-
-/** Undoes what was done, last first, and adds to the error what could not be undone. */
-async function takenBack(error: unknown, undo: readonly Undo[]): Promise<unknown> {
-  const signal = AbortSignal.timeout(UNDO_MS);
-  for (const step of undo.toReversed())
-    try {
-      await step(signal);
-    } catch (failure) {
-      return failing.undo(error, failure);
-    }
-  return error;
 }

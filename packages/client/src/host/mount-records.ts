@@ -21,12 +21,33 @@ const Record = v.object({
   kind: v.picklist(["mount", "link", "folder"]),
   /** How many uses are to be given back before the volume is unmounted. */
   users: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  /** Uses with a name, each counted once however often it is asked for: containers. */
+  namedUsers: v.optional(v.array(v.string()), []),
   /** What was under way when it was written. */
   phase: v.picklist(["mounting", "mounted", "unmounting"]),
   /** Which start of this host the uses belong to. */
   boot: v.string(),
 });
 export type MountRecordFile = v.InferOutput<typeof Record>;
+
+/** All uses of a volume. */
+export function usesOf({ users, namedUsers }: MountRecordFile): number {
+  return users + namedUsers.length;
+}
+
+type Uses = Pick<MountRecordFile, "users" | "namedUsers">;
+
+/** With one use more; a name counts once. */
+export function withUse({ users, namedUsers }: Uses, user: string | undefined): Uses {
+  if (user === undefined) return { users: users + 1, namedUsers };
+  return { users, namedUsers: [...new Set([...namedUsers, user])] };
+}
+
+/** With one use less, if there is one. */
+export function withoutUse({ users, namedUsers }: Uses, user: string | undefined): Uses {
+  if (user === undefined) return { users: Math.max(0, users - 1), namedUsers };
+  return { users, namedUsers: namedUsers.filter((one) => one !== user) };
+}
 
 /** A name as one part of a path, whatever is in it. */
 export function pathPart(text: string): string {
@@ -97,7 +118,7 @@ export class MountRecords {
         { file },
       );
     const record = result.output;
-    return record.boot === (await this.boot()) ? record : { ...record, users: 0 };
+    return record.boot === (await this.boot()) ? record : { ...record, users: 0, namedUsers: [] };
   }
 
   async all(): Promise<readonly MountRecordFile[]> {
