@@ -150,10 +150,7 @@ const SCOPES = ["rexray", "libstorage.client"];
  * keys win.
  * @throws {StorageError} `invalid-argument` with every problem that was found
  */
-export function readSettings(
-  { folders, layers }: Configuration,
-  module?: string,
-): ClientSettings {
+export function readSettings({ folders, layers }: Configuration, module?: string): ClientSettings {
   const base = new ScopedConfig(layers, SCOPES);
   const config = module === undefined ? base : base.within(`modules.${module}`);
   const reader = new SettingReader(config);

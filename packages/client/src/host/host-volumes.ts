@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { CallContext, Volume, VolumeAttachment } from "@libstorage/model";
-import type { Mounted } from "../executor/executor.js";
+import type { Executor, Mounted } from "../executor/executor.js";
 import { removeEmpty } from "../executor/folder-mount.js";
 import { openExecutor } from "../executor/index.js";
 import { createRequest } from "./create-request.js";
@@ -19,23 +19,19 @@ import type { CreateOptions } from "./create-request.js";
 import { withHostLock } from "./host-lock.js";
 import { HostService, signalOf } from "./host-service.js";
 import type { HostServiceOptions } from "./host-service.js";
-import { MountRecords, pathPart, usesOf, withoutUse, withUse } from "./mount-records.js";
-import type { MountRecordFile } from "./mount-records.js";
+import { LocalMounts } from "./local-mounts.js";
+import type { LocalMountsOptions } from "./local-mounts.js";
+import { pathPart, usesOf, withoutUse, withUse } from "./mount-records.js";
+import type { MountRecordFile, MountRecords } from "./mount-records.js";
 import { MOUNT_OPTIONS } from "./mount-requests.js";
 import type { MountedVolume, MountOptions, Unmounted, UnmountOptions } from "./mount-requests.js";
-import type { OperationSettings } from "./operation-settings.js";
 import { seenElsewhere } from "./other-namespaces.js";
-import { makeRootFolder, rootPathOf } from "./root-folder.js";
+import { makeRootFolder } from "./root-folder.js";
 import { failing, heldBy, mayPass, notHere } from "./mount-errors.js";
 import { takenBack } from "./undo.js";
 import type { Undo } from "./undo.js";
-import { findNamed } from "./volume-names.js";
 
-export interface HostVolumesOptions extends HostServiceOptions {
-  /** Tells servers apart whose services and volumes have the same names: the address, or `embedded`. */
-  readonly server: string;
-  readonly operations: OperationSettings;
-}
+export interface HostVolumesOptions extends HostServiceOptions, LocalMountsOptions {}
 
 /** What became of a volume that was found in a state between. */
 export interface Settled {
@@ -57,16 +53,15 @@ interface Place {
 
 export class HostVolumes {
   readonly host: HostService;
+  readonly local: LocalMounts;
   readonly #options: HostVolumesOptions;
   readonly #records: MountRecords;
 
   constructor(options: HostVolumesOptions) {
     this.#options = options;
     this.host = new HostService(options);
-    const { executors, server, name } = options;
-    this.#records = new MountRecords(
-      join(executors.libFolder, "mounts", pathPart(server), pathPart(name)),
-    );
+    this.local = new LocalMounts(options);
+    this.#records = this.local.records;
   }
 
   /** Makes a volume with the settings' defaults. @returns undefined when creating is switched off */
@@ -91,16 +86,12 @@ export class HostVolumes {
 
   /** The folder to use of a volume that is mounted here; empty for one that is not. Asks no server. */
   async path(name: string): Promise<string> {
-    const record = await this.#recordNamed(name);
-    if (record === undefined || !(await this.#stands(record))) return "";
-    return rootPathOf(record.mountPoint, this.#options.operations.mount);
+    return this.local.pathOf(await this.local.named(name));
   }
 
   /** What is mounted here, by this host's records and its mount table together. */
   async mounted(): Promise<readonly MountRecordFile[]> {
-    const records = await this.#records.all();
-    const stands = await Promise.all(records.map((record) => this.#stands(record)));
-    return records.filter((_record, index) => stands[index]);
+    return this.local.mounted();
   }
 
   /**
@@ -112,7 +103,7 @@ export class HostVolumes {
     for (const { volumeID } of await this.#records.all())
       await this.#locked(volumeID, context, async () => {
         const record = await this.#records.read(volumeID);
-        if (record?.phase !== "mounted" || (await this.#stands(record))) return;
+        if (record?.phase !== "mounted" || (await this.local.stands(record))) return;
         await this.#records.remove(volumeID);
         gone.push(volumeID);
       });
@@ -158,7 +149,7 @@ export class HostVolumes {
     context: CallContext,
   ): Promise<MountedVolume> {
     const record = await this.#records.read(found.id);
-    const stands = record !== undefined && (await this.#stands(record));
+    const stands = record !== undefined && (await this.local.stands(record));
     const had = await this.host.ownAttachment(found, context);
     // What was found before the lock was taken may have changed since. A volume that is to be attached
     // anyway needs no second look.
@@ -268,7 +259,7 @@ export class HostVolumes {
   async unmount(name: string, options: UnmountOptions, context: CallContext): Promise<Unmounted> {
     const { user } = options;
     const isForced = options.force === true || this.#options.operations.unmount.ignoreUsedCount;
-    const known = await this.#recordNamed(name);
+    const known = await this.local.named(name);
     const volumeID = known?.volumeID ?? (await this.host.find(name, context)).id;
     return this.#locked(volumeID, context, async () => {
       const record = await this.#records.read(volumeID);
@@ -276,7 +267,7 @@ export class HostVolumes {
         return user === undefined
           ? this.#unmountUncounted(volumeID, context)
           : { volumeID, users: 0 };
-      const stands = await this.#stands(record);
+      const stands = await this.local.stands(record);
       const left = { ...record, ...withoutUse(record, user) };
       const isUsed = stands && !isForced && usesOf(left) > 0;
       if (isUsed && user === undefined && record.users === 0) throw failing.namedUsers(record);
@@ -296,7 +287,9 @@ export class HostVolumes {
 
   async #end(record: MountRecordFile, stands: boolean, context: CallContext): Promise<void> {
     await this.#records.write({ ...record, phase: "unmounting" });
-    if (stands) await this.#takeAway([record], record.device, context);
+    // The executor that mounted it, which needs no server to take it away.
+    const executor = openExecutor(record.driver, this.#options.executors);
+    if (stands) await takeAway(executor, [record], record.device, context);
     else if (record.ownsFolder) await removeEmpty(record.mountPoint);
     await this.#giveBack(record.volumeID, context);
     await this.#records.remove(record.volumeID);
@@ -314,7 +307,7 @@ export class HostVolumes {
         await this.#locked(volumeID, context, async () => {
           const record = await this.#records.read(volumeID);
           if (record === undefined) return;
-          const stands = await this.#stands(record);
+          const stands = await this.local.stands(record);
           if (record.phase === "mounted" && usesOf(record) > 0) {
             if (stands) return;
             await this.#records.remove(volumeID);
@@ -346,16 +339,9 @@ export class HostVolumes {
       mountPoint,
       ownsFolder: mountPoint.startsWith(below),
     }));
-    await this.#takeAway(places, own.deviceName, context);
+    await takeAway(executor, places, own.deviceName, context);
     await this.#giveBack(volumeID, context);
     return { volumeID, users: 0 };
-  }
-
-  async #takeAway(places: readonly Place[], device: string, context: CallContext): Promise<void> {
-    const { executor } = await this.host.identity(context);
-    const signal = context.signal ?? new AbortController().signal;
-    for (const { mountPoint, ownsFolder } of places)
-      await executor.unmount?.({ mountPoint, device, removeFolder: ownsFolder, signal });
   }
 
   /** A volume that is gone needs no detaching. */
@@ -363,21 +349,6 @@ export class HostVolumes {
     await this.host.detach(volumeID, false, context).catch((error: unknown) => {
       if (!(error instanceof StorageError) || error.code !== "not-found") throw error;
     });
-  }
-
-  async #recordNamed(name: string): Promise<MountRecordFile | undefined> {
-    const records = await this.#records.all();
-    const named = records.filter((one) => one.volumeID === name || one.name === name);
-    if (named.length === 0) return undefined;
-    const byID = Object.fromEntries(
-      named.map((one) => [one.volumeID, { ...one, id: one.volumeID }]),
-    );
-    return findNamed("volume", name, { [this.host.name]: byID }).object;
-  }
-
-  async #stands(record: MountRecordFile): Promise<boolean> {
-    const executor = openExecutor(record.driver, this.#options.executors);
-    return (await executor?.isMounted?.(record.device, record.mountPoint)) === true;
   }
 
   #locked<T>(volumeID: string, context: CallContext, act: () => Promise<T>): Promise<T> {
@@ -397,4 +368,15 @@ async function isThere(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+async function takeAway(
+  executor: Executor | undefined,
+  places: readonly Place[],
+  device: string,
+  context: CallContext,
+): Promise<void> {
+  const signal = context.signal ?? new AbortController().signal;
+  for (const { mountPoint, ownsFolder } of places)
+    await executor?.unmount?.({ mountPoint, device, removeFolder: ownsFolder, signal });
 }
