@@ -13,6 +13,8 @@ export interface PluginHostOptions {
   readonly settings: ClientSettings;
   /** Default: commands of this host. */
   readonly exec?: Exec;
+  /** What stands between the plugin and its server, for tests. */
+  readonly wrapService?: (service: VolumeService) => VolumeService;
 }
 
 /** Nothing here asks the server before a call needs it: at boot it may come up after the plugin. */
@@ -24,7 +26,7 @@ export class PluginHost {
   readonly #close: () => void;
   #volumes: Promise<HostVolumes> | undefined;
 
-  constructor({ settings, exec = runCommand }: PluginHostOptions) {
+  constructor({ settings, exec = runCommand, wrapService }: PluginHostOptions) {
     this.settings = settings;
     const { host, tls, token, keepAlive, responseTimeoutMs } = settings;
     const client = openClient({
@@ -35,7 +37,7 @@ export class PluginHost {
       ...(token !== undefined && { token }),
     });
     this.address = client.address;
-    this.#service = watchedService(client, client.address);
+    this.#service = watchedService(wrapService?.(client) ?? client, client.address);
     this.#exec = watchedExec(exec);
     this.#close = () => client.close();
   }

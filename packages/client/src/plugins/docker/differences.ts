@@ -5,7 +5,8 @@ import type { CreateOptions } from "./options.js";
 /** What differs, for people; an option that was not given is not compared. */
 export function differences(volume: Volume, wanted: CreateOptions): readonly string[] {
   const found: string[] = [];
-  const compare = (what: string, is: unknown, asked: unknown, unit = ""): void => {
+  type Value = string | number | boolean | undefined;
+  const compare = (what: string, is: Value, asked: Value, unit = ""): void => {
     if (asked === undefined || is === asked) return;
     const now = is === undefined || is === "" ? "not set" : `${String(is)}${unit}`;
     found.push(`${what} is ${now}, not ${String(asked)}${unit}`);

@@ -2,10 +2,10 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatAddress, StorageError } from "@libstorage/model";
-import type { Exec } from "../../executor/exec.js";
 import type { PluginLog } from "../log.js";
 import type { PluginModule } from "../modules.js";
 import { PluginHost } from "../plugin-host.js";
+import type { PluginHostOptions } from "../plugin-host.js";
 import { openPluginServer } from "../plugin-server.js";
 import type { PluginServer } from "../plugin-server.js";
 import { openHandler } from "./http-handler.js";
@@ -25,10 +25,8 @@ export interface DockerPlugin {
   close(graceMs: number): Promise<void>;
 }
 
-export interface DockerPluginOptions {
+export interface DockerPluginOptions extends Omit<PluginHostOptions, "settings"> {
   readonly log: PluginLog;
-  /** Default: commands of this host. */
-  readonly exec?: Exec;
 }
 
 const SETTLE_EVERY_MS = 15_000;
@@ -43,10 +41,10 @@ export function dockerAddress(name: string): string {
 /** Opens the plugin. Asks no server: it answers from its first moment on. @throws {StorageError} */
 export async function openDockerPlugin(
   { name, address, settings, reader }: PluginModule,
-  { log, exec }: DockerPluginOptions,
+  { log, ...hostOptions }: DockerPluginOptions,
 ): Promise<DockerPlugin> {
   const own = readDockerSettings(reader);
-  const host = new PluginHost({ settings, ...(exec !== undefined && { exec }) });
+  const host = new PluginHost({ settings, ...hostOptions });
   const names = new Names(join(settings.folders.lib, "docker", name.toLowerCase()));
   const ending = new AbortController();
   const { limits, serverWaitMs } = own;
