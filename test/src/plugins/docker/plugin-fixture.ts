@@ -2,7 +2,12 @@
 import { request } from "node:http";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { loadConfiguration, openDockerPlugin, openPluginLog, readModules } from "@libstorage/client/plugins";
+import {
+  loadConfiguration,
+  openDockerPlugin,
+  openPluginLog,
+  readModules,
+} from "@libstorage/client/plugins";
 import type { DockerPlugin, DockerPluginOptions } from "@libstorage/client/plugins";
 import { readMountTable } from "@libstorage/client/host";
 import { spawnSync } from "node:child_process";
