@@ -74,7 +74,8 @@ async function fileLayer(file: string, env: Environment): Promise<ConfigTree> {
   throw wrong(problems, file);
 }
 
-function wrong(problems: readonly ConfigProblem[], file?: string): StorageError {
+/** What cannot be used, all of it. */
+export function wrong(problems: readonly ConfigProblem[], file?: string): StorageError {
   const lines = problems.map((problem) => `\n  ${formatProblem(problem)}`).join("");
   return new StorageError(
     "invalid-argument",
@@ -108,8 +109,8 @@ function tokenOf(reader: SettingReader): string | undefined {
   return readFileSync(given, "utf8").trim();
 }
 
-function hostOf(reader: SettingReader, folders: AppFolders): string {
-  const given = reader.text("rexray.host", "libstorage.host", "host");
+function hostOf(reader: SettingReader, bare: SettingReader, folders: AppFolders): string {
+  const given = reader.text("rexray.host", "libstorage.host") ?? bare.text("host");
   if (given !== undefined && given !== "") return given;
   // A server of the same folders says there where it listens.
   const spec = `${folders.run}/${folders.token}.spec`;
@@ -117,8 +118,15 @@ function hostOf(reader: SettingReader, folders: AppFolders): string {
   return written === "" ? `unix://${DEFAULT_SOCKET}` : written;
 }
 
-/** @throws {StorageError} `invalid-argument` with every problem that was found */
-export async function loadSettings(source: SettingsSource): Promise<ClientSettings> {
+/** All that this host's configuration says, before any key is read. */
+export interface Configuration {
+  readonly folders: AppFolders;
+  readonly file: ConfigTree;
+  readonly layers: readonly ConfigLayer[];
+}
+
+/** @throws {StorageError} `invalid-argument` for a file that cannot be read */
+export async function loadConfiguration(source: SettingsSource): Promise<Configuration> {
   const folders = foldersOf(source.env);
   let file = new ConfigTree();
   for (const path of filesOf(source, folders)) file = file.merge(await fileLayer(path, source.env));
@@ -127,9 +135,27 @@ export async function loadSettings(source: SettingsSource): Promise<ClientSettin
       Object.entries(source.flags ?? {}).filter(([, value]) => value !== undefined),
     ),
   );
-  const layers = [flags, environmentLayer(source.env), file];
-  const config = new ScopedConfig(layers, ["rexray", "libstorage.client"]);
+  return { folders, file, layers: [flags, environmentLayer(source.env), file] };
+}
+
+/** @throws {StorageError} `invalid-argument` with every problem that was found */
+export async function loadSettings(source: SettingsSource): Promise<ClientSettings> {
+  return readSettings(await loadConfiguration(source));
+}
+
+const SCOPES = ["rexray", "libstorage.client"];
+
+/**
+ * The settings as the client sees them, or one of its modules (section 20 of the contract), whose own
+ * keys win.
+ * @throws {StorageError} `invalid-argument` with every problem that was found
+ */
+export function readSettings({ folders, layers }: Configuration, module?: string): ClientSettings {
+  const base = new ScopedConfig(layers, SCOPES);
+  const config = module === undefined ? base : base.within(`modules.${module}`);
   const reader = new SettingReader(config);
+  // What a module says of its type and host is about itself.
+  const bare = new SettingReader(base);
   const { settings: tls, problems } = readTlsSettings(config, "client", {
     folder: folders.tls,
     token: folders.token,
@@ -139,9 +165,9 @@ export async function loadSettings(source: SettingsSource): Promise<ClientSettin
   const token = tokenOf(reader);
   const service = reader.text("rexray.service", "libstorage.service", "service");
   const settings: ClientSettings = {
-    host: hostOf(reader, folders),
+    host: hostOf(reader, bare, folders),
     ...(service !== undefined && service !== "" && { service: service.toLowerCase() }),
-    type: reader.choice(
+    type: bare.choice(
       "integration",
       ["integration", "controller"],
       "libstorage.client.type",
@@ -158,11 +184,11 @@ export async function loadSettings(source: SettingsSource): Promise<ClientSettin
     ),
     attachTimeoutMs: attachTimeout(reader),
     scan: reader.text("libstorage.device.scanType") === "1" ? "deep" : "quick",
-    operations: readOperationSettings(reader, folders),
+    operations: readOperationSettings(reader, folders, module),
     folders,
     config,
   };
-  const all = [...reader.problems, ...problems];
+  const all = [...reader.problems, ...bare.problems, ...problems];
   if (all.length > 0) throw wrong(all);
   return settings;
 }

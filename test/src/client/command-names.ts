@@ -23,6 +23,7 @@ export const COMMAND_NAMES = [
   "task cancel",
   "task wait",
   "event tail",
+  "plugin docker",
   "health",
   "version",
   "completion",

@@ -8,8 +8,8 @@ import type { ExecutorContext } from "../executor/executor.js";
 import { runCommand } from "../executor/exec.js";
 import { likelyIDs } from "../host/identity.js";
 import { filterFor, findNamed } from "../host/volume-names.js";
-import { loadSettings } from "../settings.js";
-import type { ClientSettings } from "../settings.js";
+import { loadConfiguration, loadSettings } from "../settings.js";
+import type { ClientSettings, Configuration, SettingsSource } from "../settings.js";
 import type { HostVolumes } from "../host/host-volumes.js";
 import { columns } from "./columns.js";
 import { UsageError } from "./usage-error.js";
@@ -53,17 +53,26 @@ export class Session {
     return this.#streams.stderr.isTTY === true && !this.isJson;
   }
 
+  /** For programs of several modules, each of which has settings of its own. */
+  configuration(): Promise<Configuration> {
+    return loadConfiguration(this.#source());
+  }
+
   settings(): Promise<ClientSettings> {
+    this.#settings ??= loadSettings(this.#source());
+    return this.#settings;
+  }
+
+  #source(): SettingsSource {
     const file = this.#given?.text("config");
-    this.#settings ??= loadSettings({
+    return {
       env: this.#env,
       ...(file !== undefined && { file }),
       flags: {
         "libstorage.host": this.#given?.text("host"),
         "libstorage.service": this.#given?.text("service"),
       },
-    });
-    return this.#settings;
+    };
   }
 
   async client(): Promise<Client> {

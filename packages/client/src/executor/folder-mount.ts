@@ -96,8 +96,8 @@ function inTheWay(mountPoint: string, what: string, step: string): StorageError 
   );
 }
 
-/** Options become an argument of mount(8): only what options are made of. */
-function checkOptions(options: string): string {
+/** Options become an argument of mount(8): only what options are made of. @throws {StorageError} `invalid-argument` */
+export function checkMountOptions(options: string): string {
   if (/^[\w=.:/@%+-]+(?:,[\w=.:/@%+-]+)*$/.test(options)) return options;
   throw new StorageError("invalid-argument", `"${options}" are no mount options`);
 }
@@ -121,7 +121,7 @@ export async function mountFolder(
     return { mountPoint, kind: "link", wasThere: false };
   }
   if (there.kind === "nothing") await fs.mkdir(mountPoint, { mode: 0o755 });
-  const opts = options === "" ? "bind" : `bind,${checkOptions(options)}`;
+  const opts = options === "" ? "bind" : `bind,${checkMountOptions(options)}`;
   await host.exec("mount", ["-o", opts, "--", folder, mountPoint], { signal });
   const now = await standing(mountPoint, folder);
   if (now.kind !== "mount")

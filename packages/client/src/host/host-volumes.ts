@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { CallContext, Volume, VolumeAttachment } from "@libstorage/model";
-import type { Mounted } from "../executor/executor.js";
+import type { Executor, Mounted } from "../executor/executor.js";
 import { removeEmpty } from "../executor/folder-mount.js";
 import { openExecutor } from "../executor/index.js";
 import { createRequest } from "./create-request.js";
@@ -19,47 +19,30 @@ import type { CreateOptions } from "./create-request.js";
 import { withHostLock } from "./host-lock.js";
 import { HostService, signalOf } from "./host-service.js";
 import type { HostServiceOptions } from "./host-service.js";
-import { MountRecords, pathPart } from "./mount-records.js";
-import type { MountRecordFile } from "./mount-records.js";
-import type { OperationSettings } from "./operation-settings.js";
-import { makeRootFolder, rootPathOf } from "./root-folder.js";
+import { LocalMounts } from "./local-mounts.js";
+import type { LocalMountsOptions } from "./local-mounts.js";
+import { pathPart, usesOf, withoutUse, withUse } from "./mount-records.js";
+import type { MountRecordFile, MountRecords } from "./mount-records.js";
+import { MOUNT_OPTIONS } from "./mount-requests.js";
+import type { MountedVolume, MountOptions, Unmounted, UnmountOptions } from "./mount-requests.js";
+import { seenElsewhere } from "./other-namespaces.js";
+import { makeRootFolder } from "./root-folder.js";
 import { failing, heldBy, mayPass, notHere } from "./mount-errors.js";
-import { findNamed } from "./volume-names.js";
+import { takenBack } from "./undo.js";
+import type { Undo } from "./undo.js";
 
-export interface HostVolumesOptions extends HostServiceOptions {
-  /** Tells servers apart whose services and volumes have the same names: the address, or `embedded`. */
-  readonly server: string;
-  readonly operations: OperationSettings;
-}
+export interface HostVolumesOptions extends HostServiceOptions, LocalMountsOptions {}
 
-export interface MountOptions {
-  /** Take the volume from another host. Default: the setting `mount.preempt`. */
-  readonly preempt?: boolean;
-  /** Default: `mount.path`/NAME. */
-  readonly mountPoint?: string;
-  /** For mount(8). */
-  readonly mountOptions?: string;
-  /** Make a volume that does not exist. Default: the setting `create.implicit`. */
-  readonly create?: boolean;
-}
-
-export interface MountedVolume extends Mounted {
+/** What became of a volume that was found in a state between. */
+export interface Settled {
   readonly volumeID: string;
   readonly name: string;
-  /** The folder to use: the mount point and `mount.rootPath`. */
-  readonly path: string;
-  /** How many uses there are, this one included. */
-  readonly users: number;
-}
-
-export interface Unmounted {
-  readonly volumeID: string;
-  /** How many uses are left; above 0 nothing was unmounted. */
-  readonly users: number;
+  /** `forgotten`: its uses, since somebody else unmounted it. */
+  readonly outcome: "forgotten" | "given back" | "failed";
+  readonly error?: unknown;
 }
 
 const LOCK_WAIT_MS = 60_000;
-const UNDO_MS = 30_000;
 
 /** Where a volume is mounted. */
 interface Place {
@@ -68,20 +51,17 @@ interface Place {
   readonly ownsFolder: boolean;
 }
 
-type Undo = (signal: AbortSignal) => Promise<unknown>;
-
 export class HostVolumes {
   readonly host: HostService;
+  readonly local: LocalMounts;
   readonly #options: HostVolumesOptions;
   readonly #records: MountRecords;
 
   constructor(options: HostVolumesOptions) {
     this.#options = options;
     this.host = new HostService(options);
-    const { executors, server, name } = options;
-    this.#records = new MountRecords(
-      join(executors.libFolder, "mounts", pathPart(server), pathPart(name)),
-    );
+    this.local = new LocalMounts(options);
+    this.#records = this.local.records;
   }
 
   /** Makes a volume with the settings' defaults. @returns undefined when creating is switched off */
@@ -106,16 +86,12 @@ export class HostVolumes {
 
   /** The folder to use of a volume that is mounted here; empty for one that is not. Asks no server. */
   async path(name: string): Promise<string> {
-    const record = await this.#recordNamed(name);
-    if (record === undefined || !(await this.#stands(record))) return "";
-    return rootPathOf(record.mountPoint, this.#options.operations.mount);
+    return this.local.pathOf(await this.local.named(name));
   }
 
   /** What is mounted here, by this host's records and its mount table together. */
   async mounted(): Promise<readonly MountRecordFile[]> {
-    const records = await this.#records.all();
-    const stands = await Promise.all(records.map((record) => this.#stands(record)));
-    return records.filter((_record, index) => stands[index]);
+    return this.local.mounted();
   }
 
   /**
@@ -127,7 +103,7 @@ export class HostVolumes {
     for (const { volumeID } of await this.#records.all())
       await this.#locked(volumeID, context, async () => {
         const record = await this.#records.read(volumeID);
-        if (record?.phase !== "mounted" || (await this.#stands(record))) return;
+        if (record?.phase !== "mounted" || (await this.local.stands(record))) return;
         await this.#records.remove(volumeID);
         gone.push(volumeID);
       });
@@ -173,7 +149,7 @@ export class HostVolumes {
     context: CallContext,
   ): Promise<MountedVolume> {
     const record = await this.#records.read(found.id);
-    const stands = record !== undefined && (await this.#stands(record));
+    const stands = record !== undefined && (await this.local.stands(record));
     const had = await this.host.ownAttachment(found, context);
     // What was found before the lock was taken may have changed since. A volume that is to be attached
     // anyway needs no second look.
@@ -185,9 +161,10 @@ export class HostVolumes {
     if (options.mountPoint !== undefined && options.mountPoint !== record.mountPoint)
       throw failing.elsewhere(volume, record.mountPoint, options.mountPoint);
     const path = await makeRootFolder(record.mountPoint, this.#options.operations.mount);
-    const users = record.users + 1;
-    await this.#records.write({ ...record, name: volume.name, users, phase: "mounted" });
+    const uses = withUse(record, options.user);
+    await this.#records.write({ ...record, ...uses, name: volume.name, phase: "mounted" });
     const { volumeID, mountPoint, kind } = record;
+    const users = usesOf({ ...record, ...uses });
     return { volumeID, name: volume.name, mountPoint, kind, path, users, wasThere: true };
   }
 
@@ -204,7 +181,10 @@ export class HostVolumes {
     // An earlier try may have made the folder, and ended before it could say what became of it.
     const isLeft = left?.mountPoint === wanted && left.ownsFolder;
     const ownsFolder = isLeft || !(await isThere(wanted));
-    const base = { volumeID: volume.id, name: volume.name, driver, ownsFolder, users: 0 };
+    const none = { users: 0, namedUsers: [] };
+    const base = { volumeID: volume.id, name: volume.name, driver, ownsFolder, ...none };
+    const mountOptions = options.mountOptions ?? volume.fields?.[MOUNT_OPTIONS];
+    const request = { ...options, ...(mountOptions !== undefined && { mountOptions }) };
     const undo: Undo[] = [];
     const write = (device: string, change: Partial<MountRecordFile>): Promise<MountRecordFile> =>
       this.#records.write({
@@ -223,10 +203,11 @@ export class HostVolumes {
       if (device === "") throw failing.noDevice(volume.id);
       await write(device, {});
       const place = { mountPoint: wanted, ownsFolder };
-      const mounted = await this.#mountDevice(volume.id, device, place, options, undo, context);
+      const mounted = await this.#mountDevice(volume.id, device, place, request, undo, context);
       const path = await makeRootFolder(mounted.mountPoint, mount);
       const { mountPoint, kind } = mounted;
-      await write(device, { mountPoint, kind, users: 1, phase: "mounted" });
+      const uses = withUse(none, options.user);
+      await write(device, { mountPoint, kind, ...uses, phase: "mounted" });
       return { ...mounted, volumeID: volume.id, name: volume.name, path, users: 1 };
     } catch (error) {
       throw await takenBack(error, undo);
@@ -272,34 +253,79 @@ export class HostVolumes {
 
   /**
    * Gives one use back; the last one unmounts and detaches. A volume that this host has attached without
-   * having counted a use is unmounted and detached as well.
-   * @param force unmount however many uses there are
+   * having counted a use is unmounted and detached as well, unless a user is named.
    * @throws {StorageError} `failed-precondition` when it is in use, or not here at all
    */
-  async unmount(
-    name: string,
-    { force = false }: { readonly force?: boolean },
-    context: CallContext,
-  ): Promise<Unmounted> {
-    const isForced = force || this.#options.operations.unmount.ignoreUsedCount;
-    const known = await this.#recordNamed(name);
+  async unmount(name: string, options: UnmountOptions, context: CallContext): Promise<Unmounted> {
+    const { user } = options;
+    const isForced = options.force === true || this.#options.operations.unmount.ignoreUsedCount;
+    const known = await this.local.named(name);
     const volumeID = known?.volumeID ?? (await this.host.find(name, context)).id;
     return this.#locked(volumeID, context, async () => {
       const record = await this.#records.read(volumeID);
-      if (record === undefined) return this.#unmountUncounted(volumeID, context);
-      const stands = await this.#stands(record);
-      if (stands && record.users > 1 && !isForced) {
-        const users = record.users - 1;
-        await this.#records.write({ ...record, users });
-        return { volumeID, users };
+      if (record === undefined)
+        return user === undefined
+          ? this.#unmountUncounted(volumeID, context)
+          : { volumeID, users: 0 };
+      const stands = await this.local.stands(record);
+      const left = { ...record, ...withoutUse(record, user) };
+      const isUsed = stands && !isForced && usesOf(left) > 0;
+      if (isUsed && user === undefined && record.users === 0) throw failing.namedUsers(record);
+      // Who ends a use by its name may have others that the name does not tell apart.
+      const seenBy =
+        stands && !isForced && !isUsed && user !== undefined
+          ? await seenElsewhere(record.mountPoint)
+          : [];
+      if (isUsed || seenBy.length > 0) {
+        await this.#records.write(left);
+        return { volumeID, users: usesOf(left), ...(seenBy.length > 0 && { seenBy }) };
       }
-      await this.#records.write({ ...record, phase: "unmounting" });
-      if (stands) await this.#takeAway([record], record.device, context);
-      else if (record.ownsFolder) await removeEmpty(record.mountPoint);
-      await this.#giveBack(volumeID, context);
-      await this.#records.remove(volumeID);
+      await this.#end(record, stands, context);
       return { volumeID, users: 0 };
     });
+  }
+
+  async #end(record: MountRecordFile, stands: boolean, context: CallContext): Promise<void> {
+    await this.#records.write({ ...record, phase: "unmounting" });
+    // The executor that mounted it, which needs no server to take it away.
+    const executor = openExecutor(record.driver, this.#options.executors);
+    if (stands) await takeAway(executor, [record], record.device, context);
+    else if (record.ownsFolder) await removeEmpty(record.mountPoint);
+    await this.#giveBack(record.volumeID, context);
+    await this.#records.remove(record.volumeID);
+  }
+
+  /**
+   * Ends what an earlier process began and did not end, and gives back what nobody uses any more, such as
+   * volumes of before the host's last start. What is in use stays as it is.
+   * @returns how many volumes are still to be settled
+   */
+  async settle(context: CallContext, report: (report: Settled) => void): Promise<number> {
+    let left = 0;
+    for (const { volumeID, name } of await this.#records.all())
+      try {
+        await this.#locked(volumeID, context, async () => {
+          const record = await this.#records.read(volumeID);
+          if (record === undefined) return;
+          const stands = await this.local.stands(record);
+          if (record.phase === "mounted" && usesOf(record) > 0) {
+            if (stands) return;
+            await this.#records.remove(volumeID);
+            report({ volumeID, name, outcome: "forgotten" });
+            return;
+          }
+          if (stands && (await seenElsewhere(record.mountPoint)).length > 0) {
+            left += 1;
+            return;
+          }
+          await this.#end(record, stands, context);
+          report({ volumeID, name, outcome: "given back" });
+        });
+      } catch (error) {
+        left += 1;
+        report({ volumeID, name, outcome: "failed", error });
+      }
+    return left;
   }
 
   async #unmountUncounted(volumeID: string, context: CallContext): Promise<Unmounted> {
@@ -313,16 +339,9 @@ export class HostVolumes {
       mountPoint,
       ownsFolder: mountPoint.startsWith(below),
     }));
-    await this.#takeAway(places, own.deviceName, context);
+    await takeAway(executor, places, own.deviceName, context);
     await this.#giveBack(volumeID, context);
     return { volumeID, users: 0 };
-  }
-
-  async #takeAway(places: readonly Place[], device: string, context: CallContext): Promise<void> {
-    const { executor } = await this.host.identity(context);
-    const signal = context.signal ?? new AbortController().signal;
-    for (const { mountPoint, ownsFolder } of places)
-      await executor.unmount?.({ mountPoint, device, removeFolder: ownsFolder, signal });
   }
 
   /** A volume that is gone needs no detaching. */
@@ -330,21 +349,6 @@ export class HostVolumes {
     await this.host.detach(volumeID, false, context).catch((error: unknown) => {
       if (!(error instanceof StorageError) || error.code !== "not-found") throw error;
     });
-  }
-
-  async #recordNamed(name: string): Promise<MountRecordFile | undefined> {
-    const records = await this.#records.all();
-    const named = records.filter((one) => one.volumeID === name || one.name === name);
-    if (named.length === 0) return undefined;
-    const byID = Object.fromEntries(
-      named.map((one) => [one.volumeID, { ...one, id: one.volumeID }]),
-    );
-    return findNamed("volume", name, { [this.host.name]: byID }).object;
-  }
-
-  async #stands(record: MountRecordFile): Promise<boolean> {
-    const executor = openExecutor(record.driver, this.#options.executors);
-    return (await executor?.isMounted?.(record.device, record.mountPoint)) === true;
   }
 
   #locked<T>(volumeID: string, context: CallContext, act: () => Promise<T>): Promise<T> {
@@ -366,14 +370,13 @@ async function isThere(path: string): Promise<boolean> {
   );
 }
 
-/** Undoes what was done, last first, and adds to the error what could not be undone. */
-async function takenBack(error: unknown, undo: readonly Undo[]): Promise<unknown> {
-  const signal = AbortSignal.timeout(UNDO_MS);
-  for (const step of undo.toReversed())
-    try {
-      await step(signal);
-    } catch (failure) {
-      return failing.undo(error, failure);
-    }
-  return error;
+async function takeAway(
+  executor: Executor | undefined,
+  places: readonly Place[],
+  device: string,
+  context: CallContext,
+): Promise<void> {
+  const signal = context.signal ?? new AbortController().signal;
+  for (const { mountPoint, ownsFolder } of places)
+    await executor?.unmount?.({ mountPoint, device, removeFolder: ownsFolder, signal });
 }

@@ -1,6 +1,9 @@
 /** `@libstorage/client/host`: volumes on this host, over any `VolumeService`. */
 export * from "./host-volumes.js";
 export * from "./host-service.js";
+export * from "./mount-requests.js";
+export type { LocalMounts } from "./local-mounts.js";
+export type { MountRecordFile } from "./mount-records.js";
 export type { HostIdentity } from "./identity.js";
 export type { OperationSettings } from "./operation-settings.js";
 export type { CreateOptions } from "./create-request.js";

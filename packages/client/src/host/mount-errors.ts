@@ -1,6 +1,7 @@
 /** What can go wrong around a mount, in words for people. */
 import { StorageError } from "@libstorage/model";
 import type { Volume } from "@libstorage/model";
+import type { MountRecordFile } from "./mount-records.js";
 
 export function holdersOfVolume(volume: Volume): readonly string[] {
   return (volume.attachments ?? []).map((one) => one.instanceID?.id ?? "unknown");
@@ -45,6 +46,12 @@ export const failing = {
       "failed-precondition",
       `volume ${id} (${name}) is mounted at ${mountPoint}: unmount it there before you mount it at ${wanted}`,
       { volumeID: id, mountPoint },
+    ),
+  namedUsers: ({ volumeID, name, namedUsers, mountPoint }: MountRecordFile) =>
+    new StorageError(
+      "failed-precondition",
+      `volume ${volumeID} (${name}) is mounted at ${mountPoint} for ${namedUsers.length} ${namedUsers.length === 1 ? "container" : "containers"} only (${namedUsers.map((one) => one.slice(0, 12)).join(", ")}): stop them, or unmount with force`,
+      { volumeID, users: namedUsers },
     ),
   undo: (error: unknown, failure: unknown) =>
     new StorageError(

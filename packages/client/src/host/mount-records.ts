@@ -3,9 +3,10 @@
  * process. A record says what is meant; what is so says the kernel's mount table.
  */
 import * as fs from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
+import { removeDurably, writeDurably } from "./durable-file.js";
 
 const Record = v.object({
   version: v.literal(1),
@@ -21,12 +22,33 @@ const Record = v.object({
   kind: v.picklist(["mount", "link", "folder"]),
   /** How many uses are to be given back before the volume is unmounted. */
   users: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  /** Uses with a name, each counted once however often it is asked for: containers. */
+  namedUsers: v.optional(v.array(v.string()), []),
   /** What was under way when it was written. */
   phase: v.picklist(["mounting", "mounted", "unmounting"]),
   /** Which start of this host the uses belong to. */
   boot: v.string(),
 });
 export type MountRecordFile = v.InferOutput<typeof Record>;
+
+/** All uses of a volume. */
+export function usesOf({ users, namedUsers }: MountRecordFile): number {
+  return users + namedUsers.length;
+}
+
+type Uses = Pick<MountRecordFile, "users" | "namedUsers">;
+
+/** With one use more; a name counts once. */
+export function withUse({ users, namedUsers }: Uses, user: string | undefined): Uses {
+  if (user === undefined) return { users: users + 1, namedUsers };
+  return { users, namedUsers: [...new Set([...namedUsers, user])] };
+}
+
+/** With one use less, if there is one. */
+export function withoutUse({ users, namedUsers }: Uses, user: string | undefined): Uses {
+  if (user === undefined) return { users: Math.max(0, users - 1), namedUsers };
+  return { users, namedUsers: namedUsers.filter((one) => one !== user) };
+}
 
 /** A name as one part of a path, whatever is in it. */
 export function pathPart(text: string): string {
@@ -36,15 +58,6 @@ export function pathPart(text: string): string {
   if (plain === "" || plain.length > 240)
     throw new StorageError("invalid-argument", `"${text}" cannot be the name of a file`, { text });
   return plain;
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await fs.open(folder, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 export class MountRecords {
@@ -97,7 +110,7 @@ export class MountRecords {
         { file },
       );
     const record = result.output;
-    return record.boot === (await this.boot()) ? record : { ...record, users: 0 };
+    return record.boot === (await this.boot()) ? record : { ...record, users: 0, namedUsers: [] };
   }
 
   async all(): Promise<readonly MountRecordFile[]> {
@@ -113,29 +126,15 @@ export class MountRecords {
     return records;
   }
 
-  /** Durable when it answers: temporary file, sync, rename, sync of the folder. */
+  /** Durable when it answers. */
   async write(record: Omit<MountRecordFile, "version" | "boot">): Promise<MountRecordFile> {
     const whole: MountRecordFile = { version: 1, ...record, boot: await this.boot() };
-    const file = this.fileOf(record.volumeID);
-    await fs.mkdir(dirname(file), { recursive: true, mode: 0o755 });
     // Nobody else writes this record: its writer has its lock.
-    const temporary = `${file}.tmp`;
-    const handle = await fs.open(temporary, "w", 0o600);
-    try {
-      await handle.writeFile(JSON.stringify(whole));
-      await handle.datasync();
-    } finally {
-      await handle.close();
-    }
-    await fs.rename(temporary, file);
-    await syncFolder(this.#folder);
+    await writeDurably(this.fileOf(record.volumeID), JSON.stringify(whole));
     return whole;
   }
 
   async remove(volumeID: string): Promise<void> {
-    await fs.rm(this.fileOf(volumeID), { force: true });
-    await syncFolder(this.#folder).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOENT") throw error;
-    });
+    await removeDurably(this.fileOf(volumeID));
   }
 }

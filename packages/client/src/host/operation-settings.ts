@@ -38,7 +38,11 @@ const FILE_MODE = 0o700;
 export function readOperationSettings(
   reader: SettingReader,
   folders: AppFolders,
+  module?: string,
 ): OperationSettings {
+  // Modules work with different services, in which volumes may have the same names.
+  const mountPath =
+    module === undefined ? `${folders.lib}/volumes` : `${folders.lib}/plugins/${module}`;
   const key = (name: string, ...old: string[]): string[] => [`${PREFIX}${name}`, ...old];
   const text = (fallback: string, ...keys: string[]): string => reader.text(...keys) ?? fallback;
   return {
@@ -60,7 +64,7 @@ export function readOperationSettings(
     },
     mount: {
       preempt: reader.flag(false, ...key("mount.preempt", "volume.mount.preempt")),
-      path: text(`${folders.lib}/volumes`, ...key("mount.path", "docker.mountDirPath")),
+      path: text(mountPath, ...key("mount.path", "docker.mountDirPath")),
       rootPath: text("/data", ...key("mount.rootPath", "linux.volume.rootpath")),
       fileMode: reader.count(FILE_MODE, "linux.volume.filemode"),
       retryCount: reader.count(0, ...key("mount.retryCount")),

@@ -1,0 +1,236 @@
+/** The operations of Docker's volume protocol over the volumes of one service, as this host uses them. */
+import { notFound, StorageError } from "@libstorage/model";
+import type { CallContext, Snapshot, Volume } from "@libstorage/model";
+import { likelyIDs } from "../../host/identity.js";
+import { usesOf } from "../../host/mount-records.js";
+import type { HostVolumes, MountRecordFile } from "../../host/index.js";
+import type { PluginHost } from "../plugin-host.js";
+import type { PluginLog } from "../log.js";
+import { Creation } from "./creation.js";
+import type { Alias, Names } from "./names.js";
+import { readOptions } from "./options.js";
+import { statusOf } from "./status.js";
+import type { DockerVolume, LocalState } from "./status.js";
+import { untilAnswered } from "./server-wait.js";
+
+export interface VolumeDriverOptions {
+  readonly host: PluginHost;
+  readonly names: Names;
+  readonly log: PluginLog;
+  /** How long a mount waits for a server that does not answer at all. */
+  readonly serverWaitMs: number;
+}
+
+/** Attachments, so that it can be said who has a volume. */
+const ATTACHMENTS = 1;
+
+export class VolumeDriver {
+  readonly #options: VolumeDriverOptions;
+  readonly #creation: Creation;
+
+  constructor(options: VolumeDriverOptions) {
+    this.#options = options;
+    this.#creation = new Creation(options.names);
+  }
+
+  async create(
+    name: string,
+    options: Readonly<Record<string, string>>,
+    context: CallContext,
+  ): Promise<void> {
+    const wanted = readOptions(options);
+    const volumes = await this.#volumes(context);
+    await this.#creation.create(volumes, name, wanted, context);
+  }
+
+  async remove(name: string, context: CallContext): Promise<void> {
+    const { names } = this.#options;
+    const volumes = await this.#volumes(context);
+    const alias = await names.find(name);
+    if (alias !== undefined) {
+      await this.#removeAlias(volumes, alias, context);
+      return;
+    }
+    const record = await volumes.local.named(name);
+    if (record !== undefined && usesOf(record) > 0) throw inUse(name, record);
+    // What is mounted without a use is what an unmount left.
+    if (record !== undefined) await volumes.unmount(record.volumeID, { force: true }, context);
+    // Of two equal calls the first may have removed it, and its answer was lost.
+    const wasBegun = (await names.begun("remove", name)) !== undefined;
+    if (!wasBegun) await names.begin("remove", name, { key: "", request: "", time: Date.now() });
+    try {
+      await volumes.remove(name, context);
+    } catch (error) {
+      const isGone = error instanceof StorageError && error.code === "not-found";
+      if (isGone && wasBegun) return;
+      if (isGone) await names.end("remove", name);
+      throw error;
+    }
+  }
+
+  async #removeAlias(volumes: HostVolumes, alias: Alias, context: CallContext): Promise<void> {
+    if (alias.kind === "snapshot") {
+      const params = { service: volumes.host.name, snapshotID: alias.id };
+      await volumes.host.service
+        .snapshotRemove(params, undefined, context)
+        .catch((error: unknown) => {
+          if (!(error instanceof StorageError) || error.code !== "not-found") throw error;
+        });
+    }
+    await this.#options.names.forget(alias.name);
+  }
+
+  async mount(name: string, user: string, context: CallContext): Promise<string> {
+    const { serverWaitMs } = this.#options;
+    const options = { create: false, ...(user !== "" && { user }) };
+    return untilAnswered(serverWaitMs, context, async () => {
+      const volumes = await this.#volumes(context);
+      const { path } = await volumes.mount(await this.#target(name), options, context);
+      return path;
+    });
+  }
+
+  async unmount(name: string, user: string, context: CallContext): Promise<void> {
+    const volumes = await this.#volumes(context);
+    const target = await this.#target(name);
+    const { seenBy = [] } = await volumes.unmount(target, user === "" ? {} : { user }, context);
+    if (seenBy.length > 0)
+      this.#options.log.warn(
+        { volume: name, seenBy },
+        "a container still sees the volume, so it stays mounted until that ends",
+      );
+  }
+
+  /** The folder of a volume that is mounted here, empty for every other. Asks no server. */
+  async path(name: string, context: CallContext): Promise<string> {
+    const volumes = await this.#volumes(context);
+    return volumes.path(await this.#target(name));
+  }
+
+  async get(name: string, context: CallContext): Promise<DockerVolume> {
+    const volumes = await this.#volumes(context);
+    const { host } = volumes;
+    const alias = await this.#options.names.find(name);
+    if (alias?.kind === "snapshot") return snapshotVolume(volumes, alias, context);
+    const volume = await host.find(alias?.id ?? name, context);
+    const [snapshots, local] = await Promise.all([
+      snapshotsOf(volumes, volume.id, context),
+      localStates(volumes),
+    ]);
+    return dockerVolume(name, volume, host.name, local.get(volume.id), snapshots);
+  }
+
+  /** One call to the server, however many volumes there are. */
+  async list(context: CallContext): Promise<readonly DockerVolume[]> {
+    const volumes = await this.#volumes(context);
+    const { host } = volumes;
+    const [found, local, aliases] = await Promise.all([
+      host.service.volumesByService({ service: host.name, attachments: ATTACHMENTS }, undefined, {
+        ...context,
+        instanceIDs: likelyIDs(volumes.local.executors),
+      }),
+      localStates(volumes),
+      this.#options.names.all(),
+    ]);
+    const all = Object.values(found);
+    const counts = new Map<string, number>();
+    for (const { name } of all) counts.set(name, (counts.get(name) ?? 0) + 1);
+    const show = (name: string, volume: Volume): DockerVolume =>
+      dockerVolume(name, volume, host.name, local.get(volume.id));
+    const shown = all
+      .filter(({ name }) => name !== "")
+      // A name that several have leads to none of them; their ids do.
+      .map((volume) => show(counts.get(volume.name) === 1 ? volume.name : volume.id, volume));
+    for (const alias of aliases) {
+      const volume = alias.kind === "volume" ? found[alias.id] : undefined;
+      if (volume !== undefined) shown.push(show(alias.name, volume));
+      if (alias.kind === "snapshot") shown.push(snapshotEntry(alias, host.name));
+    }
+    return shown;
+  }
+
+  #volumes(context: CallContext): Promise<HostVolumes> {
+    return this.#options.host.volumes(context);
+  }
+
+  /** The volume that a name stands for. */
+  async #target(name: string): Promise<string> {
+    const alias = await this.#options.names.find(name);
+    if (alias === undefined) return name;
+    if (alias.kind === "volume") return alias.id;
+    throw new StorageError(
+      "failed-precondition",
+      `${name} is a snapshot of volume ${alias.volumeID}, which cannot be mounted; create a volume with fromSnapshot=${alias.id}`,
+      { snapshotID: alias.id },
+    );
+  }
+}
+
+function inUse(name: string, { mountPoint, namedUsers, users }: MountRecordFile): StorageError {
+  const containers = namedUsers.map((one) => one.slice(0, 12)).join(", ");
+  const by = namedUsers.length > 0 ? `by the containers ${containers}` : `${users} times`;
+  return new StorageError(
+    "failed-precondition",
+    `volume ${name} is in use on this host ${by}, at ${mountPoint}; end that first`,
+    { users: namedUsers },
+  );
+}
+
+async function localStates({ local }: HostVolumes): Promise<ReadonlyMap<string, LocalState>> {
+  const records = await local.records.all();
+  const states = await Promise.all(
+    records.map(async (record) => {
+      const path = await local.pathOf(record);
+      return [record.volumeID, { record, path }] as const;
+    }),
+  );
+  return new Map(states);
+}
+
+function dockerVolume(
+  name: string,
+  volume: Volume,
+  service: string,
+  local: LocalState | undefined,
+  snapshots?: readonly Snapshot[],
+): DockerVolume {
+  return {
+    Name: name,
+    Mountpoint: local?.path ?? "",
+    Status: statusOf(volume, service, local, snapshots),
+  };
+}
+
+async function snapshotsOf(
+  { host }: HostVolumes,
+  volumeID: string,
+  context: CallContext,
+): Promise<readonly Snapshot[]> {
+  const all = await host.service
+    .snapshotsByService({ service: host.name }, undefined, context)
+    .catch((error: unknown) => {
+      // Not every driver has snapshots.
+      if (error instanceof StorageError && error.code === "unimplemented") return {};
+      throw error;
+    });
+  return Object.values(all).filter((snapshot) => snapshot.volumeID === volumeID);
+}
+
+async function snapshotVolume(
+  { host }: HostVolumes,
+  alias: Alias,
+  context: CallContext,
+): Promise<DockerVolume> {
+  const params = { service: host.name, snapshotID: alias.id };
+  const found = await host.service.snapshotInspect(params, undefined, context);
+  if (found.id !== alias.id) throw notFound("snapshot", alias.id);
+  const { Status, ...entry } = snapshotEntry(alias, host.name);
+  return {
+    ...entry,
+    Status: { ...Status, status: found.status ?? "", size: found.volumeSize ?? 0 },
+  };
+}
+
+function snapshotEntry({ name, id, volumeID = "" }: Alias, service: string): DockerVolume {
+  return { Name: name, Mountpoint: "", Status: { id, kind: "snapshot", name, service, volumeID } };
+}
