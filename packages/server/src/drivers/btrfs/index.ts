@@ -7,7 +7,7 @@ import type { DriverContext } from "../../core/driver.js";
 import { FolderDriver } from "../folders/driver.js";
 import { failureOf } from "../folders/failures.js";
 import { folderIDs } from "../folders/ids.js";
-import { mountOf, readMounts } from "../folders/mounts.js";
+import { mountOf, readMounts } from "../../core/mounts.js";
 import { openRoot } from "../folders/root.js";
 import { uuidOf } from "./btrfs.js";
 import { BtrfsConfig } from "./config.js";

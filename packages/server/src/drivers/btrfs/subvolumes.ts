@@ -5,7 +5,7 @@ import { realpath } from "node:fs/promises";
 import { StorageError } from "@libstorage/model";
 import type { Ability, DriverContext, OpContext, VolumeRecord } from "../../core/driver.js";
 import type { Backing, Purpose } from "../folders/backing.js";
-import { mountOf, readMounts } from "../folders/mounts.js";
+import { mountOf, readMounts } from "../../core/mounts.js";
 import { abilitiesOf } from "./abilities.js";
 import { createSubvolume, deleteSubvolume, snapshotSubvolume, subvolumesBelow } from "./btrfs.js";
 import type { Quota } from "./quota.js";

@@ -18,7 +18,7 @@ import { heldBy } from "../../core/access.js";
 import { exporterOf } from "../../core/exporter.js";
 import type { Backing } from "./backing.js";
 import { failureOf } from "./failures.js";
-import { bindMountsOf, readAllMounts, readMounts } from "./mounts.js";
+import { bindMountsOf, readAllMounts, readMounts } from "../../core/mounts.js";
 import { place, takeAway } from "./placing.js";
 import { snapshotText, volumeText } from "./records.js";
 import type { SnapshotText, VolumeText } from "./records.js";

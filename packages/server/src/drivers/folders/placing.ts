@@ -5,7 +5,7 @@
 import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
 import type { Backing, Purpose } from "./backing.js";
-import { mountsBelow, readMounts } from "./mounts.js";
+import { mountsBelow, readMounts } from "../../core/mounts.js";
 import type { Parsed, Shelf } from "./shelf.js";
 
 const DEFERRED = { isSyncDeferred: true };

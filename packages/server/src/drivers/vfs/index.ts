@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { defineDriver } from "../../core/driver.js";
 import type { DriverContext } from "../../core/driver.js";
 import { FolderDriver } from "../folders/driver.js";
-import { readMounts } from "../folders/mounts.js";
+import { readMounts } from "../../core/mounts.js";
 import { openRoot } from "../folders/root.js";
 import { PlainFolders } from "./backing.js";
 import { VfsConfig } from "./config.js";

@@ -3,7 +3,7 @@ import { it } from "node:test";
 import { openFiles } from "../../core/files.js";
 import { SILENT } from "../../core/log.js";
 import type { OpContext } from "../../core/driver.js";
-import { parseMounts } from "../folders/mounts.js";
+import { parseMounts } from "../../core/mounts.js";
 import { findQuota, projectIDOf, requireQuota } from "./quota.js";
 
 function contextWith(commands: string[]): OpContext {

@@ -6,8 +6,8 @@ import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../core/exec.js";
 import type { OpContext } from "../../core/driver.js";
 import { VFS_IDS } from "./ids.js";
-import { mountOf } from "../folders/mounts.js";
-import type { Mount } from "../folders/mounts.js";
+import { mountOf } from "../../core/mounts.js";
+import type { Mount } from "../../core/mounts.js";
 import { NO_TIME_LIMIT_MS } from "../folders/time-limit.js";
 
 export interface Quota {
