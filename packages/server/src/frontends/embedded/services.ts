@@ -18,6 +18,15 @@ function serviceInfo(
   return { ...plain, instance };
 }
 
+function abilitiesOf({
+  abilities,
+  driver,
+  exporter,
+}: StorageService): Pick<ServiceInfo, "abilities" | "isHostBound"> {
+  const isHostBound = exporter === undefined && driver.isHostBound === true;
+  return { abilities: [...abilities], ...(isHostBound && { isHostBound }) };
+}
+
 /** What services there are. */
 export function serviceOperations(
   reads: Reads,
@@ -29,8 +38,16 @@ export function serviceOperations(
           .toSorted()
           .map((name) => [name, serviceInfo(reads.storage.service(name), instance, context)]),
       ),
-    serviceInspect: async ({ service, instance = false }, _body, context) =>
-      serviceInfo(reads.storage.service(service), instance, context),
+    serviceInspect: async ({ service, instance = false, ...wanted }, _body, context) => {
+      const found = reads.storage.service(service);
+      const info = serviceInfo(found, instance, context);
+      const capacity = wanted.capacity === true ? await found.capacity() : undefined;
+      return {
+        ...info,
+        ...(wanted.abilities === true && abilitiesOf(found)),
+        ...(capacity !== undefined && { capacity }),
+      };
+    },
   };
 }
 
