@@ -12,10 +12,16 @@ function serviceInfo(
   context: CallContext,
 ): ServiceInfo {
   const { name, info: driver, exporter } = service;
-  const plain = { name, driver, ...(exporter !== undefined && { exporter: exporter.name }) };
-  if (!withInstance) return plain;
-  const instance = service.instanceInspect(instanceOf(service, context));
-  return { ...plain, instance };
+  const instance = withInstance
+    ? service.instanceInspect(instanceOf(service, context))
+    : undefined;
+  // In wire order.
+  return {
+    name,
+    ...(instance !== undefined && { instance }),
+    driver,
+    ...(exporter !== undefined && { exporter: exporter.name }),
+  };
 }
 
 function abilitiesOf({
