@@ -92,6 +92,7 @@ export function requestOf(
   if (identity.token !== undefined)
     headers["Authorization"] = headerText("the token", `Bearer ${identity.token}`);
   if (isWrite(route)) headers["Idempotency-Key"] = identity.idempotencyKey;
+  if (isWrite(route) && context.onlyIfNew === true) headers["If-None-Match"] = "*";
   const request = { method: route.method, url: urlOf(route, params, context), headers };
   if (route.body === undefined) return request;
   headers["Content-Type"] = "application/json";

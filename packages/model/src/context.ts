@@ -16,6 +16,11 @@ export interface CallContext {
   readonly via?: string;
   /** A second call with the same key gets the first one's answer. */
   readonly idempotencyKey?: string;
+  /**
+   * Refuse to make an object whose name another one of its kind has in the service (`already-exists`, with its
+   * id in the data), whatever the service's settings say. Over HTTP: `If-None-Match: *`.
+   */
+  readonly onlyIfNew?: boolean;
   /** Make a task even of a call that would answer at once. */
   readonly async?: boolean;
   /** Told of the task as soon as there is one, and again when its progress changes. */

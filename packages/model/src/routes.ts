@@ -155,7 +155,7 @@ export const ROUTES = {
   serviceInspect: {
     ...read,
     path: "/services/:service",
-    query: { instance: "flag" },
+    query: { instance: "flag", abilities: "flag", capacity: "flag" },
     reply: t.ServiceInfo,
     task: false,
     about: "One service",

@@ -96,10 +96,24 @@ export const DriverInfo = v.object({
 });
 export type DriverInfo = v.InferOutput<typeof DriverInfo>;
 
+/** Bytes that new volumes may take, and all there are. */
+export const Capacity = v.object({ freeBytes: v.number(), totalBytes: v.number() });
+export type Capacity = v.InferOutput<typeof Capacity>;
+
+/** What a driver may be able to do besides making, attaching and removing volumes. */
+export const ABILITIES = ["copy", "expand", "snapshot", "snapshotCopy", "capacity"] as const;
+export type AbilityName = (typeof ABILITIES)[number];
+
 export const ServiceInfo = v.object({
   name: v.string(),
   instance: v.optional(Instance),
   driver: DriverInfo,
+  /** When they were asked for. Of `ABILITIES`; a later server may know more words. Not in the reference. */
+  abilities: v.optional(v.array(v.string())),
+  /** With the abilities: whether the volumes can be used on the server's own host only. */
+  isHostBound: v.optional(v.boolean()),
+  /** When it was asked for, and the driver can tell. Not in the reference. */
+  capacity: v.optional(Capacity),
   /** How other hosts get the volumes: they then send `HostFacts` with their id. Not in the reference. */
   exporter: v.optional(v.string()),
 });

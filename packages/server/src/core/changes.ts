@@ -15,7 +15,7 @@ import type {
 import type { Holds } from "./holds.js";
 import type { Inventory } from "./inventory.js";
 import type { Prepared, Subject, Work } from "./operations.js";
-import { unable, usable } from "./refusals.js";
+import { bounded, unable, usable } from "./refusals.js";
 
 export interface Attached {
   readonly volume: VolumeRecord;
@@ -29,6 +29,8 @@ export interface AttachRequest {
   /** What the client would call it; empty when it leaves that to the driver. */
   readonly deviceName: string;
   readonly force: boolean;
+  /** What the holder says of its hold; kept with it. */
+  readonly fields?: Readonly<Record<string, string>>;
 }
 
 export class Changes {
@@ -44,14 +46,21 @@ export class Changes {
 
   attach(
     volume: VolumeRecord,
-    { to, deviceName, force }: AttachRequest,
+    { to, deviceName, force, fields }: AttachRequest,
     shareableByService: boolean,
   ): Prepared<Attached> {
     const shareable = isShareable(usable(volume), shareableByService);
     const grant = decideAttach(volume, to, force, shareable);
     if (grant.kind === "held") return { settled: this.#attached(volume, grant.attachment) };
     const epoch = volume.epoch + 1;
-    const attachment = { instanceID: to, deviceName, status: "attached", epoch, since: Date.now() };
+    const attachment = {
+      instanceID: to,
+      deviceName,
+      status: "attached",
+      epoch,
+      since: Date.now(),
+      ...(fields !== undefined && { fields: bounded(fields) }),
+    };
     return {
       work: {
         subject: { volumeID: volume.id, holder: to, force },

@@ -44,7 +44,7 @@ export class Holds {
       );
     const wanted = { holder, facts, epoch: attachment.epoch };
     const door = await exporter.plan(volume, wanted, context);
-    const fields = fieldsOfDoor(exporter.name, door);
+    const fields = { ...plain.fields, ...fieldsOfDoor(exporter.name, door) };
     const planned = { ...plain, deviceName: door.deviceName, fields };
     const recorded = await this.#driver.volumeAttach(volume, planned, context);
     await exporter.export({ volume: recorded, attachment: planned }, context);

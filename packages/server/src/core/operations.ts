@@ -25,6 +25,8 @@ export interface Caller {
   readonly via: string;
   readonly tx: string;
   readonly idempotencyKey?: string;
+  /** Whether what is made must have a name that is free, even where names may repeat. */
+  readonly onlyIfNew?: boolean;
   /** Told of the task at once, and again whenever it changes. */
   readonly onTask?: (task: LiveTask) => void;
   /** Whether nobody waits for the end. */

@@ -2,8 +2,8 @@
  * One configured instance of a driver, with all rules: order, locks, undo, rounding, who may hold what.
  * Reads are answered from the inventory; writes go through `Operations`, each under its volume's lock.
  */
-import { StorageError, notFound } from "@libstorage/model";
-import type { DriverInfo, Instance, InstanceID } from "@libstorage/model";
+import { ABILITIES, StorageError, notFound } from "@libstorage/model";
+import type { AbilityName, Capacity, DriverInfo, Instance, InstanceID } from "@libstorage/model";
 import type { Exporter, Session } from "./exporter.js";
 import { Changes } from "./changes.js";
 import type { Attached, AttachRequest } from "./changes.js";
@@ -12,6 +12,7 @@ import type { NewObject, NewVolume } from "./creations.js";
 import type { OpContext, SnapshotRecord, StorageDriver, VolumeRecord } from "./driver.js";
 import { Holds } from "./holds.js";
 import { Inventory } from "./inventory.js";
+import type { JournalEntry } from "./journal-entry.js";
 import { lockKeyOf } from "./locks.js";
 import { stored } from "./operations.js";
 import type { Caller, Operations, Prepared, Work } from "./operations.js";
@@ -68,6 +69,25 @@ export class StorageService {
     return { name: this.driverName, type: this.driver.type, nextDevice: this.driver.nextDevice };
   }
 
+  /** What the driver can do besides making, attaching and removing volumes. */
+  get abilities(): readonly AbilityName[] {
+    const { volumeCopy, volumeExpand, snapshots, capacity } = this.driver;
+    const members: Record<AbilityName, unknown> = {
+      copy: volumeCopy,
+      expand: volumeExpand,
+      snapshot: snapshots,
+      snapshotCopy: snapshots?.snapshotCopy,
+      capacity,
+    };
+    return ABILITIES.filter((name) => members[name] !== undefined);
+  }
+
+  /** Undefined when the driver cannot tell. */
+  async capacity(): Promise<Capacity | undefined> {
+    const context = this.#operations.context(this.#log, AbortSignal.timeout(30_000));
+    return this.driver.capacity?.(context);
+  }
+
   // ---- reading
 
   /** @throws {StorageError} `not-found` */
@@ -106,7 +126,7 @@ export class StorageService {
   // ---- volumes
 
   volumeCreate(request: NewVolume, caller: Caller): Promise<VolumeRecord> {
-    return this.#naming(request.name, (takeName) =>
+    return this.#naming("volume", request.name, caller, (takeName) =>
       // Without a lock: nobody else knows the new id.
       this.#run("volumeCreate", undefined, request, caller, () => {
         takeName();
@@ -116,7 +136,7 @@ export class StorageService {
   }
 
   volumeCopy(volumeID: string, request: NewObject, caller: Caller): Promise<VolumeRecord> {
-    return this.#naming(request.name, (takeName) =>
+    return this.#naming("volume", request.name, caller, (takeName) =>
       this.#on("volumeCopy", volumeID, request, caller, (id) => {
         takeName();
         return { work: this.#creations.volumeCopy(this.volume(id), request) };
@@ -129,7 +149,7 @@ export class StorageService {
     request: NewVolume,
     caller: Caller,
   ): Promise<VolumeRecord> {
-    return this.#naming(request.name, (takeName) =>
+    return this.#naming("volume", request.name, caller, (takeName) =>
       this.#on("volumeCreateFromSnapshot", snapshotID, request, caller, (id) => {
         takeName();
         return { work: this.#creations.volumeFromSnapshot(this.snapshot(id), request) };
@@ -169,15 +189,21 @@ export class StorageService {
   // ---- snapshots
 
   volumeSnapshot(volumeID: string, request: NewObject, caller: Caller): Promise<SnapshotRecord> {
-    return this.#on("volumeSnapshot", volumeID, request, caller, (id) => ({
-      work: this.#creations.snapshot(this.volume(id), request),
-    }));
+    return this.#naming("snapshot", request.name, caller, (takeName) =>
+      this.#on("volumeSnapshot", volumeID, request, caller, (id) => {
+        takeName();
+        return { work: this.#creations.snapshot(this.volume(id), request) };
+      }),
+    );
   }
 
   snapshotCopy(snapshotID: string, request: NewObject, caller: Caller): Promise<SnapshotRecord> {
-    return this.#on("snapshotCopy", snapshotID, request, caller, (id) => ({
-      work: this.#creations.snapshotCopy(this.snapshot(id), request),
-    }));
+    return this.#naming("snapshot", request.name, caller, (takeName) =>
+      this.#on("snapshotCopy", snapshotID, request, caller, (id) => {
+        takeName();
+        return { work: this.#creations.snapshotCopy(this.snapshot(id), request) };
+      }),
+    );
   }
 
   snapshotRemove(snapshotID: string, caller: Caller): Promise<null> {
@@ -255,25 +281,51 @@ export class StorageService {
     );
   }
 
-  /** Where names are unique, `takeName` refuses one that is taken, and holds it until the volume is there. */
-  #naming<T>(name: string, start: (takeName: () => void) => Promise<T>): Promise<T> {
-    const key = name.toLowerCase();
+  /**
+   * Where names are unique, or the caller wants this one to be, `takeName` refuses one that is taken, and
+   * holds it until the object is there.
+   */
+  #naming<T>(
+    kind: "volume" | "snapshot",
+    name: string,
+    { onlyIfNew = false }: Caller,
+    start: (takeName: () => void) => Promise<T>,
+  ): Promise<T> {
+    const key = `${kind} ${name.toLowerCase()}`;
     let isMine = false;
     const takeName = (): void => {
-      if (!this.settings.uniqueNames) return;
-      const taken = this.inventory.volumes.named(name);
-      if (taken !== undefined || this.#namesInMaking.has(key))
-        throw new StorageError(
-          "already-exists",
-          `service ${this.name} has a volume named ${name} already${taken === undefined ? "" : `: ${taken.id}`}; choose another name or use that volume`,
-          { name, ...(taken !== undefined && { volumeID: taken.id }) },
-        );
+      const isUnique = onlyIfNew || (kind === "volume" && this.settings.uniqueNames);
+      if (!isUnique) return;
+      const taken = this.inventory[`${kind}s`].named(name);
+      if (taken !== undefined || this.#namesInMaking.has(key)) throw this.#taken(kind, name, taken);
       this.#namesInMaking.add(key);
       isMine = true;
     };
     return start(takeName).finally(() => {
       if (isMine) this.#namesInMaking.delete(key);
     });
+  }
+
+  #taken(
+    kind: "volume" | "snapshot",
+    name: string,
+    taken: { readonly id: string } | undefined,
+  ): StorageError {
+    const id = taken?.id;
+    const isUnfinished = ({ service, volumeID, snapshotID }: JournalEntry): boolean =>
+      service === this.name && id === (snapshotID ?? volumeID);
+    // What recovery is about to take away, or has not yet looked at, is not there for anybody.
+    if (id !== undefined && this.#operations.journal.openIntents().some(isUnfinished))
+      return new StorageError(
+        "aborted",
+        `service ${this.name} is still working on the ${kind} ${id}, which is named ${name}; try again`,
+        { name, [`${kind}ID`]: id },
+      );
+    return new StorageError(
+      "already-exists",
+      `service ${this.name} has a ${kind} named ${name} already${id === undefined ? ", which is being made" : `: ${id}`}; choose another name or use that ${kind}`,
+      { name, ...(id !== undefined && { [`${kind}ID`]: id }) },
+    );
   }
 
   async close(): Promise<void> {

@@ -45,12 +45,13 @@ export function checkMask(service: StorageService, mask: number, context: CallCo
 }
 
 export function callerOf(context: CallContext): Caller {
-  const { onTask, async, idempotencyKey } = context;
+  const { onTask, async, idempotencyKey, onlyIfNew } = context;
   return {
     who: context.who ?? "",
     via: context.via ?? "embedded",
     tx: context.tx?.txID ?? randomUUID(),
     ...(idempotencyKey !== undefined && { idempotencyKey }),
+    ...(onlyIfNew === true && { onlyIfNew }),
     ...(async === true && { isDetached: true }),
     ...(onTask !== undefined && { onTask: (task) => follow(task, onTask) }),
   };
@@ -81,6 +82,14 @@ export function newVolume(body: VolumeCreateRequest): NewVolume {
 
 export function fieldsOf(opts: Opts | undefined): Record<string, string> {
   return opts === undefined ? {} : fieldsOfOpts(opts);
+}
+
+/** The options of an attach that are the holder's own word on its hold; all other names are the server's. */
+const HOLDER = /^holder\./i;
+
+export function holderFieldsOf(opts: Opts | undefined): { fields?: Record<string, string> } {
+  const own = Object.entries(opts ?? {}).filter(([key]) => HOLDER.test(key));
+  return own.length === 0 ? {} : { fields: fieldsOfOpts(Object.fromEntries(own)) };
 }
 
 /** What one service failed with, and what the others had answered before. */

@@ -12,10 +12,25 @@ function serviceInfo(
   context: CallContext,
 ): ServiceInfo {
   const { name, info: driver, exporter } = service;
-  const plain = { name, driver, ...(exporter !== undefined && { exporter: exporter.name }) };
-  if (!withInstance) return plain;
-  const instance = service.instanceInspect(instanceOf(service, context));
-  return { ...plain, instance };
+  const instance = withInstance
+    ? service.instanceInspect(instanceOf(service, context))
+    : undefined;
+  // In wire order.
+  return {
+    name,
+    ...(instance !== undefined && { instance }),
+    driver,
+    ...(exporter !== undefined && { exporter: exporter.name }),
+  };
+}
+
+function abilitiesOf({
+  abilities,
+  driver,
+  exporter,
+}: StorageService): Pick<ServiceInfo, "abilities" | "isHostBound"> {
+  const isHostBound = exporter === undefined && driver.isHostBound === true;
+  return { abilities: [...abilities], ...(isHostBound && { isHostBound }) };
 }
 
 /** What services there are. */
@@ -29,8 +44,16 @@ export function serviceOperations(
           .toSorted()
           .map((name) => [name, serviceInfo(reads.storage.service(name), instance, context)]),
       ),
-    serviceInspect: async ({ service, instance = false }, _body, context) =>
-      serviceInfo(reads.storage.service(service), instance, context),
+    serviceInspect: async ({ service, instance = false, ...wanted }, _body, context) => {
+      const found = reads.storage.service(service);
+      const info = serviceInfo(found, instance, context);
+      const capacity = wanted.capacity === true ? await found.capacity() : undefined;
+      return {
+        ...info,
+        ...(wanted.abilities === true && abilitiesOf(found)),
+        ...(capacity !== undefined && { capacity }),
+      };
+    },
   };
 }
 

@@ -9,6 +9,7 @@ import {
   checkMask,
   compileFilter,
   fieldsOf,
+  holderFieldsOf,
   holderOf,
   instanceFor,
   newVolume,
@@ -84,14 +85,14 @@ export function volumeChanges(
     },
     volumeAttach: async (
       { service, volumeID },
-      { nextDeviceName = "", force = false },
+      { nextDeviceName = "", force = false, opts },
       context,
     ) => {
       const found = reads.storage.service(service);
       const instance = holderOf(found, context);
       const attached = await found.volumeAttach(
         volumeID,
-        { to: instance, deviceName: nextDeviceName, force },
+        { to: instance, deviceName: nextDeviceName, force, ...holderFieldsOf(opts) },
         callerOf(context),
       );
       return ANSWERS.volumeAttach(attached);

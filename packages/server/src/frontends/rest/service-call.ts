@@ -115,10 +115,11 @@ export async function answerService(request: ServiceRequest): Promise<ServiceAns
 /** Object spreads are most of a small read's cost, so a context is filled member by member. */
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-function forWrite(context: Mutable<CallContext>, lines: HeaderLines, { res }: Exchange): void {
+function forWrite(context: Mutable<CallContext>, lines: HeaderLines, { req, res }: Exchange): void {
   context.signal = signalOf(res);
   const key = idempotencyKeyOf(lines);
   if (key !== undefined) context.idempotencyKey = key;
+  if (req.headers["if-none-match"]?.trim() === "*") context.onlyIfNew = true;
 }
 
 /** Whether `opts` asks for a task, which counts with `parseRequestOpts` only. */
