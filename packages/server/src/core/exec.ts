@@ -23,6 +23,8 @@ export interface ExecOptions {
   readonly input?: string;
   /** Default 60,000. */
   readonly timeoutMs?: number;
+  /** Variables beside those of the server. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Called with the process id once the command runs, to watch its progress. */
   readonly onStart?: (pid: number) => void;
 }
@@ -143,10 +145,10 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
 }
 
 /** In a process group of its own, so that what it starts can be ended with it. */
-function start(file: string, args: readonly string[], { input }: ExecOptions) {
+function start(file: string, args: readonly string[], { input, env }: ExecOptions) {
   return execa(file, args, {
     detached: true,
-    env: { LC_ALL: "C" },
+    env: { ...env, LC_ALL: "C" },
     stdin: input === undefined ? "ignore" : "pipe",
     ...(input !== undefined && { input }),
     maxBuffer: MAX_OUTPUT_CHARS,

@@ -30,6 +30,12 @@ export interface Files {
   removeTree(path: string, options?: ChangeOptions): Promise<void>;
   /** Renames within one file system and syncs both folders. */
   rename(from: string, to: string, options?: ChangeOptions): Promise<void>;
+  /** Gives a value to a file of the kernel, in one piece: it must be there, and there is nothing to sync. */
+  writeAttribute(path: string, value: string): Promise<void>;
+  /** Makes a symbolic link; one that leads to the same place is fine, anything else of that name an error. */
+  link(target: string, path: string, options?: ChangeOptions): Promise<void>;
+  /** Removes an empty folder; one that is not there is fine. */
+  removeFolder(path: string, options?: ChangeOptions): Promise<void>;
 }
 
 /** Names that `write` leaves behind when it is cut short start so; they may be removed at any time. */
@@ -85,6 +91,25 @@ async function writeSynced(
     await handle.datasync();
   } finally {
     await handle.close();
+  }
+}
+
+async function writeOnce(path: string, value: string): Promise<void> {
+  const handle = await fs.open(path, constants.O_WRONLY);
+  try {
+    // The kernel takes each write call as a value of its own.
+    await handle.write(Buffer.from(value));
+  } finally {
+    await handle.close();
+  }
+}
+
+async function linkOnce(target: string, path: string): Promise<void> {
+  try {
+    await fs.symlink(target, path);
+  } catch (error) {
+    if (!isCode(error, "EEXIST") || (await fs.realpath(path)) !== (await fs.realpath(target)))
+      throw error;
   }
 }
 
@@ -144,6 +169,21 @@ export function openFiles(faults: FaultPlan = NO_FAULTS, signal?: AbortSignal): 
       await pass(`rename ${from} ${to}`, () => fs.rename(from, to));
       await syncFolderOf(to, options);
       if (dirname(from) !== dirname(to)) await syncFolderOf(from, options);
+    },
+    async writeAttribute(path, value) {
+      await pass(`set ${path}`, () => writeOnce(path, value));
+    },
+    async link(target, path, options) {
+      await pass(`link ${target} ${path}`, () => linkOnce(target, path));
+      await syncFolderOf(path, options);
+    },
+    async removeFolder(path, options) {
+      await pass(`rmdir ${path}`, async () => {
+        await fs.rmdir(path).catch((error: unknown) => {
+          if (!isCode(error, "ENOENT")) throw error;
+        });
+      });
+      await syncFolderOf(path, options);
     },
   };
 }
