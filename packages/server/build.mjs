@@ -10,7 +10,11 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 rmSync(here("bundle"), { recursive: true, force: true });
 const fromKoa = createRequire(import.meta.resolve("koa"));
 const bundle = await rolldown({
-  input: { main: here("dist/main.js"), "journal-check": here("dist/core/journal-check.js") },
+  input: {
+    main: here("dist/main.js"),
+    "journal-check": here("dist/core/journal-check.js"),
+    spawner: here("dist/core/spawner.js"),
+  },
   platform: "node",
   external: [/^node:/, "lmdb"],
   resolve: {

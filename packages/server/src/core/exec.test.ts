@@ -113,7 +113,7 @@ describe("the exec door", () => {
   it("bounds what a command may say", async () => {
     const script = "head -c 80000000 /dev/zero | tr '\\0' x";
     const error = await failure(exec("sh", ["-c", script], free));
-    assert.match(error.message, /more than \d+ characters of output/);
+    assert.match(error.message, /more than \d+ bytes of output/);
   });
 
   it("passes the fault plan", async () => {

@@ -2,12 +2,14 @@
  * The one door for external commands: an argument array, never a shell; C locale; a time limit; killed
  * with its request; input, output and error bounded; each call noted with its transaction.
  */
-import { execa, ExecaError } from "execa";
 import { StorageError } from "@libstorage/model";
 import type { ErrorData } from "@libstorage/model";
 import type { Logger } from "./log.js";
 import { NO_FAULTS } from "./faults.js";
 import type { FaultPlan } from "./faults.js";
+import { startCommand } from "./spawner-link.js";
+import { MAX_OUTPUT_BYTES } from "./spawner-messages.js";
+import type { Command, Ending } from "./spawner-messages.js";
 
 /** One command that ran, as the journal keeps it. */
 export interface CommandRun {
@@ -49,51 +51,40 @@ export class CommandError extends StorageError {
   /** Whether the program is not there at all. */
   readonly isMissing: boolean;
 
-  constructor(error: ExecaError, file: string, args: readonly string[], ended?: Ended) {
-    const stderr = typeof error.stderr === "string" ? error.stderr : "";
+  constructor(file: string, args: readonly string[], ending: Ending, ended?: Ended) {
+    const { stderr, exitCode = -1 } = ending;
     const lastLines = stderr.trim().split("\n").slice(-5).join("\n");
-    const exitCode = error.exitCode ?? -1;
-    const isMissing = error.code === "ENOENT";
     super(
-      ended ?? "internal",
-      describe(file, error, isMissing, lastLines, ended),
+      ended ?? (ending.isLost === true ? "unavailable" : "internal"),
+      describe(file, ending, lastLines, ended),
       { command: [file, ...args].join(" "), exitCode, stderr: lastLines } satisfies ErrorData,
-      { cause: error },
     );
     this.exitCode = exitCode;
     this.stderr = stderr;
-    this.isMissing = isMissing;
+    this.isMissing = ending.code === "ENOENT";
   }
 }
 
 /** Why the door ended a command. */
 type Ended = "cancelled" | "deadline-exceeded";
 
-function describe(
-  file: string,
-  error: ExecaError,
-  isMissing: boolean,
-  lastLines: string,
-  ended: Ended | undefined,
-): string {
-  if (isMissing) return `${file} is not installed on this host`;
+function describe(file: string, ending: Ending, lastLines: string, ended?: Ended): string {
+  if (ending.code === "ENOENT") return `${file} is not installed on this host`;
+  if (ending.code !== undefined) return `${file} could not be started: ${ending.message}`;
   if (ended === "deadline-exceeded")
     return `${file} did not end within its time limit and was killed`;
   if (ended === "cancelled") return `${file} was stopped because its request was cancelled`;
-  if (error.isMaxBuffer)
-    return `${file} was stopped because it gave more than ${MAX_OUTPUT_CHARS} characters of output`;
+  if (ending.isTooMuch === true)
+    return `${file} was stopped because it gave more than ${MAX_OUTPUT_BYTES} bytes of output`;
+  if (ending.isLost === true)
+    return `${file} was stopped because the server's process that starts commands has ended; try again`;
   const said = lastLines === "" ? "" : `: ${lastLines}`;
   const how =
-    error.exitCode === undefined
-      ? `was ended by ${error.signal ?? "the system"}`
-      : `failed with exit code ${error.exitCode}`;
+    ending.exitCode === undefined
+      ? `was ended by ${ending.signal ?? "the system"}`
+      : `failed with exit code ${ending.exitCode}`;
   return `${file} ${how}${said}`;
 }
-
-const MAX_OUTPUT_CHARS = 64 * 1024 * 1024;
-
-/** How long a command may take to end by itself once it is asked to. */
-const GRACE_MS = 2_000;
 
 const DEFAULT_TIMEOUT_MS = 60_000;
 
@@ -121,70 +112,37 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
           { cause: signal.reason },
         );
       const timeout = AbortSignal.timeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
-      const child = start(file, args, options);
-      const release = endWith(child.pid, AbortSignal.any([signal, timeout]));
-      try {
-        if (child.pid !== undefined) options.onStart?.(child.pid);
-        const { stdout, stderr } = await child;
-        note(0);
-        return { stdout, stderr };
-      } catch (error) {
-        if (!(error instanceof ExecaError)) throw error;
-        note(error.exitCode ?? -1);
-        const ended = signal.aborted
-          ? "cancelled"
-          : timeout.aborted
-            ? "deadline-exceeded"
-            : undefined;
-        throw new CommandError(error, file, args, ended);
-      } finally {
-        release();
-      }
+      const { input, env, onStart } = options;
+      const command = {
+        file,
+        args,
+        ...(input !== undefined && { input }),
+        ...(env !== undefined && { env }),
+      };
+      const ending = await endedBy(AbortSignal.any([signal, timeout]), command, onStart);
+      note(ending.exitCode ?? -1);
+      if (ending.exitCode === 0) return { stdout: ending.stdout, stderr: ending.stderr };
+      const ended = signal.aborted
+        ? "cancelled"
+        : timeout.aborted
+          ? "deadline-exceeded"
+          : undefined;
+      throw new CommandError(file, args, ending, ended);
     });
   };
 }
 
-/** In a process group of its own, so that what it starts can be ended with it. */
-function start(file: string, args: readonly string[], { input, env }: ExecOptions) {
-  return execa(file, args, {
-    detached: true,
-    env: { ...env, LC_ALL: "C" },
-    stdin: input === undefined ? "ignore" : "pipe",
-    ...(input !== undefined && { input }),
-    maxBuffer: MAX_OUTPUT_CHARS,
-    stripFinalNewline: false,
-  });
-}
-
-/** Groups that run now: they end with this process when it exits in order. */
-const groups = new Set<number>();
-process.once("exit", () => {
-  for (const group of groups) killGroup(group, "SIGKILL");
-});
-
-function killGroup(group: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(-group, signal);
-  } catch {
-    // All of it has ended already.
-  }
-}
-
-/** Ends a command and all it has started when the signal is aborted. @returns to be called at its end */
-function endWith(group: number | undefined, signal: AbortSignal): () => void {
-  if (group === undefined) return () => {};
-  let timer: NodeJS.Timeout | undefined;
-  const end = (): void => {
-    killGroup(group, "SIGTERM");
-    timer = setTimeout(() => killGroup(group, "SIGKILL"), GRACE_MS);
-  };
-  groups.add(group);
+/** Runs a command to its end, which comes early when the signal is aborted. */
+async function endedBy(
+  signal: AbortSignal,
+  command: Command,
+  onStart: ExecOptions["onStart"],
+): Promise<Ending> {
+  const { ending, end } = startCommand(command, onStart);
   signal.addEventListener("abort", end, { once: true });
-  return () => {
-    groups.delete(group);
-    clearTimeout(timer);
+  try {
+    return await ending;
+  } finally {
     signal.removeEventListener("abort", end);
-    // What it started may live on without it.
-    if (signal.aborted) killGroup(group, "SIGKILL");
-  };
+  }
 }

@@ -1,0 +1,122 @@
+/**
+ * The spawner: a small process that starts the server's commands. A process that starts another is copied
+ * first, which costs the more the larger it is, and stands still meanwhile: this one is small and has
+ * nothing else to do.
+ *
+ * It lives as long as the channel to the server. When that closes, however the server ended, it kills what
+ * still runs: a server that starts again clears up after its predecessor, and no command of that one may
+ * come after it.
+ */
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import type { Readable } from "node:stream";
+import { killGroup, MAX_OUTPUT_BYTES } from "./spawner-messages.js";
+import type { Command, Ending, Report, Request } from "./spawner-messages.js";
+
+/** How long a command may take to end by itself once it is asked to. */
+const GRACE_MS = 2_000;
+
+/** A command that runs. */
+class Running {
+  readonly #child: ChildProcess;
+  readonly #stdout: Buffer[] = [];
+  readonly #stderr: Buffer[] = [];
+  #grace: NodeJS.Timeout | undefined;
+  #isTooMuch = false;
+
+  /** In a process group of its own, so that what it starts can be ended with it. */
+  constructor({ file, args, input, env }: Command, onEnd: (ending: Ending) => void) {
+    const child = spawn(file, args, {
+      detached: true,
+      ...(env !== undefined && { env: { ...process.env, ...env, LC_ALL: "C" } }),
+      stdio: [input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+    });
+    this.#child = child;
+    this.#collect(child.stdout, this.#stdout);
+    this.#collect(child.stderr, this.#stderr);
+    // Nobody has to read what is given.
+    child.stdin?.on("error", () => {}).end(input);
+    child.on("error", (error: NodeJS.ErrnoException) => {
+      if (child.pid === undefined) onEnd(unstarted(error));
+    });
+    child.on("close", (exitCode, signal) => {
+      if (child.pid === undefined) return;
+      // What it started may live on without it.
+      if (this.#grace !== undefined) killGroup(child.pid, "SIGKILL");
+      clearTimeout(this.#grace);
+      onEnd(this.#ending(exitCode, signal));
+    });
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  #collect(stream: Readable | null, into: Buffer[]): void {
+    let bytes = 0;
+    stream?.on("data", (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes <= MAX_OUTPUT_BYTES) into.push(chunk);
+      else if (!this.#isTooMuch) {
+        this.#isTooMuch = true;
+        this.end();
+      }
+    });
+  }
+
+  #ending(exitCode: number | null, signal: NodeJS.Signals | null): Ending {
+    if (this.#isTooMuch) return { isTooMuch: true, stdout: "", stderr: "" };
+    return {
+      ...(exitCode !== null && { exitCode }),
+      ...(signal !== null && { signal }),
+      stdout: Buffer.concat(this.#stdout).toString(),
+      stderr: Buffer.concat(this.#stderr).toString(),
+    };
+  }
+
+  end(): void {
+    const { pid } = this;
+    if (pid === undefined || this.#grace !== undefined) return;
+    killGroup(pid, "SIGTERM");
+    this.#grace = setTimeout(() => killGroup(pid, "SIGKILL"), GRACE_MS);
+  }
+}
+
+function unstarted(error: unknown): Ending {
+  const { code = "unknown", message } = error as NodeJS.ErrnoException;
+  return { code, message, stdout: "", stderr: "" };
+}
+
+const running = new Map<number, Running>();
+
+function report(what: Report): void {
+  // A server that is gone needs no report.
+  process.send?.(what, () => {});
+}
+
+function start(id: number, command: Command): void {
+  const onEnd = (ending: Ending): void => {
+    running.delete(id);
+    report({ id, ending });
+  };
+  try {
+    const child = new Running(command, onEnd);
+    if (child.pid === undefined) return;
+    running.set(id, child);
+    report({ id, pid: child.pid });
+  } catch (error) {
+    // Such as an argument with a NUL in it.
+    onEnd(unstarted(error));
+  }
+}
+
+process.on("message", (request: Request) => {
+  if ("start" in request) start(request.id, request.start);
+  else running.get(request.id)?.end();
+});
+process.on("disconnect", () => {
+  for (const { pid } of running.values()) if (pid !== undefined) killGroup(pid, "SIGKILL");
+  process.exit();
+});
+// Whoever stops the service or the terminal means the server, which still needs commands to end in order.
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => {});
