@@ -1,12 +1,8 @@
 /** A central service with mutual TLS on host `a`, its client on host `b`, and a link between them that breaks. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import type { InstanceID, VolumeMap } from "@libstorage/model";
-import { ROOT } from "./image.js";
+import { certificates } from "./certificates.js";
 import { LabServer } from "./lab-server.js";
 import { until } from "./limit.js";
 import { startTwoHosts } from "./network.js";
@@ -21,24 +17,6 @@ const ON_B: InstanceID = { id: "b", driver: "vfs", service: "vfs" };
 
 let hosts: Hosts;
 let server: LabServer;
-
-/** Made out here: finding primes takes the machines minutes. */
-function certificates(): (name: string) => Buffer {
-  const folder = mkdtempSync(join(tmpdir(), "lab-tls-"));
-  const program = join(ROOT, "packages/server/bin/libstorage-server.mjs");
-  const tls = (...args: string[]): Buffer =>
-    execFileSync(process.execPath, [program, "tls", ...args, "--folder", folder]);
-  try {
-    tls("init", "--host", "a");
-    tls("client", "--name", "b");
-    const files = new Map(
-      readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))]),
-    );
-    return (name) => files.get(name) ?? assert.fail(`no ${name} was made`);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
 
 /** The sample for many hosts, but for names: with them unique a second volume would be refused anyway. */
 async function configure({ a, b }: Hosts): Promise<void> {

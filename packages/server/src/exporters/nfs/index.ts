@@ -1,0 +1,139 @@
+/** NFS: a volume's folder, for one host at a time or for several. */
+import { join } from "node:path";
+import { StorageError } from "@libstorage/model";
+import type { OpContext, VolumeRecord } from "../../core/driver.js";
+import { defineExporter, exporterOf } from "../../core/exporter.js";
+import type { Door, Exporter, ExporterContext, Hold, Wanted } from "../../core/exporter.js";
+import { NfsConfig } from "./config.js";
+import { KernelServer } from "./kernel.js";
+import { reachOf } from "./reachability.js";
+import type { NfsServer } from "./server.js";
+import { FIELDS, pathOf, shareOf } from "./share.js";
+import type { Share } from "./share.js";
+import { familyOf, within } from "./subnets.js";
+
+const NAME = "nfs";
+
+/** Tools take only these beside an NFS server in /etc. */
+const EXPORTS_FOLDER = "/etc/exports.d";
+
+class NfsExporter implements Exporter {
+  readonly name = NAME;
+  readonly sources = ["directory"] as const;
+  readonly #config: NfsConfig;
+  readonly #service: string;
+  readonly #folder: string;
+  readonly #server: NfsServer;
+
+  constructor(config: NfsConfig, service: string, folder: string, server: NfsServer) {
+    this.#config = config;
+    this.#service = service;
+    this.#folder = folder;
+    this.#server = server;
+  }
+
+  async plan(volume: VolumeRecord, wanted: Wanted, context: OpContext): Promise<Door> {
+    const { source, id } = volume;
+    if (source.kind !== "directory")
+      throw new StorageError("failed-precondition", `volume ${id} is no folder`, { volumeID: id });
+    await this.#server.check({ source: source.path, volumeID: id }, context);
+    const { server, clients } = reachOf(this.#config, wanted);
+    const path = pathOf(this.#folder, id, wanted.epoch);
+    const { version, readOnly } = this.#config;
+    const number = this.#server.numberFor?.(path);
+    const isReadOnly = within(readOnly, clients).length > 0;
+    return {
+      deviceName: `${familyOf(server) === "ipv6" ? `[${server}]` : server}:${path}`,
+      fields: {
+        [FIELDS.version]: version,
+        [FIELDS.options]: this.#options(isReadOnly),
+        [FIELDS.clients]: clients.join(","),
+        [FIELDS.access]: isReadOnly ? "ro" : "rw",
+        [FIELDS.served]: this.#server.kind,
+        ...(number !== undefined && { [FIELDS.number]: String(number) }),
+      },
+    };
+  }
+
+  #options(isReadOnly: boolean): string {
+    const { options, security } = this.#config;
+    const { port } = this.#server;
+    const all = [
+      isReadOnly ? "ro" : "rw",
+      `sec=${security}`,
+      ...(port === 2049 ? [] : [`port=${port}`]),
+      options,
+    ];
+    return all.join(",");
+  }
+
+  async export(hold: Hold, context: OpContext): Promise<void> {
+    await this.#server.add(this.#shareOf(hold), context);
+  }
+
+  async unexport(hold: Hold, context: OpContext): Promise<void> {
+    await this.#server.remove(this.#shareOf(hold), context);
+  }
+
+  async restore(holds: readonly Hold[], context: OpContext) {
+    const failed: { readonly hold: Hold; readonly error: unknown }[] = [];
+    const shares = new Map<Share, Hold>();
+    for (const hold of holds) {
+      try {
+        shares.set(this.#shareOf(hold), hold);
+      } catch (error) {
+        failed.push({ hold, error });
+      }
+    }
+    for (const [share, error] of await this.#server.restore([...shares.keys()], context)) {
+      const hold = shares.get(share);
+      if (hold !== undefined) failed.push({ hold, error });
+    }
+    return failed;
+  }
+
+  watch(onLost: () => void): () => void {
+    return this.#server.watch(onLost);
+  }
+
+  async sessions(volumes: readonly VolumeRecord[]) {
+    const shares = volumes.flatMap((volume) =>
+      volume.attachments
+        .filter((attachment) => exporterOf(attachment) === NAME)
+        .map((attachment) => this.#shareOf({ volume, attachment })),
+    );
+    return this.#server.sessions(shares);
+  }
+
+  abilities(context: OpContext) {
+    return this.#server.abilities(context);
+  }
+
+  close(): Promise<void> {
+    return this.#server.close();
+  }
+
+  /** @throws {StorageError} when another kind of server holds it: only that can cut it off */
+  #shareOf(hold: Hold): Share {
+    const served = hold.attachment.fields?.[FIELDS.served];
+    const { kind } = this.#server;
+    if (served === undefined || served === kind) return shareOf(hold, this.#folder, this.#service);
+    const { id } = hold.volume;
+    throw new StorageError(
+      "failed-precondition",
+      `volume ${id} was exported with "nfs.mode: ${served}"; set that again, so that its holder can be cut off`,
+      { volumeID: id },
+    );
+  }
+}
+
+export const nfs = defineExporter({
+  name: NAME,
+  config: NfsConfig,
+  async open(config, { service }: ExporterContext): Promise<Exporter> {
+    const folder = join(config.folder, service);
+    const exportsFile = join(EXPORTS_FOLDER, `libstorage-${service}.exports`);
+    const server = new KernelServer(config, { folder, exportsFile });
+    return new NfsExporter(config, service, folder, server);
+  },
+});
