@@ -23,6 +23,8 @@ export interface VolumeDriverOptions {
 
 /** Attachments, so that it can be said who has a volume. */
 const ATTACHMENTS = 1;
+/** An attachment state: this host has it. */
+const ATTACHED_HERE = 2;
 
 export class VolumeDriver {
   readonly #options: VolumeDriverOptions;
@@ -125,7 +127,7 @@ export class VolumeDriver {
         name,
         volume,
         volumes.host.name,
-        await localOf(volumes, volume),
+        await localOf(volumes, volume, volume.attachmentState !== ATTACHED_HERE),
         snapshots,
       );
     } catch (error) {
@@ -133,7 +135,7 @@ export class VolumeDriver {
       if (error.code === "not-found") await names.see(name, undefined);
       const seen = isAway(error) ? await names.seen(name) : undefined;
       if (seen === undefined) throw error;
-      const local = await localOf(volumes, seen);
+      const local = await localOf(volumes, seen, false);
       const shown = dockerVolume(name, seen, volumes.host.name, local);
       return { ...shown, Status: { ...shown.Status, health: `not known: ${error.message}` } };
     }
@@ -200,9 +202,14 @@ function isAway({ code }: StorageError): boolean {
   return code === "unavailable" || code === "deadline-exceeded" || code === "cancelled";
 }
 
-async function localOf({ local }: HostVolumes, volume: Volume): Promise<LocalState | undefined> {
+async function localOf(
+  { local }: HostVolumes,
+  volume: Volume,
+  isLost: boolean,
+): Promise<LocalState | undefined> {
   const record = await local.records.read(volume.id);
-  return record === undefined ? undefined : { record, path: await local.pathOf(record) };
+  if (record === undefined) return undefined;
+  return { record, path: await local.pathOf(record), isLost };
 }
 
 async function localStates({ local }: HostVolumes): Promise<ReadonlyMap<string, LocalState>> {
@@ -210,7 +217,7 @@ async function localStates({ local }: HostVolumes): Promise<ReadonlyMap<string, 
   const states = await Promise.all(
     records.map(async (record) => {
       const path = await local.pathOf(record);
-      return [record.volumeID, { record, path }] as const;
+      return [record.volumeID, { record, path, isLost: false }] as const;
     }),
   );
   return new Map(states);
