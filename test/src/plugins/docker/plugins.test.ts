@@ -53,6 +53,12 @@ rexray:
           keyFile: ${tls}/server.key
           trustedCertsFile: ${tls}/cacerts
         daemon: { certFile: ${tls}/daemon.crt, keyFile: ${tls}/daemon.key }
+    open:
+      type: docker
+      host: tcp://127.0.0.1:${PORT + 1}
+      libstorage: { service: slow }
+      docker:
+        tls: { certFile: ${tls}/server.crt, keyFile: ${tls}/server.key, clientCertRequired: false }
     off: { type: docker, disabled: true }
     other: { type: csi }
 `);
@@ -73,7 +79,7 @@ rexray:
       .output()
       .split("\n")
       .filter((line) => line.startsWith("ready: "));
-    assert.equal(lines.length, 2, plugin.output());
+    assert.equal(lines.length, 3, plugin.output());
     assert.match(lines[0] ?? "", /^ready: fast on unix:\/\/\/run\/docker\/plugins\/fast\.sock/);
     assert.match(lines[1] ?? "", /^ready: slow on tcp:\/\/127\.0\.0\.1:7981/);
   });
@@ -96,6 +102,14 @@ rexray:
     assert.equal(await shell("slow", "on-slow", "cat /data/f"), "slow");
     assert.deepEqual(host.mounts(), []);
     await host.mustDocker("volume", "rm", "on-fast", "on-slow");
+  });
+
+  it("is found through a file with nothing but its address, where it asks for no certificate", async () => {
+    const file = join(host.folder, "etc-docker/plugins/open.spec");
+    assert.equal(await readFile(file, "utf8"), `https://127.0.0.1:${PORT + 1}\n`);
+    await host.mustDocker("volume", "create", "-d", "open", "by-spec");
+    assert.match(await host.mustDocker("volume", "ls"), /open\s+by-spec/);
+    await host.mustDocker("volume", "rm", "by-spec");
   });
 
   it("lets nobody in over TCP who has no certificate", async () => {
