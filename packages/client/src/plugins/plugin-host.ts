@@ -17,6 +17,9 @@ export interface PluginHostOptions {
   readonly wrapService?: (service: VolumeService) => VolumeService;
 }
 
+/** A host that is off answers nothing at all, and everybody who asks waits. */
+const CONNECT_TIMEOUT_MS = 3_000;
+
 /** Nothing here asks the server before a call needs it: at boot it may come up after the plugin. */
 export class PluginHost {
   readonly settings: ClientSettings;
@@ -33,6 +36,7 @@ export class PluginHost {
       host,
       keepAlive,
       responseTimeoutMs,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
       ...(tls !== undefined && { tls }),
       ...(token !== undefined && { token }),
     });

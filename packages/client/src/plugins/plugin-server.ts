@@ -7,11 +7,12 @@ import { StorageError, formatAddress, isLocal } from "@libstorage/model";
 import type { Address } from "@libstorage/model";
 import { listenOnSocket } from "./socket-file.js";
 
-/** For TCP; who connects must show a certificate of the CA. */
+/** For TCP. */
 export interface ServingTls {
   readonly certFile: string;
   readonly keyFile: string;
-  readonly trustedCertsFile: string;
+  /** The CA whose certificate a client must show; without it, everybody gets in. */
+  readonly trustedCertsFile?: string;
 }
 
 export interface PluginServer {
@@ -35,18 +36,12 @@ async function tlsServer(
         file,
       });
     });
-  const [cert, key, ca] = await Promise.all([certFile, keyFile, trustedCertsFile].map(read));
-  return https.createServer(
-    {
-      ...(cert !== undefined && { cert }),
-      ...(key !== undefined && { key }),
-      ...(ca !== undefined && { ca }),
-      requestCert: true,
-      rejectUnauthorized: true,
-      minVersion: "TLSv1.2",
-    },
-    handler,
-  );
+  const [cert, key] = [await read(certFile), await read(keyFile)];
+  const mutual =
+    trustedCertsFile === undefined
+      ? {}
+      : { ca: await read(trustedCertsFile), requestCert: true, rejectUnauthorized: true };
+  return https.createServer({ cert, key, ...mutual, minVersion: "TLSv1.2" }, handler);
 }
 
 async function listenOnTcp(server: http.Server, address: Address & { kind: "tcp" }): Promise<void> {
@@ -77,7 +72,13 @@ export async function openPluginServer(
   if (address.kind === "tcp" && tls === undefined)
     throw new StorageError(
       "invalid-argument",
-      `${formatAddress(address)}${isLocal(address) ? "" : ", which other hosts reach,"} needs TLS: set docker.tls.certFile, keyFile and trustedCertsFile, or use a Unix socket`,
+      `${formatAddress(address)}${isLocal(address) ? "" : ", which other hosts reach,"} needs TLS: set docker.tls.certFile, .keyFile and .trustedCertsFile, or use a Unix socket`,
+      { address: formatAddress(address) },
+    );
+  if (address.kind === "tcp" && tls?.trustedCertsFile === undefined && !isLocal(address))
+    throw new StorageError(
+      "invalid-argument",
+      `${formatAddress(address)} can be reached by other hosts, so its clients must show certificates: set docker.tls.trustedCertsFile`,
       { address: formatAddress(address) },
     );
   const server =

@@ -307,6 +307,7 @@ export const FOREIGN_KEYS = [
   "libstorage.device.**",
   "libstorage.executor.**",
   "rexray.**",
+  "modules.**",
   "csi.**",
   "docker.**",
   "volume.**",

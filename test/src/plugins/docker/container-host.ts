@@ -115,11 +115,15 @@ echo ready
 # A shell that waits also reaps what lost its parent; a daemon would take a zombie for alive.
 sleep infinity & wait`;
     const keeper = spawn("unshare", [...UNSHARE, "sh", "-c", script], {
-      stdio: ["ignore", "pipe", "inherit"],
+      stdio: ["ignore", "pipe", "pipe"],
     });
     let said = "";
-    keeper.stdout.on("data", (chunk) => (said += String(chunk)));
-    await until("the host is there", () => said.includes("ready"), 10_000);
+    for (const stream of [keeper.stdout, keeper.stderr])
+      stream.on("data", (chunk) => (said += String(chunk)));
+    await until("the host is there", () => {
+      if (keeper.exitCode !== null) throw new Error(`the host ended: ${said}`);
+      return said.includes("ready");
+    });
     const [first] = childrenOf(keeper.pid ?? 0);
     if (first === undefined) throw new Error("the host has no first process");
     return new ContainerHost(folder, keeper, first);
@@ -127,6 +131,25 @@ sleep infinity & wait`;
 
   #enter(command: readonly string[]): string[] {
     return ["--target", String(this.#first), "--mount", "--net", "--pid", "--", ...command];
+  }
+
+  /** A cable between two hosts. */
+  static link(
+    [one, oneAddress]: readonly [ContainerHost, string],
+    [other, otherAddress]: readonly [ContainerHost, string],
+  ): void {
+    const name = `c${one.#first}x${other.#first}`.slice(0, 15);
+    const sh = (script: string): void => {
+      const { status, stderr } = spawnSync("sh", ["-ec", script], { encoding: "utf8" });
+      if (status !== 0) throw new Error(`${script}: ${stderr}`);
+    };
+    sh(`ip link add ${name} netns ${one.#first} type veth peer name ${name} netns ${other.#first}`);
+    for (const [host, address] of [
+      [one, oneAddress],
+      [other, otherAddress],
+    ] as const)
+      sh(`nsenter --net=/proc/${host.#first}/ns/net sh -ec \
+'ip address add ${address}/30 dev ${name}; ip link set ${name} up'`);
   }
 
   /** Runs a program inside to its end. */
@@ -179,6 +202,11 @@ sleep infinity & wait`;
     };
     this.#started.push(running);
     return running;
+  }
+
+  /** The client's configuration on this host. */
+  configure(text: string): void {
+    writeFileSync(join(this.home, "etc/config.yml"), text);
   }
 
   async server(config: string): Promise<Running> {

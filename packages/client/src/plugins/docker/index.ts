@@ -1,7 +1,7 @@
 /** The Docker volume plugin: one name, one address, one service. */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { formatAddress, StorageError } from "@libstorage/model";
+import { formatAddress } from "@libstorage/model";
 import type { PluginLog } from "../log.js";
 import type { PluginModule } from "../modules.js";
 import { PluginHost } from "../plugin-host.js";
@@ -73,16 +73,10 @@ export async function openDockerPlugin(
 async function announce(
   name: string,
   { address }: PluginServer,
-  { tls, daemon, specFolder: folder }: DockerSettings,
+  { daemon, specFolder: folder }: DockerSettings,
 ): Promise<() => Promise<void>> {
   if (address.kind === "unix") return async () => {};
-  if (tls === undefined || daemon === undefined)
-    throw new StorageError(
-      "invalid-argument",
-      `the plugin ${name} listens on ${formatAddress(address)}, so the daemon needs a certificate to show: set docker.daemon.certFile and docker.daemon.keyFile`,
-      { name },
-    );
-  return writeSpec({ folder, name, address, daemon: { ...daemon, caFile: tls.trustedCertsFile } });
+  return writeSpec({ folder, name, address, ...(daemon !== undefined && { daemon }) });
 }
 
 /** Clears up after an earlier process, at once and then as long as there is something left to do. */

@@ -6,6 +6,8 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
+import { Volume as VolumeSchema } from "@libstorage/model";
+import type { Volume } from "@libstorage/model";
 import { removeDurably, writeDurably } from "../../host/durable-file.js";
 import { pathPart } from "../../host/mount-records.js";
 
@@ -31,6 +33,9 @@ const Begun = v.object({
 });
 export type Begun = v.InferOutput<typeof Begun>;
 
+/** A volume as it was seen last. */
+const Seen = v.object({ version: v.literal(1), volume: VolumeSchema });
+
 async function readJson<S extends v.GenericSchema>(
   file: string,
   schema: S,
@@ -50,6 +55,7 @@ async function readJson<S extends v.GenericSchema>(
 
 export class Names {
   readonly #folder: string;
+  readonly #seen = new Map<string, Volume>();
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -105,6 +111,25 @@ export class Names {
 
   async end(operation: "create" | "remove", name: string): Promise<void> {
     await removeDurably(this.#begun(operation, name));
+  }
+
+  #seenFile(name: string): string {
+    return join(this.#folder, "seen", `${pathPart(name)}.json`);
+  }
+
+  /** What a name led to when the server was asked last; the daemon takes no answer for "no such volume". */
+  async seen(name: string): Promise<Volume | undefined> {
+    return this.#seen.get(name) ?? (await readJson(this.#seenFile(name), Seen))?.volume;
+  }
+
+  async see(name: string, volume: Volume | undefined): Promise<void> {
+    const before = await this.seen(name);
+    if (volume === undefined) this.#seen.delete(name);
+    else this.#seen.set(name, volume);
+    if (before?.id === volume?.id) return;
+    const file = this.#seenFile(name);
+    if (volume === undefined) await removeDurably(file);
+    else await writeDurably(file, JSON.stringify({ version: 1, volume }));
   }
 
   /** Forgets what nobody will ask about any more. */

@@ -15,6 +15,8 @@ export interface LocalState {
   readonly record: MountRecordFile;
   /** The folder to use; empty when the mount is not there. */
   readonly path: string;
+  /** Whether the server has given it to others. */
+  readonly isLost: boolean;
 }
 
 const WELL = new Set(["", "online", "available", "attached", "ok", "ready"]);
@@ -25,10 +27,13 @@ function healthOf(volume: Volume, local: LocalState | undefined): string {
   const broken = volume.fields?.["broken"];
   if (!WELL.has(status)) return broken === undefined ? status : `${status}: ${broken}`;
   if (local === undefined || usesOf(local.record) === 0) return "ok";
+  const { isLost } = local;
   if (local.path === "")
     return `it should be mounted at ${local.record.mountPoint} and is not; stop its containers and start them again`;
-  if ((volume.attachments ?? []).length === 0)
-    return "it is mounted on this host, but no longer attached to it; stop its containers before anything writes to it";
+  const holders = holdersOf(volume);
+  // Who this host is to the service is not asked for a list; a volume without any holder is surely lost.
+  if (isLost || holders.length === 0)
+    return `it is mounted on this host, but ${holders.length === 0 ? "no longer attached to it" : `attached to ${holders.join(", ")}`}; stop its containers before anything writes to it`;
   return "ok";
 }
 

@@ -23,6 +23,8 @@ export interface VolumeDriverOptions {
 
 /** Attachments, so that it can be said who has a volume. */
 const ATTACHMENTS = 1;
+/** An attachment state: this host has it. */
+const ATTACHED_HERE = 2;
 
 export class VolumeDriver {
   readonly #options: VolumeDriverOptions;
@@ -62,10 +64,10 @@ export class VolumeDriver {
       await volumes.remove(name, context);
     } catch (error) {
       const isGone = error instanceof StorageError && error.code === "not-found";
-      if (isGone && wasBegun) return;
-      if (isGone) await names.end("remove", name);
-      throw error;
+      if (isGone && !wasBegun) await names.end("remove", name);
+      if (!isGone || !wasBegun) throw error;
     }
+    await names.see(name, undefined);
   }
 
   async #removeAlias(volumes: HostVolumes, alias: Alias, context: CallContext): Promise<void> {
@@ -78,6 +80,7 @@ export class VolumeDriver {
         });
     }
     await this.#options.names.forget(alias.name);
+    await this.#options.names.see(alias.name, undefined);
   }
 
   async mount(name: string, user: string, context: CallContext): Promise<string> {
@@ -107,17 +110,35 @@ export class VolumeDriver {
     return volumes.path(await this.#target(name));
   }
 
+  /**
+   * While no server answers, a volume that was seen before is shown as it was: the daemon takes an error
+   * for "no such volume", and would make a local one in its place, or leave this one mounted for ever.
+   */
   async get(name: string, context: CallContext): Promise<DockerVolume> {
+    const { names } = this.#options;
     const volumes = await this.#volumes(context);
-    const { host } = volumes;
-    const alias = await this.#options.names.find(name);
+    const alias = await names.find(name);
     if (alias?.kind === "snapshot") return snapshotVolume(volumes, alias, context);
-    const volume = await host.find(alias?.id ?? name, context);
-    const [snapshots, local] = await Promise.all([
-      snapshotsOf(volumes, volume.id, context),
-      localStates(volumes),
-    ]);
-    return dockerVolume(name, volume, host.name, local.get(volume.id), snapshots);
+    try {
+      const volume = await volumes.host.find(alias?.id ?? name, context);
+      const snapshots = await snapshotsOf(volumes, volume.id, context);
+      await names.see(name, volume);
+      return dockerVolume(
+        name,
+        volume,
+        volumes.host.name,
+        await localOf(volumes, volume, volume.attachmentState !== ATTACHED_HERE),
+        snapshots,
+      );
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error;
+      if (error.code === "not-found") await names.see(name, undefined);
+      const seen = isAway(error) ? await names.seen(name) : undefined;
+      if (seen === undefined) throw error;
+      const local = await localOf(volumes, seen, false);
+      const shown = dockerVolume(name, seen, volumes.host.name, local);
+      return { ...shown, Status: { ...shown.Status, health: `not known: ${error.message}` } };
+    }
   }
 
   /** One call to the server, however many volumes there are. */
@@ -176,12 +197,27 @@ function inUse(name: string, { mountPoint, namedUsers, users }: MountRecordFile)
   );
 }
 
+/** Whether the server could not be asked. */
+function isAway({ code }: StorageError): boolean {
+  return code === "unavailable" || code === "deadline-exceeded" || code === "cancelled";
+}
+
+async function localOf(
+  { local }: HostVolumes,
+  volume: Volume,
+  isLost: boolean,
+): Promise<LocalState | undefined> {
+  const record = await local.records.read(volume.id);
+  if (record === undefined) return undefined;
+  return { record, path: await local.pathOf(record), isLost };
+}
+
 async function localStates({ local }: HostVolumes): Promise<ReadonlyMap<string, LocalState>> {
   const records = await local.records.all();
   const states = await Promise.all(
     records.map(async (record) => {
       const path = await local.pathOf(record);
-      return [record.volumeID, { record, path }] as const;
+      return [record.volumeID, { record, path, isLost: false }] as const;
     }),
   );
   return new Map(states);
