@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { copyFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -9,7 +10,7 @@ import { DRIVERS } from "@libstorage/server";
 import type { StorageDriver } from "@libstorage/server";
 import { GIB } from "@libstorage/model";
 import * as v from "valibot";
-import { contextOf, Fixture, volumeOf } from "../conformance/fixture.js";
+import { contextOf, Fixture, snapshotOf, volumeOf } from "../conformance/fixture.js";
 import type { Harness } from "../conformance/fixture.js";
 import { run } from "../conformance/tree.js";
 import type { LoopFileSystem, LoopOptions } from "../loop.js";
@@ -86,6 +87,46 @@ describe("opening btrfs", { skip }, () => {
     for (const bad of [{}, { root: "relative" }, { root: "/a\0" }, { root: "/a", quota: "on" }])
       assert.equal(check(bad), false, JSON.stringify(bad));
   });
+});
+
+describe("what btrfs has answered", { skip }, () => {
+  it("is on the disk, whatever becomes of the host", () =>
+    onLoop(async (loop) => {
+      const driver = await open(join(loop.folder, "root"));
+      const image = join(loop.folder, "../image");
+      const copies: string[] = [];
+      // What the device has got by now, as after a power cut.
+      const cut = async (): Promise<void> => {
+        copies.push(`${image}-${copies.length}`);
+        await copyFile(image, copies.at(-1) ?? "");
+      };
+      const volume = await driver.volumeCreate(volumeOf(driver, 0), contextOf());
+      await cut();
+      const snapshot = snapshotOf(driver, 0, volume);
+      await driver.snapshots?.snapshotCreate(volume, snapshot, contextOf());
+      await cut();
+      await driver.volumeCopy?.(volume, volumeOf(driver, 1), contextOf());
+      await cut();
+      await driver.volumeRemove(volume.id, contextOf());
+      await cut();
+      await driver.close();
+      run("umount", [loop.folder]);
+      const found: string[][] = [];
+      for (const copy of copies) {
+        run("mount", ["-o", "loop", copy, loop.folder]);
+        const late = await open(join(loop.folder, "root"));
+        const { volumes, snapshots } = await late.list(contextOf());
+        found.push(
+          [...volumes, ...snapshots].map(({ id, broken }) => `${id} ${broken ?? "whole"}`),
+        );
+        await late.close();
+        run("umount", [loop.folder]);
+      }
+      const [first, snap, second] = [volume.id, snapshot.id, volumeOf(driver, 1).id].map(
+        (id) => `${id} whole`,
+      );
+      assert.deepEqual(found, [[first], [first, snap], [first, second, snap], [second, snap]]);
+    }));
 });
 
 describe("quota of btrfs", { skip }, () => {

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
@@ -116,10 +118,128 @@ describe("the exec door", () => {
     assert.match(error.message, /more than \d+ bytes of output/);
   });
 
+  it("keeps the answers of many commands apart, whatever they say", async () => {
+    const said = await Promise.all(
+      Array.from({ length: 40 }, (_, n) =>
+        exec("sh", ["-c", `sleep 0.0${n % 9}; echo é${n}`], free),
+      ),
+    );
+    assert.deepEqual(
+      said.map(({ stdout }) => stdout),
+      said.map((_, n) => `é${n}\n`),
+    );
+    const { stdout } = await exec("sh", ["-c", "head -c 8000000 /dev/zero | tr '\\0' x"], free);
+    assert.equal(stdout.length, 8_000_000);
+  });
+
+  it("names what cannot be started", async () => {
+    const bad = await failure(exec("true", ["a\0b"], free));
+    assert.match(bad.message, /true could not be started: .*null bytes/);
+    const folderError = await failure(exec(folder, [], free));
+    assert.match(folderError.message, /could not be started: .*EACCES/);
+    assert.equal(folderError.isMissing, false);
+  });
+
   it("passes the fault plan", async () => {
     const faults = new CountedFaults(1, "fail");
     const faulty = openExec({ log: SILENT, faults });
     await assert.rejects(faulty("true", [], free), /planned failure of exec true/);
     assert.deepEqual(faults.points, [{ door: "exec", what: "true" }]);
+  });
+});
+
+/** The process that starts the commands of this one. */
+async function spawnerPID(): Promise<number> {
+  return Number((await exec("sh", ["-c", "echo $PPID"], free)).stdout);
+}
+
+async function waitForEnd(pid: number): Promise<boolean> {
+  for (let tries = 0; tries < 250 && isAlive(pid); tries += 1) await sleep(20);
+  return !isAlive(pid);
+}
+
+describe("the spawner", () => {
+  it("starts the commands in place of this process, without leaving traces in them", async () => {
+    const spawner = await spawnerPID();
+    assert.notEqual(spawner, process.pid);
+    assert.equal(await spawnerPID(), spawner, "one for all");
+    assert.doesNotMatch((await exec("env", [], free)).stdout, /NODE_CHANNEL/);
+    const open = (await exec("ls", ["-l", `/proc/self/fd`], free)).stdout;
+    const channel = readlinkSync(`/proc/${spawner}/fd/3`);
+    assert.match(channel, /^socket:/);
+    assert.ok(!open.includes(channel), "a command must not keep the channel open");
+  });
+
+  it("ended in the middle: the command ends and is reported, and the next one works", async () => {
+    const spawner = await spawnerPID();
+    let pid = 0;
+    const running = exec("sleep", ["30"], free, {
+      onStart: (started) => {
+        pid = started;
+        process.kill(spawner, "SIGKILL");
+      },
+    });
+    const error = await failure(running);
+    assert.equal(error.code, "unavailable");
+    assert.equal(error.exitCode, -1);
+    assert.match(error.message, /process that starts commands has ended; try again/);
+    assert.ok(await waitForEnd(pid), "it runs on, and nobody knows of it");
+    assert.notEqual(await spawnerPID(), spawner);
+    assert.equal((await exec("echo", ["again"], free)).stdout, "again\n");
+  });
+
+  it("does not end with what is meant for the server", async () => {
+    const spawner = await spawnerPID();
+    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.kill(spawner, signal);
+    await sleep(50);
+    assert.equal(await spawnerPID(), spawner);
+  });
+
+  /** Another server that runs a command. @returns its exit code, and whether the command has ended */
+  async function serverThat(does: string): Promise<{ exitCode: number | null; hasEnded: boolean }> {
+    const script = `
+      const { openExec } = await import(process.argv[1]);
+      const log = { debug() {} };
+      const exec = openExec({ log });
+      const { signal } = new AbortController();
+      await exec("true", [], signal);
+      ${does}`;
+    const url = new URL("exec.js", import.meta.url).href;
+    const server = spawn(process.execPath, ["--input-type=module", "-e", script, url], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    let pid = 0;
+    server.stdout.on("data", (text: Buffer) => {
+      pid = Number(text.toString());
+      if (does.includes("KILLED")) server.kill("SIGKILL");
+    });
+    const [exitCode] = (await once(server, "exit")) as [number | null];
+    return { exitCode, hasEnded: pid === 0 || (await waitForEnd(pid)) };
+  }
+
+  const RUN = `void exec("sleep", ["30"], signal, { onStart: (pid) => {
+    process.stdout.write(String(pid));
+    DONE
+  } });`;
+
+  it("ends the commands of a server that was killed", async () => {
+    const { exitCode, hasEnded } = await serverThat(RUN.replace("DONE", "/* is KILLED here */"));
+    assert.equal(exitCode, null);
+    assert.ok(hasEnded, "it would come after the recovery of the next server");
+  });
+
+  it("ends the commands of a server that stops", async () => {
+    assert.deepEqual(
+      await serverThat(RUN.replace("DONE", "setImmediate(() => process.exit(3));")),
+      { exitCode: 3, hasEnded: true },
+    );
+  });
+
+  it("keeps no process from ending, unless a command runs", async () => {
+    const started = performance.now();
+    assert.deepEqual(await serverThat(""), { exitCode: 0, hasEnded: true });
+    assert.ok(performance.now() - started < 10_000);
+    const waits = `void exec("sleep", ["0.3"], signal).then(() => { process.exitCode = 7; });`;
+    assert.deepEqual(await serverThat(waits), { exitCode: 7, hasEnded: true });
   });
 });

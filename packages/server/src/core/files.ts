@@ -36,6 +36,15 @@ export interface Files {
   link(target: string, path: string, options?: ChangeOptions): Promise<void>;
   /** Removes an empty folder; one that is not there is fine. */
   removeFolder(path: string, options?: ChangeOptions): Promise<void>;
+  /**
+   * Writes a new file, without any sync: for callers who have more to change, and sync it all together.
+   * @throws {Error} `EEXIST` when there is something of that name
+   */
+  create(path: string, content: string, options?: WriteOptions): Promise<void>;
+  /** Makes the content of a file durable; its name takes a sync of the folder. */
+  syncFile(path: string): Promise<void>;
+  /** Makes the names in a folder durable. */
+  syncFolder(folder: string): Promise<void>;
 }
 
 /** Names that `write` leaves behind when it is cut short start so; they may be removed at any time. */
@@ -75,6 +84,15 @@ async function syncFolder(path: string): Promise<void> {
   const handle = await fs.open(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function syncFile(path: string): Promise<void> {
+  const handle = await fs.open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    await handle.datasync();
   } finally {
     await handle.close();
   }
@@ -125,9 +143,10 @@ export function openFiles(faults: FaultPlan = NO_FAULTS, signal?: AbortSignal): 
   const folders = SHARED_SYNC;
   const pass = <T>(what: string, act: () => Promise<T>): Promise<T> =>
     faults.pass({ door: "file", what }, signal, act);
+  const syncFolder = (folder: string): Promise<void> =>
+    pass(`sync ${folder}`, () => folders.sync(folder));
   const syncFolderOf = async (path: string, { isSyncDeferred = false }: ChangeOptions = {}) => {
-    if (isSyncDeferred) return;
-    await pass(`sync ${dirname(path)}`, () => folders.sync(dirname(path)));
+    if (!isSyncDeferred) await syncFolder(dirname(path));
   };
   return {
     async write(path, content, { mode = 0o600 } = {}) {
@@ -185,6 +204,10 @@ export function openFiles(faults: FaultPlan = NO_FAULTS, signal?: AbortSignal): 
       });
       await syncFolderOf(path, options);
     },
+    create: (path, content, { mode = 0o600 } = {}) =>
+      pass(`create ${path}`, () => fs.writeFile(path, content, { flag: "wx", mode })),
+    syncFile: (path) => pass(`sync ${path}`, () => syncFile(path)),
+    syncFolder,
   };
 }
 

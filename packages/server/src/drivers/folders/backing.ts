@@ -18,7 +18,8 @@ export interface Purpose {
 export interface Backing {
   /**
    * Whether `copy` and `discard` are single steps, without half states: then data get their own name at once,
-   * and `discard` is on the disk when it answers, with every change made before it.
+   * and each is on the disk when it answers, with its name and every change made before it. Only a limit that
+   * `copy` sets takes a sync of the folder.
    */
   readonly isAtomic: boolean;
   /** Makes an empty data folder. What may be there is empty, and of an earlier try. */

@@ -25,6 +25,7 @@ import type { SnapshotText, VolumeText } from "./records.js";
 import type { Shelf } from "./shelf.js";
 import { openSnapshotShelf, openVolumeShelf } from "./shelves.js";
 import { change, existing, folderOf, isSameVolume, orUndo, whatIsThere } from "./steps.js";
+import type { Verb } from "./steps.js";
 import { OwnChanges, watchShelf } from "./watch.js";
 
 const SNAPSHOT = { what: "snapshot", sizeBytes: 0, projectID: undefined } as const;
@@ -75,8 +76,10 @@ export class FolderDriver implements StorageDriver {
 
   async list(context: OpContext): Promise<Listing> {
     try {
-      const volumes = await this.#volumes.list((id) => this.#ownVolumes.isBusy(id));
-      const snapshots = await this.#snapshots.list((id) => this.#ownSnapshots.isBusy(id));
+      const volumes = await this.#volumes.list((...half) => this.#ownVolumes.isOnItsWay(...half));
+      const snapshots = await this.#snapshots.list((...half) =>
+        this.#ownSnapshots.isOnItsWay(...half),
+      );
       this.#clean([...volumes.temporaries, ...snapshots.temporaries], context);
       return {
         volumes: volumes.entries.map(({ record }) => record),
@@ -249,7 +252,7 @@ export class FolderDriver implements StorageDriver {
     await this.#backing.close?.();
   }
 
-  #changeVolume<R>(id: string, verb: string, context: OpContext, act: () => Promise<R>) {
+  #changeVolume<R>(id: string, verb: Verb, context: OpContext, act: () => Promise<R>) {
     return change(this.#ownVolumes, id, verb, context, act);
   }
 

@@ -1,6 +1,6 @@
 /**
- * How data and records come and go. Data first and the record last when something is made, the record
- * first when it is removed; what is cut short in between is never listed as whole.
+ * How data and records come and go. What is cut short in between is never listed as whole: that takes both,
+ * and data that are made in several steps get their name last.
  */
 import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
@@ -31,8 +31,19 @@ export interface Placing<T extends Parsed> {
   readonly purpose: Purpose;
 }
 
-/** Puts data and record of a new id where nothing is yet. The record's synced folder covers both. */
+/** Puts data and record of a new id where nothing is yet. */
 export async function place<T extends Parsed>(
+  backing: Backing,
+  placing: Placing<T>,
+  context: OpContext,
+): Promise<void> {
+  const { folder } = placing;
+  if (folder !== undefined) checkNothingMounted(folder, `copy ${folder}`);
+  await (backing.isAtomic ? placeAtOnce : placeInSteps)(backing, placing, context);
+}
+
+/** Data first, under a temporary name until they are whole. The record's synced folder covers both. */
+async function placeInSteps<T extends Parsed>(
   backing: Backing,
   { shelf, id, text, folder, purpose }: Placing<T>,
   context: OpContext,
@@ -40,14 +51,41 @@ export async function place<T extends Parsed>(
   const data = shelf.dataPath(id);
   if (folder === undefined) await backing.make(data, purpose, context);
   else {
-    checkNothingMounted(folder, `copy ${folder}`);
-    // Under a temporary name until it is whole.
-    const copy = backing.isAtomic ? data : shelf.copyPath(id);
+    const copy = shelf.copyPath(id);
     await backing.discard(copy, context);
     await backing.copy(folder, copy, purpose, context);
-    if (copy !== data) await context.files.rename(copy, data, DEFERRED);
+    await context.files.rename(copy, data, DEFERRED);
   }
   await context.files.write(shelf.recordPath(id), text);
+}
+
+/**
+ * The name of the record first, since the copy then takes it to the disk: a commit of its own would cost more
+ * than all the rest. What does not build on the other goes on at the same time.
+ */
+async function placeAtOnce<T extends Parsed>(
+  backing: Backing,
+  { shelf, id, text, folder, purpose }: Placing<T>,
+  context: OpContext,
+): Promise<void> {
+  const { files } = context;
+  const data = shelf.dataPath(id);
+  const record = shelf.recordPath(id);
+  if (folder !== undefined) await backing.discard(data, context);
+  await files.create(record, text);
+  await all(
+    files.syncFile(record),
+    folder === undefined
+      ? backing.make(data, purpose, context)
+      : backing.copy(folder, data, purpose, context),
+  );
+  if (folder === undefined || purpose.what === "volume") await files.syncFolder(shelf.folder);
+}
+
+/** Waits for all of them, even when one fails: what undoes them must come after them. */
+async function all(...steps: readonly Promise<void>[]): Promise<void> {
+  for (const step of await Promise.allSettled(steps))
+    if (step.status === "rejected") throw step.reason;
 }
 
 /** Removes whatever there is of an id; what is not there is fine. */

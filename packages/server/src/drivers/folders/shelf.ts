@@ -155,9 +155,11 @@ export class Shelf<T extends Parsed> {
 
   /**
    * Reads everything, in order of id. Others get their turn in between.
-   * @param isBusy tells of ids that are being made or removed, whose data may be there without a record
+   * @param isOnItsWay tells of ids that are being made or removed: one half of them may be there
    */
-  async list(isBusy: (id: string) => boolean): Promise<{ entries: T[]; temporaries: string[] }> {
+  async list(
+    isOnItsWay: (id: string, hasRecord: boolean) => boolean,
+  ): Promise<{ entries: T[]; temporaries: string[] }> {
     this.check();
     const names = new Map<string, { record: Kind; data: Kind }>();
     const temporaries: string[] = [];
@@ -170,7 +172,9 @@ export class Shelf<T extends Parsed> {
     let count = 0;
     for (const id of [...names.keys()].toSorted()) {
       const { record, data } = names.get(id) ?? { record: "nothing", data: "nothing" };
-      if (!isId(id) || (record === "nothing" && isBusy(id))) continue;
+      if (!isId(id)) continue;
+      const isHalf = record === "nothing" || data === "nothing";
+      if (isHalf && isOnItsWay(id, record !== "nothing")) continue;
       const entry = this.#entry(id, record, data);
       if (entry !== undefined) entries.push(entry);
       count += 1;

@@ -9,11 +9,13 @@ import type { OwnChanges } from "./watch.js";
 /** An undo has its own time, since the end of the operation's may be what failed. */
 const UNDO_MS = 10 * 60_000;
 
+export type Verb = "create" | "remove" | "update" | "attach" | "detach" | "expand";
+
 /** The way to every change of one id. @throws {StorageError} */
 export async function change<T extends Parsed, R>(
   own: OwnChanges<T>,
   id: string,
-  verb: string,
+  verb: Verb,
   context: OpContext,
   act: () => Promise<R>,
 ): Promise<R> {
@@ -21,7 +23,7 @@ export async function change<T extends Parsed, R>(
   try {
     context.signal.throwIfAborted();
     own.shelf.check();
-    return await own.run(id, act);
+    return await own.run(id, verb === "create", act);
   } catch (error) {
     throw failureOf(error, `${verb} ${own.shelf.of.what} ${id}`);
   }

@@ -15,6 +15,7 @@ const OWN_MS = 10_000;
 export class OwnChanges<T extends Parsed> {
   readonly shelf: Shelf<T>;
   readonly #busy = new Map<string, number>();
+  readonly #making = new Set<string>();
   readonly #stamps = new Map<string, { readonly stamp: string; readonly time: number }>();
   /** Own changes need not be remembered while nobody watches. */
   isWatched = false;
@@ -27,19 +28,26 @@ export class OwnChanges<T extends Parsed> {
     return this.#busy.has(id);
   }
 
+  /** Whether an id of which one half is there is being made, or its record is gone and its data will be. */
+  isOnItsWay(id: string, hasRecord: boolean): boolean {
+    return hasRecord ? this.#making.has(id) : this.isBusy(id);
+  }
+
   get isIdle(): boolean {
     return this.#busy.size === 0;
   }
 
-  /** Runs a change of one id. */
-  async run<R>(id: string, act: () => Promise<R>): Promise<R> {
+  /** Runs a change of one id. @param isNew whether it makes it */
+  async run<R>(id: string, isNew: boolean, act: () => Promise<R>): Promise<R> {
     this.#busy.set(id, (this.#busy.get(id) ?? 0) + 1);
+    if (isNew) this.#making.add(id);
     try {
       return await act();
     } finally {
       const left = (this.#busy.get(id) ?? 1) - 1;
       if (left > 0) this.#busy.set(id, left);
       else this.#busy.delete(id);
+      if (isNew) this.#making.delete(id);
       if (this.isWatched) this.#remember(id);
     }
   }
