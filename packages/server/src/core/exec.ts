@@ -138,10 +138,11 @@ async function endedBy(
   command: Command,
   onStart: ExecOptions["onStart"],
 ): Promise<Ending> {
-  const { ending, end } = startCommand(command, onStart);
+  const started = startCommand(command, onStart);
+  const end = (): void => started.end();
   signal.addEventListener("abort", end, { once: true });
   try {
-    return await ending;
+    return await started.ending;
   } finally {
     signal.removeEventListener("abort", end);
   }

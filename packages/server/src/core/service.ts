@@ -71,15 +71,15 @@ export class StorageService {
 
   /** What the driver can do besides making, attaching and removing volumes. */
   get abilities(): readonly AbilityName[] {
-    const { volumeCopy, volumeExpand, snapshots, capacity } = this.driver;
-    const members: Record<AbilityName, unknown> = {
-      copy: volumeCopy,
-      expand: volumeExpand,
-      snapshot: snapshots,
-      snapshotCopy: snapshots?.snapshotCopy,
-      capacity,
+    const { driver } = this;
+    const has: Record<AbilityName, boolean> = {
+      copy: driver.volumeCopy !== undefined,
+      expand: driver.volumeExpand !== undefined,
+      snapshot: driver.snapshots !== undefined,
+      snapshotCopy: driver.snapshots?.snapshotCopy !== undefined,
+      capacity: driver.capacity !== undefined,
     };
-    return ABILITIES.filter((name) => members[name] !== undefined);
+    return ABILITIES.filter((name) => has[name]);
   }
 
   /** Undefined when the driver cannot tell. */
