@@ -1,5 +1,6 @@
 /** btrfs through the API against the `btrfs` command itself, both one after another on one loop device. */
 import { execFile, spawnSync } from "node:child_process";
+import { Agent, request } from "node:http";
 import { mkdirSync, mkdtempSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -46,15 +47,20 @@ async function timed(count: number, act: (number: number) => Promise<unknown>): 
 
 /** The service over HTTP, one request after another. */
 function apiOf(url: string) {
-  const call = async (method: string, path: string, body?: object): Promise<{ id: string }> => {
-    const answer = await fetch(`${url}/${path}`, {
-      method,
-      ...(body !== undefined && { body: JSON.stringify(body) }),
+  // A plain client: what `fetch` adds to each request is not the server's.
+  const agent = new Agent({ keepAlive: true });
+  const call = (method: string, path: string, body?: object): Promise<{ id: string }> =>
+    new Promise((resolve, reject) => {
+      const asking = request(`${url}/${path}`, { method, agent }, (answer) => {
+        let text = "";
+        answer.setEncoding("utf8").on("data", (part: string) => (text += part));
+        answer.on("error", reject).on("end", () => {
+          if ((answer.statusCode ?? 0) >= 300) reject(new Error(`${method} ${path}: ${text}`));
+          else resolve(text === "" ? { id: "" } : (JSON.parse(text) as { id: string }));
+        });
+      });
+      asking.on("error", reject).end(body === undefined ? undefined : JSON.stringify(body));
     });
-    const text = await answer.text();
-    if (!answer.ok) throw new Error(`${method} ${path}: ${text}`);
-    return text === "" ? { id: "" } : (JSON.parse(text) as { id: string });
-  };
   return {
     create: () => call("POST", "volumes/btrfs", { name: "bench", size: 1 }),
     remove: (id: string) => call("DELETE", `volumes/btrfs/${id}`),

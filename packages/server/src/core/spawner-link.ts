@@ -1,6 +1,6 @@
 /** The server's end of its spawner: one for the whole process, started with the first command. */
-import { fork } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
+// oxlint-disable-next-line no-restricted-imports -- here is where the commands of core/exec.ts are started
+import { fork, type ChildProcess } from "node:child_process";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { StorageError } from "@libstorage/model";
@@ -32,7 +32,7 @@ function killAll(): void {
 export interface Started {
   readonly ending: Promise<Ending>;
   /** Asks it to end, with all that it has started, and makes it end when it does not. */
-  end(): void;
+  readonly end: () => void;
 }
 
 /**

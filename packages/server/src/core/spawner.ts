@@ -7,8 +7,8 @@
  * still runs: a server that starts again clears up after its predecessor, and no command of that one may
  * come after it.
  */
-import { spawn } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
+// oxlint-disable-next-line no-restricted-imports -- here is where the commands of core/exec.ts are started
+import { spawn, type ChildProcess } from "node:child_process";
 import type { Readable } from "node:stream";
 import { killGroup, MAX_OUTPUT_BYTES } from "./spawner-messages.js";
 import type { Command, Ending, Report, Request } from "./spawner-messages.js";

@@ -12,9 +12,7 @@ function serviceInfo(
   context: CallContext,
 ): ServiceInfo {
   const { name, info: driver, exporter } = service;
-  const instance = withInstance
-    ? service.instanceInspect(instanceOf(service, context))
-    : undefined;
+  const instance = withInstance ? service.instanceInspect(instanceOf(service, context)) : undefined;
   // In wire order.
   return {
     name,
