@@ -20,7 +20,7 @@ import { wipeSigns } from "./blocks.js";
 import { dmUUIDOf, isLinkOf, linkOf, usesOf, wordsOf } from "./devices.js";
 import { failureOf, isGone, isInUse, isSameSize, isTaken } from "./failures.js";
 import type { Known } from "./known.js";
-import type { Layout, NewObject } from "./layout.js";
+import type { Layout, Made, NewObject } from "./layout.js";
 import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
 import type { PoolGuard } from "./pool-guard.js";
@@ -197,14 +197,13 @@ export class LvmDriver implements StorageDriver {
     kind: Kind,
     wanted: NewObject,
     context: OpContext,
-    make: () => Promise<readonly string[]>,
+    make: () => Promise<Made>,
   ): Promise<LvRow> {
     const { id, sizeBytes } = wanted;
     const before = this.#known.get(id);
     if (before !== undefined) return sameOrTaken(kind, before, wanted);
     try {
-      const tags = await make();
-      const row = newRow(id, sizeBytes, tags);
+      const row = newRow(id, sizeBytes, await make());
       this.#known.put(row);
       return row;
     } catch (error) {
@@ -234,7 +233,7 @@ export class LvmDriver implements StorageDriver {
   #makeVolume(
     volume: VolumeRecord,
     context: OpContext,
-    make: (wanted: NewObject) => Promise<readonly string[]>,
+    make: (wanted: NewObject) => Promise<Made>,
   ): Promise<VolumeRecord> {
     const { id, sizeBytes } = volume;
     return this.#change("volume", id, "create", context, async () => {
@@ -247,7 +246,7 @@ export class LvmDriver implements StorageDriver {
   #makeSnapshot(
     snapshot: SnapshotRecord,
     context: OpContext,
-    make: (wanted: NewObject) => Promise<readonly string[]>,
+    make: (wanted: NewObject) => Promise<Made>,
   ): Promise<SnapshotRecord> {
     const { id, sizeBytes } = snapshot;
     return this.#change("snapshot", id, "create", context, async () => {
@@ -465,7 +464,7 @@ function ownLink(device: string, id: string): string {
   );
 }
 
-function newRow(name: string, sizeBytes: number, tags: readonly string[]): LvRow {
+function newRow(name: string, sizeBytes: number, { tags, origin = "" }: Made): LvRow {
   return {
     name,
     dmUUID: "",
@@ -473,7 +472,7 @@ function newRow(name: string, sizeBytes: number, tags: readonly string[]): LvRow
     sizeBytes,
     dataBytes: sizeBytes,
     tags,
-    origin: "",
+    origin,
     pool: "",
     isActive: false,
     health: "",

@@ -10,18 +10,24 @@ export interface NewObject {
   readonly tags: readonly string[];
 }
 
+/** How it stands once it is made. */
+export interface Made {
+  readonly tags: readonly string[];
+  /** The volume without which it cannot be; left out where there is none. */
+  readonly origin?: string;
+}
+
 export interface Layout {
-  /** @returns the tags that it has then */
-  create(wanted: NewObject, context: OpContext): Promise<readonly string[]>;
+  create(wanted: NewObject, context: OpContext): Promise<Made>;
   /** A snapshot of a volume. */
-  snapshot(source: LvRow, wanted: NewObject, context: OpContext): Promise<readonly string[]>;
+  snapshot(source: LvRow, wanted: NewObject, context: OpContext): Promise<Made>;
   /** A volume, or a snapshot, with the data of a volume or of a snapshot. */
   copy(
     source: LvRow,
     wanted: NewObject,
     kind: "volume" | "snapshot",
     context: OpContext,
-  ): Promise<readonly string[]>;
+  ): Promise<Made>;
   /** Before a volume that nobody holds grows. */
   prepareToGrow(row: LvRow, context: OpContext): Promise<void>;
   /**

@@ -7,7 +7,7 @@ import type { OpContext } from "../../core/driver.js";
 import { copyBlocks, zeroBlocks } from "./blocks.js";
 import { isGone } from "./failures.js";
 import type { Known } from "./known.js";
-import type { Layout, NewObject } from "./layout.js";
+import type { Layout, Made, NewObject } from "./layout.js";
 import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
 import type { LvRow } from "./reports.js";
@@ -37,17 +37,17 @@ export class ThickLayout implements Layout {
     this.#snapshotPercent = snapshotPercent;
   }
 
-  async create({ id, sizeBytes, tags }: NewObject, context: OpContext): Promise<readonly string[]> {
+  async create({ id, sizeBytes, tags }: NewObject, context: OpContext): Promise<Made> {
     const all = [...tags, UNWIPED];
     await this.#lvm.createThick({ name: id, tags: all }, sizeBytes, context);
-    return all;
+    return { tags: all };
   }
 
-  async snapshot(source: LvRow, { id, tags }: NewObject, context: OpContext) {
+  async snapshot(source: LvRow, { id, tags }: NewObject, context: OpContext): Promise<Made> {
     const all = [...tags, ...inheritedFrom(source)];
     const wanted = { name: id, tags: all };
     await this.#lvm.snapThick(source.name, wanted, this.#snapshotPercent, context);
-    return all;
+    return { tags: all, origin: source.name };
   }
 
   async copy(
@@ -55,7 +55,7 @@ export class ThickLayout implements Layout {
     { id, sizeBytes, tags }: NewObject,
     _kind: "volume" | "snapshot",
     context: OpContext,
-  ): Promise<readonly string[]> {
+  ): Promise<Made> {
     const lvm = this.#lvm;
     const all = [...tags, ...inheritedFrom(source)];
     const from = await this.#still(source, id, context);
@@ -69,7 +69,7 @@ export class ThickLayout implements Layout {
     if (from !== source.name) await this.clear(id, context);
     await lvm.deactivate(id, context);
     await lvm.retag(id, first, all, context);
-    return all;
+    return { tags: all };
   }
 
   /** What is copied: a snapshot of a volume, and a snapshot itself, which stands still anyway. */

@@ -1,6 +1,6 @@
 /** Volumes in a thin pool: a copy and a snapshot share blocks, are made in a moment, and outlive their source. */
 import type { OpContext } from "../../core/driver.js";
-import type { Layout, NewObject } from "./layout.js";
+import type { Layout, Made, NewObject } from "./layout.js";
 import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
 import type { LvRow } from "./reports.js";
@@ -28,13 +28,13 @@ export class ThinLayout implements Layout {
     this.#isZeroing = isZeroing;
   }
 
-  async create({ id, sizeBytes, tags }: NewObject, context: OpContext): Promise<readonly string[]> {
+  async create({ id, sizeBytes, tags }: NewObject, context: OpContext): Promise<Made> {
     const all = this.#isZeroing ? tags : [...tags, UNWIPED];
     await this.#lvm.createThin({ name: id, tags: all }, sizeBytes, context);
-    return all;
+    return { tags: all };
   }
 
-  snapshot(source: LvRow, wanted: NewObject, context: OpContext): Promise<readonly string[]> {
+  snapshot(source: LvRow, wanted: NewObject, context: OpContext): Promise<Made> {
     return this.#snap(source, wanted, "r", context);
   }
 
@@ -47,7 +47,7 @@ export class ThinLayout implements Layout {
     { id, sizeBytes, tags }: NewObject,
     access: "r" | "rw",
     context: OpContext,
-  ): Promise<readonly string[]> {
+  ): Promise<Made> {
     const inherited = source.tags.filter((tag) => tag === UNWIPED);
     const all = [...tags, ...inherited];
     const isLarger = access === "rw" && sizeBytes > source.sizeBytes;
@@ -57,7 +57,7 @@ export class ThinLayout implements Layout {
       await this.#lvm.extend(id, sizeBytes, context);
       await this.#lvm.retag(id, first, all, context);
     }
-    return all;
+    return { tags: all };
   }
 
   async prepareToGrow(): Promise<void> {}
