@@ -35,6 +35,8 @@ export interface Harness {
   readonly hasFolders: true | string;
   /** Changes pass the doors where faults can be planned; else why the cases about that are left out. */
   readonly hasDoors: true | string;
+  /** Which cases run, where all of them would take too long; all when left out. */
+  readonly isWanted?: (title: string) => boolean;
   /** Titles of cases that this driver answers otherwise, and why. */
   readonly differs?: Readonly<Record<string, string>>;
 }

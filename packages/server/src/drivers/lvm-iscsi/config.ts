@@ -1,0 +1,153 @@
+import { parseSize } from "@libstorage/model";
+import * as v from "valibot";
+import { isLvmName, MAX_PREFIX } from "./names.js";
+
+const Name = v.pipe(
+  v.string(),
+  v.check(isLvmName, "must be a name that LVM allows: letters, digits and + _ . -"),
+);
+
+const Percent = v.pipe(v.number(), v.minValue(1), v.maxValue(100));
+
+const SIZE = "must be a size such as 10G, or a share such as 20%";
+
+/** A size, or a share of what is there. */
+const Step = v.pipe(
+  v.string(),
+  v.check((text) => stepOf(text) !== undefined, SIZE),
+);
+
+export interface ByPercent {
+  readonly percent: number;
+}
+export interface ByBytes {
+  readonly bytes: number;
+}
+
+export function stepOf(text: string): ByPercent | ByBytes | undefined {
+  const share = /^(\d{1,4})%$/.exec(text.trim())?.[1];
+  if (share !== undefined) return Number(share) > 0 ? { percent: Number(share) } : undefined;
+  const bytes = parseSize(text);
+  return bytes === undefined || bytes === 0 ? undefined : { bytes };
+}
+
+const described = <S extends v.GenericSchema>(schema: S, text: string) =>
+  v.pipe(schema, v.description(text));
+
+const ThinPoolConfig = v.pipe(
+  v.strictObject({
+    warnAt: v.optional(
+      described(Percent, "From this fill on (percent of data or metadata) the log and `health` warn."),
+      80,
+    ),
+    extendAt: v.optional(
+      described(
+        Percent,
+        "From this fill on the pool is extended by `extendBy`, while the volume group has room.",
+      ),
+      85,
+    ),
+    extendBy: v.optional(
+      described(
+        Step,
+        "How far data or metadata is extended at once: a size, or a share of what it has. Left out: never.",
+      ),
+    ),
+    extendTo: v.optional(
+      described(
+        v.pipe(
+          v.string(),
+          v.check((text) => parseSize(text) !== undefined, "must be a size such as 500G"),
+        ),
+        "The pool's data is not extended beyond this size. Left out: as far as the volume group has room.",
+      ),
+    ),
+    refuseAt: v.optional(
+      described(Percent, "From this fill on no volume, copy or snapshot is made in the pool."),
+      92,
+    ),
+    suspendAt: v.optional(
+      described(
+        Percent,
+        "From this fill on the service's volumes in the pool are suspended, so that writers wait instead of losing data; they go on once the pool has room again.",
+      ),
+      97,
+    ),
+    checkSeconds: v.optional(
+      described(
+        v.pipe(v.number(), v.minValue(0.2), v.maxValue(600)),
+        "How often the fill is looked at; more often as the pool fills.",
+      ),
+      10,
+    ),
+  }),
+  v.check(
+    ({ refuseAt, suspendAt }) => refuseAt <= suspendAt,
+    "`refuseAt` must not be above `suspendAt`",
+  ),
+);
+export type ThinPoolConfig = v.InferOutput<typeof ThinPoolConfig>;
+
+/** The keys of an lvm-iscsi service. */
+export const LvmConfig = v.strictObject({
+  volumeGroup: described(
+    Name,
+    "The volume group that holds the volumes. It must exist; other logical volumes in it are left alone.",
+  ),
+  thinPool: v.optional(
+    described(
+      Name,
+      "A thin pool in the group. With it volumes are thin; without it they have all their space from the beginning.",
+    ),
+  ),
+  prefix: v.optional(
+    described(
+      v.pipe(
+        Name,
+        v.maxLength(MAX_PREFIX),
+        v.check(
+          (name) => !/\d$/.test(name) && isLvmName(`${name}000`),
+          "must not end with a digit, nor be one that LVM reserves",
+        ),
+      ),
+      "How the names of the service's logical volumes begin. Two services of one group need different ones, none of which begins with another.",
+    ),
+    "lvm-",
+  ),
+  defaultSize: v.optional(
+    described(
+      v.pipe(
+        v.string(),
+        v.check((text) => (parseSize(text) ?? 0) > 0, "must be a size such as 10G"),
+      ),
+      "The size of a volume for which none is asked.",
+    ),
+    "1G",
+  ),
+  wipe: v.optional(
+    described(
+      v.picklist(["none", "discard", "zero"]),
+      "What is done to the data of a volume before its space is given back: nothing, `blkdiscard`, or zeros written over all of it.",
+    ),
+    "none",
+  ),
+  snapshotPercent: v.optional(
+    described(
+      v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(100)),
+      "Without a thin pool: the space of a snapshot in percent of its volume. With 100 it cannot overflow.",
+    ),
+    100,
+  ),
+  watchSeconds: v.optional(
+    described(
+      v.pipe(v.number(), v.minValue(0.2), v.maxValue(3600)),
+      "How often the group is looked at for changes made by hand.",
+    ),
+    10,
+  ),
+  pool: v.optional(
+    described(ThinPoolConfig, "What is done as the thin pool fills."),
+    {},
+  ),
+});
+export type LvmConfig = v.InferOutput<typeof LvmConfig>;

@@ -1,0 +1,53 @@
+/** lvm-iscsi: each volume and each snapshot is a logical volume, with its record in its tags. */
+import { GIB, parseSize } from "@libstorage/model";
+import { defineDriver } from "../../core/driver.js";
+import { LvmConfig } from "./config.js";
+import { LvmDriver } from "./driver.js";
+import { Known } from "./known.js";
+import { Lvm } from "./lvm.js";
+import { namesWith } from "./names.js";
+import { openGroup, poolIn } from "./opening.js";
+import { PoolGuard } from "./pool-guard.js";
+import { ThickLayout } from "./thick.js";
+import { ThinLayout } from "./thin.js";
+import { Wiping } from "./wiping.js";
+
+export const lvmIscsi = defineDriver({
+  name: "lvm-iscsi",
+  config: LvmConfig,
+  async open(config, context) {
+    const { volumeGroup, thinPool, prefix, wipe, snapshotPercent, watchSeconds, defaultSize } = config;
+    const lvm = new Lvm({ group: volumeGroup, pool: thinPool, extentBytes: 0 });
+    const group = await openGroup(lvm, context);
+    lvm.about = { ...lvm.about, extentBytes: group.extentBytes };
+    const names = namesWith(prefix);
+    const known = new Known();
+    const wiping = new Wiping(lvm, wipe);
+    const rows = await lvm.lvs(context);
+    const pool = thinPool === undefined ? undefined : poolIn(rows, lvm, thinPool);
+    const layout =
+      pool === undefined
+        ? new ThickLayout({ lvm, known, names, wiping, snapshotPercent })
+        : new ThinLayout({ lvm, names, wiping, isZeroing: pool.state.isZeroing });
+    const guard =
+      pool === undefined
+        ? undefined
+        : new PoolGuard({ lvm, names, limits: config.pool, first: pool, context });
+    const driver = new LvmDriver(
+      {
+        lvm,
+        known,
+        names,
+        layout,
+        group,
+        watchSeconds,
+        guard,
+        defaultSizeBytes: parseSize(defaultSize) ?? GIB,
+      },
+      context,
+    );
+    await driver.wake(rows, context);
+    await guard?.start();
+    return driver;
+  },
+});
