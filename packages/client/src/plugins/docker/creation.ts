@@ -40,11 +40,25 @@ export class Creation {
       return;
     }
     const there = await found(volumes, name, context);
-    if (there !== undefined) {
-      refuseOther(name, there, wanted);
-      return;
-    }
-    await this.#make(volumes, name, wanted, context);
+    if (there === undefined) await this.#make(volumes, name, wanted, context);
+    else await this.#finish(volumes, name, there, wanted, context);
+  }
+
+  /** A volume that is there was perhaps made by a call like this one, which did not come to its end. */
+  async #finish(
+    volumes: HostVolumes,
+    name: string,
+    there: Volume,
+    wanted: CreateOptions,
+    context: CallContext,
+  ): Promise<void> {
+    const begun = await this.#names.begun("create", name);
+    const isOurs = begun?.request === requestOf(wanted) && wanted.from !== undefined;
+    const { size } = wanted;
+    if (isOurs && size !== undefined && size > (there.size ?? 0))
+      refuseOther(name, await grow(volumes, there, size, context), wanted);
+    else refuseOther(name, there, wanted);
+    if (begun !== undefined) await this.#names.end("create", name);
   }
 
   /** The key goes to the disk first: with it the server answers a repeated request with the same volume. */
@@ -54,7 +68,7 @@ export class Creation {
     wanted: CreateOptions,
     context: CallContext,
   ): Promise<void> {
-    const request = createHash("sha256").update(JSON.stringify(wanted)).digest("base64url");
+    const request = requestOf(wanted);
     const begun = await this.#names.begun("create", name);
     const earlier = begun?.request === request ? begun.key : undefined;
     try {
@@ -128,6 +142,11 @@ export class Creation {
       there ?? (await host.service.volumeSnapshot(params, { snapshotName: name }, context));
     await this.#names.set({ name, kind: "snapshot", id: snapshot.id, volumeID: volume.id });
   }
+}
+
+/** Two equal requests have the same one. */
+function requestOf(wanted: CreateOptions): string {
+  return createHash("sha256").update(JSON.stringify(wanted)).digest("base64url");
 }
 
 function checkName(name: string): void {
@@ -235,10 +254,10 @@ async function grow(
   volume: Volume,
   size: number,
   context: CallContext,
-): Promise<void> {
+): Promise<Volume> {
   const params = { service: host.name, volumeID: volume.id };
   const { idempotencyKey: _key, ...own } = context;
-  await host.service.volumeExpand(params, { size }, own);
+  return host.service.volumeExpand(params, { size }, own);
 }
 
 async function restore(
