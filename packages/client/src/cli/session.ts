@@ -54,8 +54,10 @@ export class Session {
   }
 
   /** For programs of several modules, each of which has settings of its own. */
-  configuration(): Promise<Configuration> {
-    return loadConfiguration(this.#source());
+  /** @param more keys of a command's own options */
+  configuration(more: SettingsSource["flags"] = {}): Promise<Configuration> {
+    const source = this.#source();
+    return loadConfiguration({ ...source, flags: { ...source.flags, ...more } });
   }
 
   settings(): Promise<ClientSettings> {

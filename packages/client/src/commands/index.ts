@@ -27,6 +27,7 @@ export const COMMANDS: Readonly<Record<string, Load>> = {
   "task cancel": () => import("./task-cancel.js"),
   "task wait": () => import("./task-wait.js"),
   "event tail": () => import("./event-tail.js"),
+  "plugin csi": () => import("./plugin-csi.js"),
   "plugin docker": () => import("./plugin-docker.js"),
   health: () => import("./health.js"),
   version: () => import("./version.js"),

@@ -5,6 +5,7 @@ import type { CallContext, VolumeService } from "@libstorage/model";
 import { openClient } from "../client.js";
 import { runCommand } from "../executor/exec.js";
 import type { Exec } from "../executor/exec.js";
+import type { ExecutorContext } from "../executor/executor.js";
 import { HostVolumes } from "../host/host-volumes.js";
 import type { ClientSettings } from "../settings.js";
 import { watchedExec, watchedService } from "./waiting.js";
@@ -56,19 +57,25 @@ export class PluginHost {
     return this.#volumes;
   }
 
+  /** What executors know of this host; there without any server. */
+  get executors(): ExecutorContext {
+    const { config, folders } = this.settings;
+    return {
+      config,
+      libFolder: folders.lib,
+      hostName: hostname(),
+      isRoot: process.geteuid?.() === 0,
+      exec: this.#exec,
+    };
+  }
+
   async #open(context: CallContext): Promise<HostVolumes> {
     const { settings } = this;
     return new HostVolumes({
       service: this.#service,
       name: settings.service ?? (await this.#onlyService(context)),
       server: this.address,
-      executors: {
-        config: settings.config,
-        libFolder: settings.folders.lib,
-        hostName: hostname(),
-        isRoot: process.geteuid?.() === 0,
-        exec: this.#exec,
-      },
+      executors: this.executors,
       operations: settings.operations,
       type: settings.type,
       attachTimeoutMs: settings.attachTimeoutMs,

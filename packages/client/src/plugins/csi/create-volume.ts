@@ -1,0 +1,228 @@
+/**
+ * CreateVolume. The name is what makes it idempotent, and the service decides who gets it: one request makes
+ * the volume, and every other one with that name, from this plugin or another, finds it.
+ */
+import type { ServiceInfo, Volume } from "@libstorage/model";
+import type { Service } from "./backend.js";
+import { absent, changing, usableVolume } from "./backend.js";
+import {
+  can,
+  checkCapabilities,
+  needsManyNodes,
+  requireSupport,
+  unsupported,
+} from "./capabilities.js";
+import type { CheckedCapability } from "./capabilities.js";
+import type { ContentSource, CreateVolumeRequest, UnaryHandler } from "./messages.js";
+import { checkID, checkName, isPossibleID, objectName } from "./names.js";
+import { ownParameters, readParameters } from "./parameters.js";
+import type { PluginContext } from "./plugin-context.js";
+import { bytesOf, isInRange, sizeFor } from "./sizes.js";
+import { CsiError, hasCode, invalid } from "./status.js";
+import { checkRequirements } from "./topology.js";
+import { digestOf, factsOf, fieldsOf, sourceText } from "./volume-facts.js";
+import type { VolumeFacts } from "./volume-facts.js";
+import { volumeOf } from "./volume-view.js";
+
+/** The field by which the service lets several instances have a volume. */
+const SHAREABLE = "shareable";
+
+interface Wanted {
+  readonly request: CreateVolumeRequest;
+  readonly capabilities: readonly CheckedCapability[];
+  readonly options: ReturnType<typeof readParameters>;
+  readonly info: ServiceInfo;
+  readonly service: Service;
+  readonly signal: AbortSignal;
+}
+
+export function createVolume(context: PluginContext): UnaryHandler<"CreateVolume"> {
+  const { backend, pending, settings } = context;
+  return async (request, signal) => {
+    const { name, volumeContentSource: source } = request;
+    checkName(name);
+    const capabilities = checkCapabilities(request.volumeCapabilities);
+    checkSource(source);
+    if (Object.keys(request.mutableParameters).length > 0)
+      throw invalid("mutable_parameters: this plugin has none");
+    const options = readParameters(request.parameters);
+    sizeFor(request.capacityRange);
+    const info = await backend.info(signal);
+    requireSupport(info, capabilities, "INVALID_ARGUMENT");
+    checkAbility(info, source);
+    checkRequirements(settings.topology, request.accessibilityRequirements);
+    return pending.alone("CreateVolume", [`volume named ${name}`], async () => {
+      const service = await backend.service(signal);
+      const wanted = { request, capabilities, options, info, service, signal };
+      const volume = await findOrMake(wanted);
+      return { volume: volumeOf(volume, settings.topology) };
+    });
+  };
+}
+
+function checkSource(source: ContentSource | null): void {
+  if (source === null) return;
+  if (source.type === undefined) throw invalid("volume_content_source names no source");
+  const id = idIn(source);
+  checkID("the id of the volume_content_source", id);
+}
+
+function idIn(source: ContentSource): string {
+  return source.snapshot?.snapshotId ?? source.volume?.volumeId ?? "";
+}
+
+function checkAbility(info: ServiceInfo, source: ContentSource | null): void {
+  const ability = source?.type === "snapshot" ? "snapshot" : "copy";
+  if (source !== null && !can(info, ability))
+    throw invalid(
+      `service ${info.name} (driver ${info.driver.name}) cannot make a volume from a ${source.type}`,
+    );
+}
+
+async function findOrMake(wanted: Wanted): Promise<Volume> {
+  try {
+    return await finish(await make(wanted), wanted);
+  } catch (error) {
+    if (!hasCode(error, "already-exists")) throw error;
+    const id = error.data["volumeID"];
+    if (typeof id !== "string")
+      throw new CsiError("ABORTED", `a volume named ${wanted.request.name} is being made; try again`, {
+        cause: error,
+      });
+    const { service, signal } = wanted;
+    const params = { service: service.name, volumeID: id };
+    const found = await service.calls.volumeInspect(params, undefined, { signal }).catch(absent);
+    if (found === undefined)
+      throw new CsiError("ABORTED", `the volume named ${wanted.request.name} has just gone; try again`, {
+        cause: error,
+      });
+    return finish(sameAs(found, wanted), wanted);
+  }
+}
+
+async function make(wanted: Wanted): Promise<Volume> {
+  const { volumeContentSource: source, capacityRange } = wanted.request;
+  if (source === null) return makeEmpty(wanted, sizeFor(capacityRange));
+  if (source.type === "snapshot") return makeFromSnapshot(wanted, idIn(source));
+  return makeCopy(wanted, idIn(source));
+}
+
+function factsFor({ request }: Wanted, size: number | undefined): VolumeFacts {
+  return {
+    name: request.name,
+    parameters: digestOf(ownParameters(request.parameters)),
+    source: sourceText(request.volumeContentSource),
+    size: size ?? 0,
+  };
+}
+
+function optsFor(wanted: Wanted, size: number | undefined): Record<string, unknown> {
+  return {
+    ...wanted.options.opts,
+    ...fieldsOf(factsFor(wanted, size)),
+    // Written either way, so that a copy does not inherit it.
+    [SHAREABLE]: String(needsManyNodes(wanted.capabilities)),
+  };
+}
+
+async function makeEmpty(wanted: Wanted, size: number | undefined): Promise<Volume> {
+  const { service, options, request, signal } = wanted;
+  const body = {
+    ...options,
+    name: objectName(request.name),
+    ...(size !== undefined && { size }),
+    opts: optsFor(wanted, size),
+  };
+  return service.calls.volumeCreate(
+    { service: service.name },
+    body,
+    changing(signal, { onlyIfNew: true }),
+  );
+}
+
+async function makeFromSnapshot(wanted: Wanted, snapshotID: string): Promise<Volume> {
+  const { service, options, request, signal } = wanted;
+  const gone = new CsiError("NOT_FOUND", `there is no snapshot ${snapshotID}`);
+  if (!isPossibleID(snapshotID)) throw gone;
+  const params = { service: service.name, snapshotID };
+  const snapshot = await service.calls
+    .snapshotInspect(params, undefined, { signal })
+    .catch(absent);
+  // A volume of that name may be there from before the snapshot went.
+  const size = sizeFor(request.capacityRange, snapshot?.volumeSize ?? 0);
+  const body = {
+    ...options,
+    name: objectName(request.name),
+    ...(size !== undefined && { size }),
+    opts: optsFor(wanted, size),
+  };
+  try {
+    return await service.calls.volumeCreateFromSnapshot(
+      params,
+      body,
+      changing(signal, { onlyIfNew: true }),
+    );
+  } catch (error) {
+    throw hasCode(error, "not-found") ? gone : error;
+  }
+}
+
+async function makeCopy(wanted: Wanted, volumeID: string): Promise<Volume> {
+  const { service, request, signal } = wanted;
+  const gone = new CsiError("NOT_FOUND", `there is no volume ${volumeID}`);
+  if (!isPossibleID(volumeID)) throw gone;
+  const params = { service: service.name, volumeID };
+  const source = await service.calls.volumeInspect(params, undefined, { signal }).catch(absent);
+  if (source !== undefined) usableVolume(source);
+  const size = sizeFor(request.capacityRange, source?.size ?? 0);
+  if (source !== undefined && size !== undefined && size > (source.size ?? 0)) {
+    if (source.size === undefined)
+      throw new CsiError(
+        "OUT_OF_RANGE",
+        `volume ${volumeID} has no size limit, so its copy cannot be given one`,
+      );
+    if (!can(wanted.info, "expand"))
+      throw new CsiError(
+        "OUT_OF_RANGE",
+        `a copy of volume ${volumeID} has its ${source.size} GiB: the driver cannot make volumes larger`,
+      );
+  }
+  try {
+    return await service.calls.volumeCopy(
+      params,
+      { volumeName: objectName(request.name), opts: optsFor(wanted, size) },
+      changing(signal, { onlyIfNew: true }),
+    );
+  } catch (error) {
+    throw hasCode(error, "not-found") ? gone : error;
+  }
+}
+
+/** A copy is as large as its source until it is grown, which an earlier call may not have come to. */
+async function finish(volume: Volume, { service, signal }: Wanted): Promise<Volume> {
+  const { size = 0 } = factsOf(volume) ?? {};
+  if (size === 0 || volume.size === undefined || volume.size >= size) return volume;
+  const params = { service: service.name, volumeID: volume.id };
+  return service.calls.volumeExpand(params, { size }, changing(signal));
+}
+
+/** @throws {CsiError} ALREADY_EXISTS, saying what differs */
+function sameAs(volume: Volume, wanted: Wanted): Volume {
+  const { request, capabilities, info } = wanted;
+  const differs = (what: string): CsiError =>
+    new CsiError("ALREADY_EXISTS", `volume ${volume.id} has the name ${request.name} already, ${what}`);
+  const facts = factsOf(volume);
+  if (facts === undefined) throw differs("and was not made by this plugin");
+  if (facts.name !== request.name) throw differs(`as that of the volume ${facts.name}`);
+  const asked = factsFor(wanted, undefined);
+  if (facts.source !== asked.source)
+    throw differs(`and was made ${facts.source === "" ? "empty" : `from ${facts.source}`}`);
+  if (facts.parameters !== asked.parameters) throw differs("with other parameters");
+  const bytes = bytesOf(Math.max(volume.size ?? 0, facts.size));
+  if (!isInRange(request.capacityRange, bytes)) throw differs(`with ${bytes} bytes`);
+  const isShareable = volume.fields?.[SHAREABLE] === "true";
+  if (needsManyNodes(capabilities) && !isShareable) throw differs("for one node at a time");
+  const [lacking] = capabilities.map((one) => unsupported(info, one)).filter((one) => one !== undefined);
+  if (lacking !== undefined) throw differs(`and ${lacking}`);
+  return volume;
+}

@@ -1,0 +1,122 @@
+/** Volumes that stand still while snapshots are taken: because nobody writes, or because they are frozen. */
+import { isSameInstance } from "@libstorage/model";
+import type { Volume } from "@libstorage/model";
+import { writes } from "./capabilities.js";
+import { holdOf, nodeIDOf } from "./holders.js";
+import type { NodeContext } from "./node-context.js";
+import { CsiError } from "./status.js";
+
+export interface Stillness {
+  readonly volume: Volume;
+  /** `nobody`: nobody has it. `readers`: who has it only reads. `freeze`: to be frozen at `path`. */
+  readonly by: "nobody" | "readers" | "freeze";
+  readonly path?: string;
+}
+
+/** No file system is kept frozen for longer, whatever happens. */
+const MOST_FROZEN_MS = 30_000;
+const TOOL_MS = 20_000;
+
+/**
+ * Why a volume stands still, or can be made to.
+ * @throws {CsiError} FAILED_PRECONDITION, saying who writes and what can be done
+ */
+export async function stillness(
+  context: NodeContext,
+  volume: Volume,
+  mayFreeze: boolean,
+  signal: AbortSignal,
+): Promise<Stillness> {
+  const holders = volume.attachments ?? [];
+  if (holders.length === 0) return { volume, by: "nobody" };
+  const writers = holders.filter((one) => {
+    const hold = holdOf(one);
+    return hold === undefined || writes(hold.mode, hold.readonly);
+  });
+  const [writer] = writers;
+  if (writer === undefined) return { volume, by: "readers" };
+  const refused = (why: string): CsiError =>
+    new CsiError(
+      "FAILED_PRECONDITION",
+      `volume ${volume.id} is in use on ${nodeIDOf(writer)}, so its snapshot cannot be of the same moment as the others': ${why}; or set consistency=each to have each of its own moment`,
+    );
+  if (!mayFreeze) throw refused("set freeze=true to freeze its file system meanwhile");
+  const isHere = await isThisNode(context, writer.instanceID, signal);
+  if (writers.length > 1 || !isHere)
+    throw refused("only a plugin on that node, in mode all, can freeze it");
+  const record = await context.records.read(volume.id);
+  if (record?.phase !== "staged") throw refused("it is not staged by this plugin");
+  if (record.access === "block") throw refused("it is used as a device, which cannot be frozen");
+  if (!(await context.storage.hasOwnFileSystem(record.stagingPath)))
+    throw refused("it is a folder, whose file system others use, too");
+  return { volume, by: "freeze", path: record.stagingPath };
+}
+
+async function isThisNode(
+  { backend, settings }: NodeContext,
+  holder: Parameters<typeof isSameInstance>[0] | null,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (holder === null || settings.mode !== "all") return false;
+  return isSameInstance((await backend.identity(signal)).instanceID, holder);
+}
+
+/**
+ * Runs `act` while the volumes that have to be frozen are. Each one's record says so before it is, so that a
+ * plugin which is killed here thaws them when it starts again.
+ */
+export async function frozenDuring<T>(
+  { records, storage, log }: NodeContext,
+  stands: readonly Stillness[],
+  signal: AbortSignal,
+  act: () => Promise<T>,
+): Promise<T> {
+  const paths = stands.flatMap(({ volume, path }) =>
+    path === undefined ? [] : [{ id: volume.id, path }],
+  );
+  const thawAll = async (): Promise<void> => {
+    for (const { id, path } of paths) {
+      await storage.thaw(path, AbortSignal.timeout(TOOL_MS)).catch((error: unknown) =>
+        log.error({ volumeId: id, error: String(error) }, `run fsfreeze --unfreeze ${path}`),
+      );
+      const record = await records.read(id);
+      if (record !== undefined) await records.write({ ...record, isFrozen: false });
+    }
+  };
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(MOST_FROZEN_MS)]);
+  try {
+    for (const { id, path } of paths) {
+      const record = await records.read(id);
+      if (record !== undefined) await records.write({ ...record, isFrozen: true });
+      await storage.freeze(path, limit);
+    }
+    return await Promise.race([act(), whenAborted(limit)]);
+  } finally {
+    await thawAll();
+  }
+}
+
+function whenAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const end = (): void =>
+      reject(
+        new CsiError(
+          "DEADLINE_EXCEEDED",
+          `the snapshots took longer than the ${MOST_FROZEN_MS / 1000} s for which file systems are kept frozen`,
+        ),
+      );
+    if (signal.aborted) end();
+    else signal.addEventListener("abort", end, { once: true });
+  });
+}
+
+/** What an earlier plugin left frozen. */
+export async function thawLeftovers({ records, storage, log }: NodeContext): Promise<void> {
+  for (const id of await records.volumeIDs()) {
+    const record = await records.read(id).catch(() => undefined);
+    if (record?.isFrozen !== true) continue;
+    log.warn({ volumeId: id }, "the file system was left frozen, and is thawed");
+    await storage.thaw(record.stagingPath, AbortSignal.timeout(TOOL_MS)).catch(() => {});
+    await records.write({ ...record, isFrozen: false });
+  }
+}

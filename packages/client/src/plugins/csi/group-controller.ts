@@ -1,0 +1,218 @@
+/**
+ * The GroupController service: snapshots of several volumes, all of one moment. A volume that nobody can write
+ * to stands still by itself; the file system of one that is in use on this node is frozen when that is asked
+ * for. Where neither is so, the call is refused rather than half kept.
+ */
+import { createHash } from "node:crypto";
+import type { Snapshot, Volume } from "@libstorage/model";
+import type { Service } from "./backend.js";
+import { usableVolume } from "./backend.js";
+import { groupCapabilities } from "./capabilities.js";
+import { makeSnapshot, removeSnapshot, snapshotService } from "./controller-snapshots.js";
+import { frozenDuring, stillness } from "./freeze.js";
+import type { Stillness } from "./freeze.js";
+import type { GroupSnapshot, Handlers, UnaryHandler } from "./messages.js";
+import { checkID, checkName } from "./names.js";
+import type { NodeContext } from "./node-context.js";
+import { ownParameters } from "./parameters.js";
+import { CsiError, hasCode, invalid } from "./status.js";
+import { snapshotFactsOf } from "./volume-facts.js";
+import { snapshotOf, timestampOf } from "./volume-view.js";
+
+export function groupController(context: NodeContext): Handlers {
+  return {
+    GroupControllerGetCapabilities: async (_request, signal) => ({
+      capabilities: groupCapabilities(await context.backend.info(signal), context.settings),
+    }),
+    CreateVolumeGroupSnapshot: create(context),
+    DeleteVolumeGroupSnapshot: remove(context),
+    GetVolumeGroupSnapshot: get(context),
+  };
+}
+
+function groupIDOf(name: string): string {
+  return `group-${createHash("sha256").update(name).digest("hex").slice(0, 32)}`;
+}
+
+/** Which snapshots a group has, by what is noted with each. */
+async function membersOf(
+  { calls, name }: Service,
+  groupID: string,
+  signal: AbortSignal,
+): Promise<readonly Snapshot[]> {
+  const all = await calls.snapshotsByService({ service: name }, undefined, { signal });
+  return Object.values(all).filter((one) => snapshotFactsOf(one)?.group === groupID);
+}
+
+function groupOf(groupID: string, members: readonly Snapshot[]): GroupSnapshot {
+  const snapshots = members.map(snapshotOf);
+  return {
+    groupSnapshotId: groupID,
+    snapshots,
+    creationTime: timestampOf(Math.max(...members.map(({ startTime = 0 }) => startTime))),
+    readyToUse: snapshots.every(({ readyToUse }) => readyToUse),
+  };
+}
+
+interface GroupParameters {
+  /** `group`: all of one moment. `each`: every one of its own, shortly after each other. */
+  readonly consistency: "group" | "each";
+  readonly freeze: boolean;
+}
+
+function readGroupParameters(parameters: Readonly<Record<string, string>>): GroupParameters {
+  const { consistency = "group", freeze = "false", ...rest } = ownParameters(parameters);
+  const [unknown] = Object.keys(rest);
+  if (unknown !== undefined)
+    throw invalid(`parameter ${JSON.stringify(unknown)} is not known; there are consistency and freeze`);
+  if (consistency !== "group" && consistency !== "each")
+    throw invalid("parameter consistency must be group or each");
+  if (freeze !== "true" && freeze !== "false")
+    throw invalid("parameter freeze must be true or false");
+  return { consistency, freeze: freeze === "true" };
+}
+
+function create(context: NodeContext): UnaryHandler<"CreateVolumeGroupSnapshot"> {
+  return async ({ name, sourceVolumeIds, parameters }, signal) => {
+    checkName(name);
+    if (sourceVolumeIds.length === 0) throw invalid("source_volume_ids are missing");
+    for (const id of sourceVolumeIds) checkID("a source_volume_id", id);
+    if (new Set(sourceVolumeIds).size < sourceVolumeIds.length)
+      throw invalid("source_volume_ids name a volume twice");
+    const options = readGroupParameters(parameters);
+    const service = await snapshotService(context, signal);
+    const groupID = groupIDOf(name);
+    return context.pending.alone("CreateVolumeGroupSnapshot", [`group named ${name}`], async () => {
+      const there = await membersOf(service, groupID, signal);
+      const wanted = new Set(sourceVolumeIds);
+      if (there.some(({ volumeID = "" }) => !wanted.has(volumeID)))
+        throw new CsiError(
+          "ALREADY_EXISTS",
+          `the group named ${name} is there already, with the volumes ${there.map(({ volumeID }) => volumeID).join(", ")}`,
+        );
+      if (there.length === wanted.size) return { groupSnapshot: groupOf(groupID, there) };
+      // Of a call that was cut short: what it made is of another moment.
+      for (const { id } of there) await removeSnapshot(service, id, signal);
+      const volumes = await Promise.all(
+        sourceVolumeIds.map(async (id) => usableVolume(await context.backend.volume(id, signal))),
+      );
+      const made = await makeAll(context, service, { name, groupID, volumes, options }, signal);
+      return { groupSnapshot: groupOf(groupID, made) };
+    });
+  };
+}
+
+interface WantedGroup {
+  readonly name: string;
+  readonly groupID: string;
+  readonly volumes: readonly Volume[];
+  readonly options: GroupParameters;
+}
+
+async function makeAll(
+  context: NodeContext,
+  service: Service,
+  { name, groupID, volumes, options }: WantedGroup,
+  signal: AbortSignal,
+): Promise<readonly Snapshot[]> {
+  const cut = (): Promise<readonly Snapshot[]> =>
+    cutAll(service, name, groupID, volumes, signal);
+  if (options.consistency === "each") return cut();
+  const stands = await Promise.all(
+    volumes.map((volume) => stillness(context, volume, options.freeze, signal)),
+  );
+  const made = await frozenDuring(context, stands, signal, cut);
+  await checkStill(context, stands, made, service, signal);
+  return made;
+}
+
+/** All or none. */
+async function cutAll(
+  service: Service,
+  name: string,
+  groupID: string,
+  volumes: readonly Volume[],
+  signal: AbortSignal,
+): Promise<readonly Snapshot[]> {
+  const results = await Promise.allSettled(
+    volumes.map(({ id }) =>
+      makeSnapshot(service, { name: `${groupID} ${id}`, volumeID: id, group: groupID }, signal),
+    ),
+  );
+  const made = results.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+  const failed = results.find((one) => one.status === "rejected");
+  if (failed === undefined) return made;
+  await dropAll(service, made, signal);
+  const error: unknown = failed.reason;
+  if (hasCode(error, "already-exists"))
+    throw new CsiError("ABORTED", `the group named ${name} is being made elsewhere; try again`, {
+      cause: error,
+    });
+  throw error;
+}
+
+async function dropAll(
+  service: Service,
+  made: readonly Snapshot[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (const { id } of made) await removeSnapshot(service, id, signal).catch(() => {});
+}
+
+/** Somebody may have begun to write while the snapshots were taken. */
+async function checkStill(
+  context: NodeContext,
+  stands: readonly Stillness[],
+  made: readonly Snapshot[],
+  service: Service,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const { volume } of stands.filter(({ by }) => by === "nobody")) {
+    const now = await context.backend.findVolume(volume.id, signal);
+    if ((now?.attachments ?? []).length === 0) continue;
+    await dropAll(service, made, signal);
+    throw new CsiError(
+      "ABORTED",
+      `volume ${volume.id} got a user meanwhile, so the snapshots may be of different moments and were removed; try again`,
+    );
+  }
+}
+
+/** @throws {CsiError} INVALID_ARGUMENT when the caller's list and the group differ */
+function checkMembers(
+  groupID: string,
+  members: readonly Snapshot[],
+  listed: readonly string[],
+): void {
+  if (listed.length === 0) return;
+  const own = new Set(members.map(({ id }) => id));
+  const missing = [...own].filter((id) => !listed.includes(id));
+  if (missing.length > 0)
+    throw invalid(`snapshot_ids lack ${missing.join(", ")} of the group ${groupID}`);
+}
+
+function remove(context: NodeContext): UnaryHandler<"DeleteVolumeGroupSnapshot"> {
+  return async ({ groupSnapshotId, snapshotIds }, signal) => {
+    checkID("group_snapshot_id", groupSnapshotId);
+    const service = await snapshotService(context, signal);
+    const keys = [`group ${groupSnapshotId}`];
+    return context.pending.alone("DeleteVolumeGroupSnapshot", keys, async () => {
+      const members = await membersOf(service, groupSnapshotId, signal);
+      checkMembers(groupSnapshotId, members, snapshotIds);
+      for (const { id } of members) await removeSnapshot(service, id, signal);
+      return {};
+    });
+  };
+}
+
+function get(context: NodeContext): UnaryHandler<"GetVolumeGroupSnapshot"> {
+  return async ({ groupSnapshotId, snapshotIds }, signal) => {
+    checkID("group_snapshot_id", groupSnapshotId);
+    const service = await snapshotService(context, signal);
+    const members = await membersOf(service, groupSnapshotId, signal);
+    if (members.length === 0)
+      throw new CsiError("NOT_FOUND", `there is no group snapshot ${groupSnapshotId}`);
+    checkMembers(groupSnapshotId, members, snapshotIds);
+    return { groupSnapshot: groupOf(groupSnapshotId, members) };
+  };
+}

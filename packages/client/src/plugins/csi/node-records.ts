@@ -1,0 +1,123 @@
+/**
+ * What this node has staged and published: a file per volume that survives the plugin. A record says what is
+ * meant, and is written before it is done; what is so says the kernel's table of mounts.
+ */
+import * as fs from "node:fs/promises";
+import { join } from "node:path";
+import * as v from "valibot";
+import { StorageError } from "@libstorage/model";
+import { removeDurably, writeDurably } from "../../host/durable-file.js";
+import { pathPart } from "../../host/mount-records.js";
+
+const Publication = v.object({
+  target: v.string(),
+  readonly: v.boolean(),
+  mode: v.string(),
+  /** Digest of the whole capability, so that another one is noticed without keeping its mount flags. */
+  capability: v.string(),
+});
+export type Publication = v.InferOutput<typeof Publication>;
+
+const StageRecord = v.object({
+  version: v.literal(1),
+  volumeID: v.string(),
+  /** Where the orchestrator wants it staged. */
+  stagingPath: v.string(),
+  access: v.picklist(["block", "mount"]),
+  mode: v.string(),
+  capability: v.string(),
+  readonly: v.boolean(),
+  /** Whose executor reaches it. */
+  driver: v.string(),
+  /** Where the service says that the volume is. */
+  device: v.string(),
+  fields: v.record(v.string(), v.string()),
+  phase: v.picklist(["staging", "formatting", "staged", "unstaging"]),
+  publications: v.array(Publication),
+  /** While snapshots are taken. */
+  isFrozen: v.optional(v.boolean(), false),
+  /** Which start of this host it belongs to: a mount does not survive one. */
+  boot: v.string(),
+});
+export type StageRecord = v.InferOutput<typeof StageRecord>;
+
+/** What its writer says of it. */
+export type NewStageRecord = Omit<StageRecord, "version" | "boot" | "isFrozen"> &
+  Partial<Pick<StageRecord, "isFrozen">>;
+
+export class NodeRecords {
+  readonly #folder: string;
+  #boot: string | undefined;
+
+  /** @param folder of one plugin */
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  #fileOf(volumeID: string): string {
+    return join(this.#folder, `${pathPart(volumeID)}.json`);
+  }
+
+  async boot(): Promise<string> {
+    this.#boot ??= (
+      await fs.readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "unknown")
+    ).trim();
+    return this.#boot;
+  }
+
+  async read(volumeID: string): Promise<StageRecord | undefined> {
+    const file = this.#fileOf(volumeID);
+    const text = await fs.readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return undefined;
+      throw error;
+    });
+    if (text === undefined) return undefined;
+    const result = v.safeParse(StageRecord, parsed(text));
+    if (result.success && result.output.volumeID === volumeID) return this.#now(result.output);
+    throw new StorageError(
+      "data-loss",
+      `${file} is broken: it says where volume ${volumeID} is staged on this node. Look with findmnt, unmount by hand what is there, then remove the file`,
+      { file },
+    );
+  }
+
+  /** Nothing of an earlier start of this host is mounted any more. */
+  async #now(record: StageRecord): Promise<StageRecord> {
+    if (record.boot === (await this.boot())) return record;
+    return { ...record, phase: "staging", publications: [] };
+  }
+
+  async write(record: NewStageRecord): Promise<StageRecord> {
+    const whole: StageRecord = {
+      isFrozen: false,
+      ...record,
+      version: 1,
+      boot: await this.boot(),
+    };
+    await writeDurably(this.#fileOf(record.volumeID), JSON.stringify(whole));
+    return whole;
+  }
+
+  async remove(volumeID: string): Promise<void> {
+    await removeDurably(this.#fileOf(volumeID));
+  }
+
+  /** The volumes that have a record, whatever it says. */
+  async volumeIDs(): Promise<readonly string[]> {
+    const names = await fs.readdir(this.#folder).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return [];
+      throw error;
+    });
+    return names
+      .filter((name) => name.endsWith(".json"))
+      .map((name) => decodeURIComponent(name.slice(0, -".json".length)));
+  }
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

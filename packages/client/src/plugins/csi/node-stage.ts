@@ -1,0 +1,156 @@
+/** NodeStageVolume and NodeUnstageVolume: the volume comes to this node, and goes. */
+import { createHash } from "node:crypto";
+import type { ServiceInfo, Volume } from "@libstorage/model";
+import { usableVolume } from "./backend.js";
+import { allowedBy } from "./access-modes.js";
+import { checkCapability, isBlock, requireSupport } from "./capabilities.js";
+import type { CheckedCapability } from "./capabilities.js";
+import { attachmentOf, holdOf, publishedNodes } from "./holders.js";
+import type { NodeStageRequest, UnaryHandler } from "./messages.js";
+import { flagsOf, folderFlags } from "./mount-flags.js";
+import { giveToGroup } from "./mount-group.js";
+import { checkID } from "./names.js";
+import type { NodeContext } from "./node-context.js";
+import { checkFolder, checkPath } from "./node-paths.js";
+import type { StageRecord } from "./node-records.js";
+import { sourceOf } from "./node-storage.js";
+import type { Source } from "./node-storage.js";
+import { CsiError } from "./status.js";
+
+export function digestOfCapability({ access, mode, fsType, mountFlags, group }: CheckedCapability): string {
+  const text = JSON.stringify([access, mode, fsType, mountFlags, group ?? -1]);
+  return createHash("sha256").update(text).digest("hex").slice(0, 32);
+}
+
+/** A stage as it shall be. */
+interface Wanted {
+  readonly request: NodeStageRequest;
+  readonly capability: CheckedCapability;
+  readonly source: Source;
+  readonly readonly: boolean;
+  readonly info: ServiceInfo;
+  readonly signal: AbortSignal;
+}
+
+export function stageVolume(context: NodeContext): UnaryHandler<"NodeStageVolume"> {
+  const { backend, pending } = context;
+  return async (request, signal) => {
+    const { volumeId, stagingTargetPath: path } = request;
+    checkID("volume_id", volumeId);
+    checkPath("staging_target_path", path);
+    const capability = checkCapability(request.volumeCapability);
+    flagsOf(capability.mountFlags);
+    return pending.alone("NodeStageVolume", [`volume ${volumeId}`], async () => {
+      const volume = usableVolume(await backend.volume(volumeId, signal));
+      const info = await backend.info(signal);
+      requireSupport(info, [capability], "FAILED_PRECONDITION");
+      const wanted = { request, capability, info, signal, ...(await ownSource(context, volume, signal)) };
+      if (await isStagedSo(context, wanted)) return {};
+      await checkFolder("staging_target_path", path);
+      await stageNew(context, wanted);
+      return {};
+    });
+  };
+}
+
+/** Nothing is mounted that the service has not given to this node. @throws {CsiError} FAILED_PRECONDITION */
+async function ownSource(
+  { backend }: NodeContext,
+  volume: Volume,
+  signal: AbortSignal,
+): Promise<{ readonly source: Source; readonly readonly: boolean }> {
+  const { instanceID, executor } = await backend.identity(signal);
+  const own = attachmentOf(volume, instanceID);
+  if (own === undefined) {
+    const nodes = publishedNodes(volume);
+    throw new CsiError(
+      "FAILED_PRECONDITION",
+      `volume ${volume.id} is not published to this node${nodes.length === 0 ? "" : ` but to ${nodes.join(", ")}`}: call ControllerPublishVolume for it first`,
+    );
+  }
+  const hold = holdOf(own);
+  const readonly = hold !== undefined && (hold.readonly || allowedBy(hold.mode).writers === "none");
+  return { source: sourceOf(volume.id, executor.driver, own), readonly };
+}
+
+/** @throws {CsiError} ALREADY_EXISTS for one that is staged otherwise */
+async function isStagedSo(
+  { records, storage }: NodeContext,
+  { request, capability, source }: Wanted,
+): Promise<boolean> {
+  const record = await records.read(request.volumeId);
+  if (record === undefined) return false;
+  const { stagingPath, phase } = record;
+  const stands = record.access === "block" || (await storage.isStaged(recordSource(record), stagingPath));
+  if (phase === "staged" && stands && stagingPath !== request.stagingTargetPath)
+    throw new CsiError(
+      "FAILED_PRECONDITION",
+      `volume ${record.volumeID} is staged at ${stagingPath} already: unstage it there first`,
+    );
+  if (phase !== "staged" || !stands) return false;
+  if (record.capability !== digestOfCapability(capability))
+    throw new CsiError(
+      "ALREADY_EXISTS",
+      `volume ${record.volumeID} is staged at ${stagingPath} already, with another volume_capability`,
+    );
+  // The way to it may be another one now.
+  return record.device === source.device;
+}
+
+export function recordSource({ volumeID, driver, device, fields }: StageRecord): Source {
+  return { volumeID, driver, device, fields };
+}
+
+async function stageNew(context: NodeContext, wanted: Wanted): Promise<void> {
+  const { records, storage } = context;
+  const { request, capability, source, readonly, info, signal } = wanted;
+  const path = request.stagingTargetPath;
+  const isWritable = !readonly && allowedBy(capability.mode).writers !== "none";
+  const flags = flagsOf(capability.mountFlags);
+  const options = [
+    ...(isBlock(info) ? flags : folderFlags(flags)),
+    ...(isWritable ? [] : ["ro"]),
+  ];
+  const before = await records.read(request.volumeId);
+  const record = {
+    volumeID: request.volumeId,
+    stagingPath: path,
+    access: capability.access,
+    mode: capability.mode,
+    capability: digestOfCapability(capability),
+    readonly: !isWritable,
+    driver: source.driver,
+    device: source.device,
+    fields: source.fields,
+    publications: before?.publications ?? [],
+  };
+  await records.write({ ...record, phase: "staging" });
+  if (capability.access === "mount") {
+    await storage.stage(source, { path, options, signal });
+    if (isWritable && capability.group !== undefined)
+      await giveToGroup(storage.exec, path, capability.group, signal);
+  }
+  await records.write({ ...record, phase: "staged" });
+}
+
+export function unstageVolume({ records, storage, pending }: NodeContext): UnaryHandler<"NodeUnstageVolume"> {
+  return async ({ volumeId, stagingTargetPath: path }, signal) => {
+    checkID("volume_id", volumeId);
+    checkPath("staging_target_path", path);
+    return pending.alone("NodeUnstageVolume", [`volume ${volumeId}`], async () => {
+      const record = await records.read(volumeId);
+      // What is not staged there is fine; the server is not asked, since it may be away.
+      if (record === undefined || record.stagingPath !== path) return {};
+      const [used] = record.publications;
+      if (used !== undefined)
+        throw new CsiError(
+          "FAILED_PRECONDITION",
+          `volume ${volumeId} is published at ${used.target} still: call NodeUnpublishVolume for that first`,
+        );
+      await records.write({ ...record, phase: "unstaging" });
+      if (record.access === "mount") await storage.unstage(recordSource(record), path, signal);
+      await records.remove(volumeId);
+      return {};
+    });
+  };
+}

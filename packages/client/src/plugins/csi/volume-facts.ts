@@ -1,0 +1,79 @@
+/**
+ * What the plugin notes with the volumes and snapshots that it makes: under which name, of what, with
+ * which parameters. It stands in their fields, so every plugin on every host reads the same.
+ */
+import { createHash } from "node:crypto";
+import type { Fields, Snapshot, Volume } from "@libstorage/model";
+import type { ContentSource, TextMap } from "./messages.js";
+import { objectName } from "./names.js";
+
+const NAME = "csi.name";
+const PARAMETERS = "csi.parameters";
+const SOURCE = "csi.source";
+const SIZE = "csi.size";
+const GROUP = "csi.group";
+
+export interface VolumeFacts {
+  readonly name: string;
+  /** A digest of the parameters. */
+  readonly parameters: string;
+  /** `snapshot:ID`, `volume:ID`, or empty. */
+  readonly source: string;
+  /** GiB that it shall have in the end; 0: as it was made. */
+  readonly size: number;
+}
+
+export function digestOf(parameters: TextMap): string {
+  const sorted = Object.entries(parameters).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return createHash("sha256").update(JSON.stringify(sorted)).digest("hex").slice(0, 32);
+}
+
+export function sourceText(source: ContentSource | null): string {
+  if (source?.type === "snapshot") return `snapshot:${source.snapshot?.snapshotId ?? ""}`;
+  if (source?.type === "volume") return `volume:${source.volume?.volumeId ?? ""}`;
+  return "";
+}
+
+export function sourceOf(text: string): ContentSource | undefined {
+  const colon = text.indexOf(":");
+  const id = text.slice(colon + 1);
+  if (text.startsWith("snapshot:")) return { type: "snapshot", snapshot: { snapshotId: id } };
+  if (text.startsWith("volume:")) return { type: "volume", volume: { volumeId: id } };
+  return undefined;
+}
+
+/** All are written, so that none is inherited from the source. */
+export function fieldsOf({ name, parameters, source, size }: VolumeFacts): Fields {
+  return { [NAME]: name, [PARAMETERS]: parameters, [SOURCE]: source, [SIZE]: String(size) };
+}
+
+/**
+ * @returns undefined for a volume that no plugin made: copies have the fields of their source, but not
+ * its name
+ */
+export function factsOf({ name, fields = {} }: Volume): VolumeFacts | undefined {
+  const own = fields[NAME];
+  if (own === undefined || objectName(own) !== name) return undefined;
+  return {
+    name: own,
+    parameters: fields[PARAMETERS] ?? "",
+    source: fields[SOURCE] ?? "",
+    size: Number(fields[SIZE] ?? 0) || 0,
+  };
+}
+
+export function snapshotFields(name: string, group = ""): Fields {
+  return { [NAME]: name, [GROUP]: group };
+}
+
+export interface SnapshotFacts {
+  readonly name: string;
+  /** Empty for one of its own. */
+  readonly group: string;
+}
+
+export function snapshotFactsOf({ name = "", fields = {} }: Snapshot): SnapshotFacts | undefined {
+  const own = fields[NAME];
+  if (own === undefined || objectName(own) !== name) return undefined;
+  return { name: own, group: fields[GROUP] ?? "" };
+}
