@@ -2,7 +2,16 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { lstatSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import {
+  copyFileSync,
+  existsSync,
+  lstatSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import type { VolumeRecord } from "@libstorage/server";
 import { contextOf, OTHER_SIZE, snapshotOf } from "../conformance/fixture.js";
@@ -304,4 +313,62 @@ const PLANTED: readonly Case[] = [
   },
 ];
 
-export const IMAGE_CASES: readonly Case[] = [...DATA, ...USED, ...PLANTED];
+function importFolder(volume: VolumeRecord): string {
+  return join(diskOf(volume).path, "../../../import");
+}
+
+const ISO_HEAD = Buffer.concat([
+  Buffer.alloc(32_768),
+  Buffer.from("\x01CD001\x01\0"),
+  Buffer.alloc(4096),
+]);
+
+const IMPORTS: readonly Case[] = [
+  {
+    title: "a qcow2 is imported, and what came is left where it was",
+    async run(fixture) {
+      const source = await fixture.create(0, { fields: { format: "qcow2" }, sizeBytes: 4 * MIB });
+      writePattern(source, 9, 2);
+      const folder = importFolder(source);
+      copyFileSync(diskOf(source).path, join(folder, "a.qcow2"));
+      const sha256 = createHash("sha256")
+        .update(readFileSync(join(folder, "a.qcow2")))
+        .digest("hex");
+      const fields = { import: "a.qcow2", importformat: "qcow2", sha256 };
+      const volume = await fixture.create(1, { fields, sizeBytes: MIB });
+      assert.equal(volume.sizeBytes, 4 * MIB, "not smaller than what came");
+      checkPattern(volume, 9, 2);
+      const wrong = fixture.create(2, { fields: { ...fields, sha256: "0".repeat(64) } });
+      await assert.rejects(wrong, { code: "invalid-argument", message: /SHA-256/ });
+      assert.ok(existsSync(join(folder, "a.qcow2")));
+      const unstated = fixture.create(2, { fields: { import: "a.qcow2" } });
+      await assert.rejects(unstated, {
+        code: "invalid-argument",
+        message: /format has to be stated/,
+      });
+      const missing = fixture.create(2, { fields: { ...fields, import: "b" } });
+      await assert.rejects(missing, { code: "not-found" });
+    },
+  },
+  {
+    title: "an ISO file is imported as it is, and keeps its size",
+    async run(fixture) {
+      const folder = importFolder(await fixture.create(0));
+      writeFileSync(join(folder, "x.iso"), ISO_HEAD);
+      const fields = { import: "x.iso", importformat: "iso" };
+      const volume = await fixture.create(1, { fields });
+      assert.equal(diskOf(volume).format, "iso");
+      assert.deepEqual(
+        readFileSync(diskOf(volume).path),
+        Buffer.concat([ISO_HEAD, Buffer.alloc(volume.sizeBytes - ISO_HEAD.length)]),
+      );
+      const expand = fixture.driver.volumeExpand?.(volume, OTHER_SIZE, contextOf());
+      await assert.rejects(expand ?? Promise.resolve(), { code: "failed-precondition" });
+      writeFileSync(join(folder, "x.iso"), "no disc at all");
+      const none = fixture.create(2, { fields });
+      await assert.rejects(none, { code: "invalid-argument", message: /ISO 9660/ });
+    },
+  },
+];
+
+export const IMAGE_CASES: readonly Case[] = [...DATA, ...USED, ...PLANTED, ...IMPORTS];

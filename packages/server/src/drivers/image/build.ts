@@ -1,10 +1,11 @@
 /** How the image of a new volume or snapshot comes into its folder. */
-import { StorageError } from "@libstorage/model";
+import { StorageError, parseSize } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import type { ImageNote } from "../folders/records.js";
 import { copyTree } from "../folders/cp.js";
 import type { ImageConfig } from "./config.js";
 import { copyDisk, diskPath, freeze, layersBelow, overlayOf, qemuFormat } from "./layers.js";
+import type { Format } from "./layers.js";
 import {
   convertImage,
   createImage,
@@ -14,6 +15,8 @@ import {
   resizeImage,
 } from "./qemu-img.js";
 import type { Image, Preallocation } from "./qemu-img.js";
+import { importOf, openImport } from "./import.js";
+import type { Import } from "./import.js";
 import { userOf } from "./in-use.js";
 import { readQcow2Header } from "./qcow2-header.js";
 
@@ -32,9 +35,11 @@ const PREALLOCATION = "preallocation";
 const PREALLOCATIONS: readonly string[] = ["off", "metadata", "falloc", "full"];
 
 export class ImageBuilder {
+  readonly #root: string;
   readonly #config: ImageConfig;
 
-  constructor(config: ImageConfig) {
+  constructor(root: string, config: ImageConfig) {
+    this.#root = root;
     this.#config = config;
   }
 
@@ -61,8 +66,10 @@ export class ImageBuilder {
     return { path: diskPath(folder, note.format), format: qemuFormat(note.format), keyFile };
   }
 
-  /** An empty disk. */
+  /** An empty disk, or one with the content of a file from outside. */
   async make(folder: string, volume: VolumeRecord, context: OpContext): Promise<ImageNote> {
+    const wanted = importOf(volume);
+    if (wanted !== undefined) return this.#import(wanted, folder, volume, context);
     const format = this.#formatOf(volume);
     const path = diskPath(folder, format);
     const preallocation = this.#preallocationOf(volume, format);
@@ -71,6 +78,28 @@ export class ImageBuilder {
     await createImage({ path, format, keyFile, sizeBytes, preallocation }, context);
     await context.files.sync(path);
     return { format, sizeBytes, ...(volume.encrypted && { isEncrypted: true }) };
+  }
+
+  /** The result is of this server's making: nothing but bytes comes over. */
+  async #import(
+    wanted: Import,
+    folder: string,
+    volume: VolumeRecord,
+    context: OpContext,
+  ): Promise<ImageNote> {
+    const maxBytes = parseSize(this.#config.maxImportSize) ?? 0;
+    const original = await openImport(wanted, { root: this.#root, folder, maxBytes }, context);
+    if (wanted.format === "iso" && volume.encrypted)
+      throw new StorageError("invalid-argument", "an ISO file is kept as it is, so not encrypted");
+    const format: Format = wanted.format === "iso" ? "iso" : this.#formatOf(volume);
+    const isLarger = wanted.format !== "iso" && volume.sizeBytes > original.sizeBytes;
+    const sizeBytes = isLarger ? volume.sizeBytes : original.sizeBytes;
+    const note = { format, sizeBytes, ...(volume.encrypted && { isEncrypted: true }) };
+    const to = { ...this.imageOf({ folder, note }), sizeBytes };
+    await convertImage({ from: original.image, to, isForeign: true }, context);
+    await context.files.unlink(original.image.path, { isSyncDeferred: true });
+    await context.files.sync(to.path);
+    return note;
   }
 
   #formatOf({ fields }: VolumeRecord): "raw" | "qcow2" {

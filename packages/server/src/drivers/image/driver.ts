@@ -86,7 +86,7 @@ export class ImageDriver implements StorageDriver {
     this.ownFolders = [root];
     this.#root = root;
     this.#context = context;
-    this.#builder = new ImageBuilder(config);
+    this.#builder = new ImageBuilder(root, config);
     this.#volumes = openVolumeShelf(root, RULES);
     this.#snapshots = openSnapshotShelf(root, RULES);
     this.#ownVolumes = new OwnChanges(this.#volumes);

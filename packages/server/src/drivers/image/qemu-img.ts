@@ -63,15 +63,30 @@ function meaningOf(error: unknown, { path }: Pick<Image, "path">): unknown {
   return error;
 }
 
+interface RunOptions {
+  readonly onOutput?: (text: string) => void;
+  /** For what comes from outside. */
+  readonly isConfined?: boolean;
+}
+
+/** Without a network, and with bounds for memory and open files; no core dumps of someone's disk. */
+const CONFINED = ["--as=4294967296", "--nofile=256", "--core=0", "--"] as const;
+const WITHOUT_NETWORK = ["unshare", "--net", "--"] as const;
+
 async function run(
   image: Pick<Image, "path">,
   args: readonly string[],
   context: OpContext,
-  onOutput?: (text: string) => void,
+  { onOutput, isConfined = false }: RunOptions = {},
 ): Promise<string> {
   const options = { timeoutMs: NO_TIME_LIMIT_MS, ...(onOutput !== undefined && { onOutput }) };
+  // Only root may leave the network behind; another user's tool has only that user's rights.
+  const unshare = process.getuid?.() === 0 ? WITHOUT_NETWORK : [];
+  const [file, before] = isConfined
+    ? ["prlimit", [...CONFINED, ...unshare, "qemu-img"]]
+    : ["qemu-img", []];
   try {
-    const { stdout } = await context.exec("qemu-img", args, context.signal, options);
+    const { stdout } = await context.exec(file, [...before, ...args], context.signal, options);
     return stdout;
   } catch (error) {
     throw meaningOf(error, image);
@@ -98,11 +113,16 @@ export async function createImage(
   if (preallocation !== "off") options.push(`preallocation=${preallocation}`);
   const base = backing === undefined ? [] : ["-b", backing.name, "-F", backing.format];
   const args = [
-    ...["create", "-q", ...(keyFile === undefined ? [] : keyObject(keyFile))],
-    ...["-f", keyFile !== undefined && format === "raw" ? "luks" : format],
+    "create",
+    "-q",
+    ...(keyFile === undefined ? [] : keyObject(keyFile)),
+    "-f",
+    keyFile !== undefined && format === "raw" ? "luks" : format,
     ...options.flatMap((option) => ["-o", option]),
     ...base,
-    ...["--", path, String(sizeBytes)],
+    "--",
+    path,
+    String(sizeBytes),
   ];
   for (let left = KEY_TRIES; ; left -= 1) {
     try {
@@ -161,6 +181,8 @@ export interface Conversion {
   readonly inner?: string | undefined;
   /** Where nothing is. */
   readonly to: NewImage;
+  /** Whether `from` comes from outside. */
+  readonly isForeign?: boolean;
 }
 
 const FRAME = /\((\d+\.\d\d)\/100%\)/g;
@@ -172,7 +194,10 @@ export function progressIn(text: string): number | undefined {
 }
 
 /** Writes an image anew, in another format or without what lies below it. Tells its progress. */
-export async function convertImage({ from, inner, to }: Conversion, context: OpContext) {
+export async function convertImage(
+  { from, inner, to, isForeign = false }: Conversion,
+  context: OpContext,
+): Promise<void> {
   const keys = from.keyFile ?? to.keyFile;
   // Into an image that is made already, so that options, keys and size are those of any new one.
   await createImage(to, context);
@@ -185,13 +210,18 @@ export async function convertImage({ from, inner, to }: Conversion, context: OpC
     keys === undefined ? ["-O", to.format, "-f", from.format] : ["--target-image-opts"];
   const source = keys === undefined ? from.path : optionsOf(from);
   const args = [
-    ...["convert", "-p", "-n", ...(keys === undefined ? ["--target-is-zero"] : keyObject(keys))],
+    "convert",
+    "-p",
+    "-n",
+    ...(keys === undefined ? ["--target-is-zero"] : keyObject(keys)),
     ...target,
     ...(keys === undefined ? [] : ["--image-opts"]),
     ...(inner === undefined ? [] : ["-l", `snapshot.name=${inner}`]),
-    ...["--", source, keys === undefined ? to.path : optionsOf(to)],
+    "--",
+    source,
+    keys === undefined ? to.path : optionsOf(to),
   ];
-  await run(from, args, context, onOutput);
+  await run(from, args, context, { onOutput, isConfined: isForeign });
 }
 
 const Check = v.object({
