@@ -141,11 +141,7 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
 }
 
 /** Runs a command to its end, which comes early when the signal is aborted. */
-async function endedBy(
-  signal: AbortSignal,
-  command: Command,
-  watch: Watch,
-): Promise<Ending> {
+async function endedBy(signal: AbortSignal, command: Command, watch: Watch): Promise<Ending> {
   const started = startCommand(command, watch);
   const end = (): void => started.end();
   signal.addEventListener("abort", end, { once: true });

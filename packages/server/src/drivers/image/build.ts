@@ -76,7 +76,7 @@ export class ImageBuilder {
     const keyFile = this.keyFileFor(volume.encrypted);
     const { sizeBytes } = volume;
     await createImage({ path, format, keyFile, sizeBytes, preallocation }, context);
-    await context.files.sync(path);
+    await context.files.syncFile(path);
     return { format, sizeBytes, ...(volume.encrypted && { isEncrypted: true }) };
   }
 
@@ -98,7 +98,7 @@ export class ImageBuilder {
     const to = { ...this.imageOf({ folder, note }), sizeBytes };
     await convertImage({ from: original.image, to, isForeign: true }, context);
     await context.files.unlink(original.image.path, { isSyncDeferred: true });
-    await context.files.sync(to.path);
+    await context.files.syncFile(to.path);
     return note;
   }
 
@@ -138,7 +138,7 @@ export class ImageBuilder {
     const grown = { ...note, sizeBytes: volume.sizeBytes };
     const image = this.opened({ folder, note: grown });
     await resizeImage(image, volume.sizeBytes, {}, context);
-    await context.files.sync(image.path);
+    await context.files.syncFile(image.path);
     return grown;
   }
 
@@ -185,7 +185,7 @@ export class ImageBuilder {
       const to = this.imageOf({ folder, note });
       const image = this.opened(from);
       await convertImage({ from: image, inner, to: { ...to, sizeBytes } }, context);
-      await context.files.sync(to.path);
+      await context.files.syncFile(to.path);
     } else if (mode === "overlays" && format === "qcow2" && !isEncrypted) {
       // A snapshot is never written: what lies in it is a layer already, under another name.
       await freeze(disk, from.note, context);
@@ -198,10 +198,10 @@ export class ImageBuilder {
   async #inner(from: Original, folder: string, snapshotID: string, context: OpContext) {
     const image = this.opened(from);
     checkUnused(from, image.path, "snapshotted");
-    await context.files.link(image.path, diskPath(folder, "qcow2"), { isSyncDeferred: true });
+    await context.files.hardLink(image.path, diskPath(folder, "qcow2"), { isSyncDeferred: true });
     const { inner } = await inspectImage(image, context);
     if (!inner.includes(snapshotID)) await createInner(image, snapshotID, context);
-    await context.files.sync(image.path);
+    await context.files.syncFile(image.path);
     return { ...from.note, inner: snapshotID };
   }
 
@@ -211,7 +211,7 @@ export class ImageBuilder {
     const { inner } = await inspectImage(image, context);
     if (!inner.includes(snapshotID)) return;
     await removeInner(image, snapshotID, context);
-    await context.files.sync(image.path);
+    await context.files.syncFile(image.path);
   }
 }
 

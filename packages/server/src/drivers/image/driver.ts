@@ -29,6 +29,7 @@ import type { ImageNote, SnapshotText, VolumeText } from "../folders/records.js"
 import type { Parsed, Shelf } from "../folders/shelf.js";
 import { openSnapshotShelf, openVolumeShelf } from "../folders/shelves.js";
 import { change, existing, isSameVolume, orUndo, whatIsThere } from "../folders/steps.js";
+import type { Verb } from "../folders/steps.js";
 import { OwnChanges, watchShelf } from "../folders/watch.js";
 import { abilitiesOf } from "./abilities.js";
 import { ImageBuilder, checkUnused } from "./build.js";
@@ -95,8 +96,10 @@ export class ImageDriver implements StorageDriver {
 
   async list(context: OpContext): Promise<Listing> {
     try {
-      const volumes = await this.#volumes.list((id) => this.#ownVolumes.isBusy(id));
-      const snapshots = await this.#snapshots.list((id) => this.#ownSnapshots.isBusy(id));
+      const volumes = await this.#volumes.list((...half) => this.#ownVolumes.isOnItsWay(...half));
+      const snapshots = await this.#snapshots.list((...half) =>
+        this.#ownSnapshots.isOnItsWay(...half),
+      );
       this.#clean([...volumes.temporaries, ...snapshots.temporaries], context);
       return {
         volumes: volumes.entries.map(({ record }) => record),
@@ -219,7 +222,7 @@ export class ImageDriver implements StorageDriver {
           );
         const image = this.#builder.opened({ folder: this.#volumes.dataPath(id), note });
         await resizeImage(image, sizeBytes, {}, context);
-        await context.files.sync(image.path);
+        await context.files.syncFile(image.path);
         return this.#writeVolume({ ...volume, sizeBytes }, { ...note, sizeBytes }, context);
       }),
     );
@@ -265,7 +268,7 @@ export class ImageDriver implements StorageDriver {
     await this.#cleaning;
   }
 
-  #changeVolume<R>(id: string, verb: string, context: OpContext, act: () => Promise<R>) {
+  #changeVolume<R>(id: string, verb: Verb, context: OpContext, act: () => Promise<R>) {
     return change(this.#ownVolumes, id, verb, context, act);
   }
 
@@ -299,6 +302,8 @@ export class ImageDriver implements StorageDriver {
     const shelf = this.#volumes;
     const { id } = volume;
     return this.#changeVolume(id, "create", context, async () => {
+      // It may be removing the leftovers of an earlier try, under the names that this one needs.
+      await this.#cleaning;
       const before = whatIsThere(shelf, id, (there) => isSameVolume(there, volume));
       if (before?.image !== undefined) return this.#writeVolume(volume, before.image, context);
       let text = "";
@@ -321,6 +326,7 @@ export class ImageDriver implements StorageDriver {
     const shelf = this.#snapshots;
     const { id, volumeID } = snapshot;
     return change(this.#ownSnapshots, id, "create", context, async () => {
+      await this.#cleaning;
       const isSame = (there: SnapshotRecord): boolean =>
         there.name === snapshot.name && there.volumeID === volumeID;
       const before = whatIsThere(shelf, id, isSame);
@@ -393,7 +399,7 @@ async function placeFolder<T extends Parsed>(
   await files.removeTree(copy, DEFERRED);
   await files.makeFolder(copy, 0o700, DEFERRED);
   const text = await build(copy);
-  await files.sync(copy);
+  await files.syncFolder(copy);
   await files.rename(copy, shelf.dataPath(id), DEFERRED);
   // Its synced folder covers both names.
   await files.write(shelf.recordPath(id), text);

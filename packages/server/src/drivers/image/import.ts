@@ -79,7 +79,7 @@ export async function openImport(
     throw new StorageError("not-found", `there is no file ${from} to import`, { path: from });
   if (!stats.isFile()) throw refused(name, "it is not a plain file");
   const path = join(folder, "import");
-  await context.files.link(from, path, { isSyncDeferred: true });
+  await context.files.hardLink(from, path, { isSyncDeferred: true });
   const sizeBytes = sizeOf(path, name, format, maxBytes);
   if (sizeBytes > maxBytes)
     throw refused(

@@ -94,11 +94,11 @@ export async function freeze(disk: string, note: ImageNote, context: OpContext):
   await files.unlink(overlay, DEFERRED);
   // One that was cut short has left the name of what is still in use.
   await files.unlink(layer, DEFERRED);
-  await files.link(disk, layer, DEFERRED);
+  await files.hardLink(disk, layer, DEFERRED);
   const backing = { name, format: "qcow2" } as const;
   const size = { sizeBytes: note.sizeBytes, backing };
   await createImage({ path: overlay, format: "qcow2", ...size }, context);
-  await files.sync(overlay);
+  await files.syncFile(overlay);
   await files.rename(overlay, disk);
 }
 
@@ -106,7 +106,7 @@ export async function freeze(disk: string, note: ImageNote, context: OpContext):
 async function linkLayers(disk: string, folder: string, context: OpContext): Promise<string[]> {
   const layers = layersBelow(disk);
   for (const layer of layers)
-    await context.files.link(layer, join(folder, basename(layer)), DEFERRED);
+    await context.files.hardLink(layer, join(folder, basename(layer)), DEFERRED);
   return layers;
 }
 
@@ -123,7 +123,7 @@ export async function overlayOf(
   const path = diskPath(folder, "qcow2");
   const backing = { name: basename(top), format: "qcow2" } as const;
   await createImage({ path, format: "qcow2", sizeBytes: note.sizeBytes, backing }, context);
-  await context.files.sync(path);
+  await context.files.syncFile(path);
 }
 
 /** Copies a disk as a file, sharing its layers. Blocks are shared where the file system can. */
@@ -136,5 +136,5 @@ export async function copyDisk(
   await linkLayers(disk, folder, context);
   const to = join(folder, basename(disk));
   await copy(disk, to, context);
-  await context.files.sync(to);
+  await context.files.syncFile(to);
 }
