@@ -238,6 +238,17 @@ const USED: readonly Case[] = [
     },
   },
   {
+    title: "what is exported to another host is not copied",
+    async run(fixture) {
+      const fields = { exporter: "nbd" };
+      const volume = await fixture.attach(await fixture.create(0), "host-a", { fields });
+      const busy = { code: "failed-precondition", message: /exported to host-a/ };
+      const copy = fixture.copyVolume(volume, fixture.volume(1), contextOf());
+      await assert.rejects(copy, busy);
+      await assert.rejects(fixture.snapshot(0, volume), busy);
+    },
+  },
+  {
     title: "a holder on this host is told the file and its format",
     async run(fixture) {
       const volume = await fixture.create(0);

@@ -277,8 +277,16 @@ export class ImageDriver implements StorageDriver {
     return noteOf(this.#volumes, id);
   }
 
+  /** @throws {StorageError} `failed-precondition` while another host may write */
   #originalVolume(id: string): Original {
     const note = noteOf(this.#volumes, id);
+    const holder = this.#volumes.read(id)?.record.attachments.find(exporterOf);
+    if (holder !== undefined)
+      throw new StorageError(
+        "failed-precondition",
+        `volume ${id} cannot be copied: it is exported to ${holder.instanceID.id}, which may write to it meanwhile; detach it there and try again`,
+        { volumeID: id, holder: holder.instanceID.id },
+      );
     return { what: "volume", id, folder: this.#volumes.dataPath(id), note };
   }
 
