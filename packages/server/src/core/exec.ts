@@ -8,6 +8,7 @@ import type { Logger } from "./log.js";
 import { NO_FAULTS } from "./faults.js";
 import type { FaultPlan } from "./faults.js";
 import { startCommand } from "./spawner-link.js";
+import type { Watch } from "./spawner-link.js";
 import { MAX_OUTPUT_BYTES } from "./spawner-messages.js";
 import type { Command, Ending } from "./spawner-messages.js";
 
@@ -29,6 +30,8 @@ export interface ExecOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Called with the process id once the command runs, to watch its progress. */
   readonly onStart?: (pid: number) => void;
+  /** Called with pieces of its standard output as they come, to watch its progress. */
+  readonly onOutput?: (text: string) => void;
 }
 
 export interface ExecResult {
@@ -48,6 +51,8 @@ export type Exec = (
 export class CommandError extends StorageError {
   readonly exitCode: number;
   readonly stderr: string;
+  /** Some tools report although they exit with another code than 0. */
+  readonly stdout: string;
   /** Whether the program is not there at all. */
   readonly isMissing: boolean;
 
@@ -61,6 +66,7 @@ export class CommandError extends StorageError {
     );
     this.exitCode = exitCode;
     this.stderr = stderr;
+    this.stdout = ending.stdout;
     this.isMissing = ending.code === "ENOENT";
   }
 }
@@ -112,14 +118,16 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
           { cause: signal.reason },
         );
       const timeout = AbortSignal.timeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
-      const { input, env, onStart } = options;
+      const { input, env, onStart, onOutput } = options;
       const command = {
         file,
         args,
         ...(input !== undefined && { input }),
         ...(env !== undefined && { env }),
+        ...(onOutput !== undefined && { isWatched: true as const }),
       };
-      const ending = await endedBy(AbortSignal.any([signal, timeout]), command, onStart);
+      const watch = { onStart, onOutput };
+      const ending = await endedBy(AbortSignal.any([signal, timeout]), command, watch);
       note(ending.exitCode ?? -1);
       if (ending.exitCode === 0) return { stdout: ending.stdout, stderr: ending.stderr };
       const ended = signal.aborted
@@ -133,12 +141,8 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
 }
 
 /** Runs a command to its end, which comes early when the signal is aborted. */
-async function endedBy(
-  signal: AbortSignal,
-  command: Command,
-  onStart: ExecOptions["onStart"],
-): Promise<Ending> {
-  const started = startCommand(command, onStart);
+async function endedBy(signal: AbortSignal, command: Command, watch: Watch): Promise<Ending> {
+  const started = startCommand(command, watch);
   const end = (): void => started.end();
   signal.addEventListener("abort", end, { once: true });
   try {

@@ -34,6 +34,8 @@ export interface Files {
   writeAttribute(path: string, value: string): Promise<void>;
   /** Makes a symbolic link; one that leads to the same place is fine, anything else of that name an error. */
   link(target: string, path: string, options?: ChangeOptions): Promise<void>;
+  /** Gives a file a second name on the same file system. @throws {Error} `EEXIST` when the name is taken */
+  hardLink(path: string, name: string, options?: ChangeOptions): Promise<void>;
   /** Removes an empty folder; one that is not there is fine. */
   removeFolder(path: string, options?: ChangeOptions): Promise<void>;
   /**
@@ -195,6 +197,10 @@ export function openFiles(faults: FaultPlan = NO_FAULTS, signal?: AbortSignal): 
     async link(target, path, options) {
       await pass(`link ${target} ${path}`, () => linkOnce(target, path));
       await syncFolderOf(path, options);
+    },
+    async hardLink(path, name, options) {
+      await pass(`link ${path} ${name}`, () => fs.link(path, name));
+      await syncFolderOf(name, options);
     },
     async removeFolder(path, options) {
       await pass(`rmdir ${path}`, async () => {

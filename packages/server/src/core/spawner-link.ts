@@ -9,9 +9,17 @@ import type { Command, Ending, Report, Request } from "./spawner-messages.js";
 
 const SPAWNER = fileURLToPath(new URL("spawner.js", import.meta.url));
 
+/** What a caller wants to see of a command while it runs. */
+export interface Watch {
+  /** Told of the process id, which is that of its process group, too. */
+  readonly onStart?: ((pid: number) => void) | undefined;
+  /** Told of pieces of its standard output, for a command that `isWatched`. */
+  readonly onOutput?: ((text: string) => void) | undefined;
+}
+
 interface Pending {
   readonly spawner: ChildProcess;
-  readonly onStart: (pid: number) => void;
+  readonly watch: Watch;
   readonly onEnd: (ending: Ending) => void;
   /** Once it runs. */
   pid?: number;
@@ -38,9 +46,8 @@ export interface Started {
 /**
  * Has a command started by the spawner, with the environment that this process had at the first one, in
  * the C locale.
- * @param onStart told of the process id, which is that of its process group, too
  */
-export function startCommand(start: Command, onStart: (pid: number) => void = () => {}): Started {
+export function startCommand(start: Command, watch: Watch = {}): Started {
   const spawner = current ?? open();
   lastID += 1;
   const id = lastID;
@@ -50,7 +57,7 @@ export function startCommand(start: Command, onStart: (pid: number) => void = ()
   };
   const ending = new Promise<Ending>((onEnd) => {
     if (pending.size === 0) hold(spawner);
-    pending.set(id, { spawner, onStart, onEnd });
+    pending.set(id, { spawner, watch, onEnd });
   });
   say({ id, start });
   return { ending, end: () => pending.has(id) && say({ id, end: true }) };
@@ -87,8 +94,9 @@ function heard(report: Report): void {
   if (one === undefined) return;
   if ("pid" in report) {
     one.pid = report.pid;
-    one.onStart(report.pid);
-  } else settle(report.id, one, report.ending);
+    one.watch.onStart?.(report.pid);
+  } else if ("output" in report) one.watch.onOutput?.(report.output);
+  else settle(report.id, one, report.ending);
 }
 
 function settle(id: number, one: Pending, ending: Ending): void {

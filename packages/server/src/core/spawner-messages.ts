@@ -8,6 +8,8 @@ export interface Command {
   readonly input?: string;
   /** Variables beside those of the server. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Whether its standard output is reported as it comes. */
+  readonly isWatched?: true;
 }
 
 /** How a command ended. */
@@ -37,9 +39,10 @@ export type Request = { readonly id: number } & (
   | { readonly end: true }
 );
 
-/** That a command runs, or how it ended. */
+/** That a command runs, what it says meanwhile, or how it ended. */
 export type Report = { readonly id: number } & (
   | { readonly pid: number }
+  | { readonly output: string }
   | { readonly ending: Ending }
 );
 

@@ -25,7 +25,11 @@ class Running {
   #isTooMuch = false;
 
   /** In a process group of its own, so that what it starts can be ended with it. */
-  constructor({ file, args, input, env }: Command, onEnd: (ending: Ending) => void) {
+  constructor(
+    { file, args, input, env, isWatched }: Command,
+    onEnd: (ending: Ending) => void,
+    onOutput: (output: string) => void,
+  ) {
     const child = spawn(file, args, {
       detached: true,
       ...(env !== undefined && { env: { ...process.env, ...env, LC_ALL: "C" } }),
@@ -34,6 +38,7 @@ class Running {
     this.#child = child;
     this.#collect(child.stdout, this.#stdout);
     this.#collect(child.stderr, this.#stderr);
+    if (isWatched === true) child.stdout?.on("data", (chunk: Buffer) => onOutput(chunk.toString()));
     // Nobody has to read what is given.
     child.stdin?.on("error", () => {}).end(input);
     child.on("error", (error: NodeJS.ErrnoException) => {
@@ -100,7 +105,7 @@ function start(id: number, command: Command): void {
     report({ id, ending });
   };
   try {
-    const child = new Running(command, onEnd);
+    const child = new Running(command, onEnd, (output) => report({ id, output }));
     if (child.pid === undefined) return;
     running.set(id, child);
     report({ id, pid: child.pid });

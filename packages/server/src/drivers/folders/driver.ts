@@ -278,6 +278,8 @@ export class FolderDriver implements StorageDriver {
     const shelf = this.#volumes;
     const { id } = volume;
     return this.#changeVolume(id, "create", context, async () => {
+      // It may be removing the leftovers of an earlier try, under the names that this one needs.
+      await this.#cleaning;
       const before = whatIsThere(shelf, id, (there) => isSameVolume(there, volume));
       if (before !== undefined) return this.#writeVolume(volume, before.projectID, context);
       const folder = from?.();
@@ -298,6 +300,7 @@ export class FolderDriver implements StorageDriver {
     const shelf = this.#snapshots;
     const { id } = snapshot;
     return change(this.#ownSnapshots, id, "create", context, async () => {
+      await this.#cleaning;
       const isSame = (there: SnapshotRecord): boolean =>
         there.name === snapshot.name && there.volumeID === snapshot.volumeID;
       const before = whatIsThere(shelf, id, isSame);

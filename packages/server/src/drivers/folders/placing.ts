@@ -90,7 +90,7 @@ async function all(...steps: readonly Promise<void>[]): Promise<void> {
 
 /** Removes whatever there is of an id; what is not there is fine. */
 export async function takeAway<T extends Parsed>(
-  backing: Backing,
+  backing: Pick<Backing, "isAtomic" | "discard">,
   shelf: Shelf<T>,
   id: string,
   context: OpContext,

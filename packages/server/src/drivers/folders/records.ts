@@ -33,11 +33,24 @@ const OURS = "x-libstorage";
 
 const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
 
+/** What a record says of an image: its format is stated here, and never found out from its bytes. */
+export const ImageNote = v.object({
+  format: v.picklist(["raw", "qcow2", "iso"]),
+  /** What a disk of it has; the wire's size is in whole GiB. */
+  sizeBytes: Count,
+  /** The name of the image's inner snapshot that this record stands for. */
+  inner: v.optional(v.string()),
+  /** With LUKS, by the service's key. */
+  isEncrypted: v.optional(v.boolean()),
+});
+export type ImageNote = v.InferOutput<typeof ImageNote>;
+
 const VolumeExtras = v.object({
   epoch: v.optional(Count, 0),
   /** By instance id. */
   holders: v.optional(v.record(v.string(), v.object({ epoch: Count, since: Count }))),
   projectID: v.optional(Count),
+  image: v.optional(ImageNote),
 });
 
 const SnapshotExtras = v.object({
@@ -46,6 +59,7 @@ const SnapshotExtras = v.object({
   origin: v.optional(
     v.object({ type: v.string(), availabilityZone: v.string(), iops: v.number() }),
   ),
+  image: v.optional(ImageNote),
 });
 
 const Size = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(MAX_SIZE_GIB));
@@ -71,11 +85,14 @@ export interface VolumeText {
   readonly record: VolumeRecord;
   /** The project that limits its size. */
   readonly projectID: number | undefined;
+  /** Of a volume that is an image. */
+  readonly image?: ImageNote | undefined;
 }
 
 export interface SnapshotText {
   readonly record: SnapshotRecord;
   readonly hasData: boolean;
+  readonly image?: ImageNote | undefined;
 }
 
 function parsed<S extends v.GenericSchema>(schema: S, text: string, id: string): v.InferOutput<S> {
@@ -115,7 +132,7 @@ export function parseVolume(text: string, id: string, source: Source): VolumeTex
   const record = {
     id,
     name: volume.name,
-    sizeBytes: bytesOfGiB(volume.size),
+    sizeBytes: extras?.image?.sizeBytes ?? bytesOfGiB(volume.size),
     type: volume.type,
     availabilityZone: volume.availabilityZone ?? "",
     iops: volume.iops ?? 0,
@@ -130,7 +147,7 @@ export function parseVolume(text: string, id: string, source: Source): VolumeTex
     ...(networkName !== undefined && networkName !== "" && { networkName }),
     ...(status !== undefined && status !== "" && { status }),
   };
-  return { record, projectID: extras?.projectID };
+  return { record, projectID: extras?.projectID, image: extras?.image };
 }
 
 /** @throws {Error} whose message says what is wrong with the text */
@@ -142,7 +159,7 @@ export function parseSnapshot(text: string, id: string, source: Source): Snapsho
     id,
     name: snapshot.name ?? "",
     volumeID: snapshot.volumeID ?? "",
-    sizeBytes: bytesOfGiB(snapshot.volumeSize),
+    sizeBytes: extras?.image?.sizeBytes ?? bytesOfGiB(snapshot.volumeSize),
     encrypted: snapshot.encrypted ?? false,
     startTime: (snapshot.startTime ?? 0) * 1000,
     status: snapshot.status ?? "",
@@ -151,7 +168,7 @@ export function parseSnapshot(text: string, id: string, source: Source): Snapsho
     ...(description !== undefined && description !== "" && { description }),
     ...(extras?.origin !== undefined && { origin: extras.origin }),
   };
-  return { record, hasData };
+  return { record, hasData, image: extras?.image };
 }
 
 /** What is empty, zero or false is left out, as the reference does. */
@@ -167,7 +184,11 @@ function sortedFields(fields: Fields): Fields | undefined {
   return Object.fromEntries(keys.map((key) => [key, fields[key] ?? ""]));
 }
 
-export function volumeText(volume: VolumeRecord, projectID: number | undefined): string {
+export function volumeText(
+  volume: VolumeRecord,
+  projectID: number | undefined,
+  image?: ImageNote,
+): string {
   const holders = volume.attachments
     .filter(({ epoch, since }) => epoch > 0 || since > 0)
     .map(({ instanceID, epoch, since }) => [instanceID.id, { epoch, since }] as const);
@@ -175,6 +196,7 @@ export function volumeText(volume: VolumeRecord, projectID: number | undefined):
     epoch: unlessEmpty(volume.epoch),
     holders: unlessEmpty(Object.fromEntries(holders)),
     projectID,
+    image,
   };
   const hasExtras = Object.values(extras).some((value) => value !== undefined);
   const text = JSON.stringify({
@@ -203,8 +225,12 @@ export function volumeText(volume: VolumeRecord, projectID: number | undefined):
   return readable(text);
 }
 
-export function snapshotText(snapshot: SnapshotRecord, hasData: boolean): string {
-  const extras = { hasData: unlessEmpty(hasData), origin: snapshot.origin };
+export function snapshotText(
+  snapshot: SnapshotRecord,
+  hasData: boolean,
+  image?: ImageNote,
+): string {
+  const extras = { hasData: unlessEmpty(hasData), origin: snapshot.origin, image };
   const text = JSON.stringify({
     description: unlessEmpty(snapshot.description),
     name: unlessEmpty(snapshot.name),

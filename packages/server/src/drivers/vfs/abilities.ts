@@ -1,9 +1,8 @@
 /** What this host can do below a root, found by trying. */
 import { constants } from "node:fs";
-import { access, copyFile, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { TEMPORARY_PREFIX } from "../../core/files.js";
+import { access } from "node:fs/promises";
 import type { Ability } from "../../core/driver.js";
+import { reflinkAbility } from "../folders/reflink.js";
 import type { QuotaFinding } from "./quota.js";
 
 async function writeAbility(root: string): Promise<Ability> {
@@ -13,26 +12,6 @@ async function writeAbility(root: string): Promise<Ability> {
     return { name, available: true, detail: `${root} can be written` };
   } catch (error) {
     return { name, available: false, detail: (error as Error).message };
-  }
-}
-
-const CANNOT: ReadonlySet<string> = new Set(["ENOTSUP", "EOPNOTSUPP", "ENOTTY", "EXDEV", "EINVAL"]);
-
-/** Clones one block, as cp --reflink would. */
-async function reflinkAbility(root: string): Promise<Ability> {
-  const name = "reflink";
-  const from = join(root, `${TEMPORARY_PREFIX}reflink-${process.pid}`);
-  const to = `${from}-clone`;
-  try {
-    await writeFile(from, Buffer.alloc(4096, 1), { mode: 0o600 });
-    await copyFile(from, to, constants.COPYFILE_FICLONE_FORCE);
-    return { name, available: true, detail: "copies and snapshots share blocks with their source" };
-  } catch (error) {
-    const { code = "", message } = error as NodeJS.ErrnoException;
-    const why = CANNOT.has(code) ? "the file system cannot share blocks" : message;
-    return { name, available: false, detail: `copies and snapshots copy every byte: ${why}` };
-  } finally {
-    await Promise.allSettled([rm(from, { force: true }), rm(to, { force: true })]);
   }
 }
 

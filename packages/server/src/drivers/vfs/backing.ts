@@ -3,7 +3,7 @@ import { statSync } from "node:fs";
 import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
 import type { Backing, Purpose } from "../folders/backing.js";
 import { abilitiesOf } from "./abilities.js";
-import { copyTree } from "./cp.js";
+import { copyTree } from "../folders/cp.js";
 import { projectIDOf } from "./quota.js";
 import type { QuotaFinding } from "./quota.js";
 import { syncFileSystem } from "./sync.js";

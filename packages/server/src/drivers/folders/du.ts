@@ -1,6 +1,6 @@
 /** du(1) of GNU coreutils. */
 import type { OpContext } from "../../core/driver.js";
-import { NO_TIME_LIMIT_MS } from "../folders/time-limit.js";
+import { NO_TIME_LIMIT_MS } from "./time-limit.js";
 
 /**
  * The bytes that a folder takes on its disk, each hard link once and holes not at all; undefined when they

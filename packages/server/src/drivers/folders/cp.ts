@@ -4,7 +4,7 @@ import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../core/exec.js";
 import type { OpContext } from "../../core/driver.js";
 import { usedBytes } from "./du.js";
-import { NO_TIME_LIMIT_MS } from "../folders/time-limit.js";
+import { NO_TIME_LIMIT_MS } from "./time-limit.js";
 
 const POLL_MS = 200;
 

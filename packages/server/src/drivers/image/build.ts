@@ -1,0 +1,231 @@
+/** How the image of a new volume or snapshot comes into its folder. */
+import { StorageError, parseSize } from "@libstorage/model";
+import type { OpContext, VolumeRecord } from "../../core/driver.js";
+import type { ImageNote } from "../folders/records.js";
+import { copyTree } from "../folders/cp.js";
+import type { ImageConfig } from "./config.js";
+import { copyDisk, diskPath, freeze, layersBelow, overlayOf, qemuFormat } from "./layers.js";
+import type { Format } from "./layers.js";
+import {
+  convertImage,
+  createImage,
+  createInner,
+  inspectImage,
+  removeInner,
+  resizeImage,
+} from "./qemu-img.js";
+import type { Image, Preallocation } from "./qemu-img.js";
+import { importOf, openImport } from "./import.js";
+import type { Import } from "./import.js";
+import { userOf } from "./in-use.js";
+import { readQcow2Header } from "./qcow2-header.js";
+
+/** What there is to copy. */
+export interface Original {
+  readonly what: "volume" | "snapshot";
+  readonly id: string;
+  readonly folder: string;
+  readonly note: ImageNote;
+}
+
+/** How a volume's options spell what the service's keys say for all. */
+const FORMAT = "format";
+const PREALLOCATION = "preallocation";
+
+const PREALLOCATIONS: readonly string[] = ["off", "metadata", "falloc", "full"];
+
+export class ImageBuilder {
+  readonly #root: string;
+  readonly #config: ImageConfig;
+
+  constructor(root: string, config: ImageConfig) {
+    this.#root = root;
+    this.#config = config;
+  }
+
+  /** The passphrase's file for an encrypted volume. @throws {StorageError} when there is none */
+  keyFileFor(isEncrypted: boolean): string | undefined {
+    if (!isEncrypted) return undefined;
+    const { encryptionKeyFile } = this.#config;
+    if (encryptionKeyFile !== undefined) return encryptionKeyFile;
+    throw new StorageError(
+      "failed-precondition",
+      'the service has no key for encrypted volumes; set "encryptionKeyFile" for it',
+    );
+  }
+
+  /** An image that is there. @throws {StorageError} when its header names files that are not its own */
+  opened(original: Pick<Original, "folder" | "note">): Image {
+    const image = this.imageOf(original);
+    layersBelow(image.path);
+    return image;
+  }
+
+  imageOf({ folder, note }: Pick<Original, "folder" | "note">): Image {
+    const keyFile = this.keyFileFor(note.isEncrypted === true);
+    return { path: diskPath(folder, note.format), format: qemuFormat(note.format), keyFile };
+  }
+
+  /** An empty disk, or one with the content of a file from outside. */
+  async make(folder: string, volume: VolumeRecord, context: OpContext): Promise<ImageNote> {
+    const wanted = importOf(volume);
+    if (wanted !== undefined) return this.#import(wanted, folder, volume, context);
+    const format = this.#formatOf(volume);
+    const path = diskPath(folder, format);
+    const preallocation = this.#preallocationOf(volume, format);
+    const keyFile = this.keyFileFor(volume.encrypted);
+    const { sizeBytes } = volume;
+    await createImage({ path, format, keyFile, sizeBytes, preallocation }, context);
+    await context.files.syncFile(path);
+    return { format, sizeBytes, ...(volume.encrypted && { isEncrypted: true }) };
+  }
+
+  /** The result is of this server's making: nothing but bytes comes over. */
+  async #import(
+    wanted: Import,
+    folder: string,
+    volume: VolumeRecord,
+    context: OpContext,
+  ): Promise<ImageNote> {
+    const maxBytes = parseSize(this.#config.maxImportSize) ?? 0;
+    const original = await openImport(wanted, { root: this.#root, folder, maxBytes }, context);
+    if (wanted.format === "iso" && volume.encrypted)
+      throw new StorageError("invalid-argument", "an ISO file is kept as it is, so not encrypted");
+    const format: Format = wanted.format === "iso" ? "iso" : this.#formatOf(volume);
+    const isLarger = wanted.format !== "iso" && volume.sizeBytes > original.sizeBytes;
+    const sizeBytes = isLarger ? volume.sizeBytes : original.sizeBytes;
+    const note = { format, sizeBytes, ...(volume.encrypted && { isEncrypted: true }) };
+    const to = { ...this.imageOf({ folder, note }), sizeBytes };
+    await convertImage({ from: original.image, to, isForeign: true }, context);
+    await context.files.unlink(original.image.path, { isSyncDeferred: true });
+    await context.files.syncFile(to.path);
+    return note;
+  }
+
+  #formatOf({ fields }: VolumeRecord): "raw" | "qcow2" {
+    const format = fields[FORMAT] ?? this.#config.format;
+    if (format === "raw" || format === "qcow2") return format;
+    throw new StorageError(
+      "invalid-argument",
+      `a new volume cannot have the format ${JSON.stringify(format)}: it is raw or qcow2, and an ISO file is imported`,
+      { format },
+    );
+  }
+
+  #preallocationOf({ fields }: VolumeRecord, format: "raw" | "qcow2"): Preallocation {
+    const asked = fields[PREALLOCATION] ?? this.#config.preallocation;
+    if (!PREALLOCATIONS.includes(asked))
+      throw new StorageError(
+        "invalid-argument",
+        `the preallocation ${JSON.stringify(asked)} is not known: it is ${PREALLOCATIONS.join(", ")}`,
+        { preallocation: asked },
+      );
+    // A raw file has no tables.
+    if (asked === "metadata" && format === "raw") return "off";
+    return asked as Preallocation;
+  }
+
+  /** A volume with the content of another, or of a snapshot. */
+  async copy(
+    from: Original,
+    folder: string,
+    volume: VolumeRecord,
+    context: OpContext,
+  ): Promise<ImageNote> {
+    this.#checkCopy(from, volume);
+    const note = await this.#duplicate(from, folder, this.#config.copies, context);
+    if (volume.sizeBytes <= note.sizeBytes) return note;
+    const grown = { ...note, sizeBytes: volume.sizeBytes };
+    const image = this.opened({ folder, note: grown });
+    await resizeImage(image, volume.sizeBytes, {}, context);
+    await context.files.syncFile(image.path);
+    return grown;
+  }
+
+  #checkCopy(from: Original, { id, encrypted, sizeBytes }: VolumeRecord): void {
+    if (encrypted && from.note.isEncrypted !== true)
+      throw new StorageError(
+        "invalid-argument",
+        `${from.what} ${from.id} is not encrypted, so a copy of it cannot be; create an encrypted volume and copy the data into it`,
+        { resourceID: from.id },
+      );
+    if (sizeBytes < from.note.sizeBytes)
+      throw new StorageError(
+        "invalid-argument",
+        `volume ${id} would have ${sizeBytes} bytes, and its source ${from.id} has ${from.note.sizeBytes}`,
+        { resourceID: from.id, sizeBytes: from.note.sizeBytes },
+      );
+  }
+
+  snapshot(
+    from: Original,
+    folder: string,
+    snapshotID: string,
+    context: OpContext,
+  ): Promise<ImageNote> {
+    const mode = this.#config.snapshots;
+    if (mode === "inner" && from.note.format === "qcow2" && from.what === "volume")
+      return this.#inner(from, folder, snapshotID, context);
+    return this.#duplicate(from, folder, mode === "inner" ? "files" : mode, context);
+  }
+
+  async #duplicate(
+    from: Original,
+    folder: string,
+    mode: "files" | "overlays",
+    context: OpContext,
+  ): Promise<ImageNote> {
+    const { inner, ...note } = from.note;
+    const { format, sizeBytes, isEncrypted = false } = note;
+    const disk = diskPath(from.folder, format);
+    checkUnused(from, disk, "copied");
+    // Inner snapshots are no part of a copy, and their clusters would be.
+    const hasInner = format === "qcow2" && readQcow2Header(disk).innerSnapshots > 0;
+    if (inner !== undefined || hasInner) {
+      const to = this.imageOf({ folder, note });
+      const image = this.opened(from);
+      await convertImage({ from: image, inner, to: { ...to, sizeBytes } }, context);
+      await context.files.syncFile(to.path);
+    } else if (mode === "overlays" && format === "qcow2" && !isEncrypted) {
+      // A snapshot is never written: what lies in it is a layer already, under another name.
+      await freeze(disk, from.note, context);
+      await overlayOf(disk, folder, note, context);
+    } else await copyDisk(disk, folder, context, copyTree);
+    return note;
+  }
+
+  /** The snapshot's folder has a name of the volume's file of its own, so that it outlives the volume. */
+  async #inner(from: Original, folder: string, snapshotID: string, context: OpContext) {
+    const image = this.opened(from);
+    checkUnused(from, image.path, "snapshotted");
+    await context.files.hardLink(image.path, diskPath(folder, "qcow2"), { isSyncDeferred: true });
+    const { inner } = await inspectImage(image, context);
+    if (!inner.includes(snapshotID)) await createInner(image, snapshotID, context);
+    await context.files.syncFile(image.path);
+    return { ...from.note, inner: snapshotID };
+  }
+
+  /** Takes an inner snapshot out of a qcow2. One that is not there is fine. */
+  async removeInner(folder: string, snapshotID: string, isEncrypted: boolean, context: OpContext) {
+    const image = this.opened({ folder, note: { format: "qcow2", sizeBytes: 0, isEncrypted } });
+    const { inner } = await inspectImage(image, context);
+    if (!inner.includes(snapshotID)) return;
+    await removeInner(image, snapshotID, context);
+    await context.files.syncFile(image.path);
+  }
+}
+
+/** @throws {StorageError} `failed-precondition`: the copy of what is written meanwhile would be torn */
+export function checkUnused(
+  { what, id }: Pick<Original, "what" | "id">,
+  path: string,
+  doing: string,
+) {
+  const user = userOf(path);
+  if (user === undefined) return;
+  throw new StorageError(
+    "failed-precondition",
+    `${what} ${id} cannot be ${doing}: ${user} has its image open for writing; detach it there and try again`,
+    { resourceID: id, path, user },
+  );
+}

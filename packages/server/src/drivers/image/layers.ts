@@ -1,0 +1,140 @@
+/**
+ * The files of one volume or snapshot, in a folder of their own: `disk.FORMAT`, which is what is used, and
+ * below it layers `N.FORMAT`, each the backing file of the next. Layers are never written again, so folders
+ * share them by hard links: the file system counts who still needs one.
+ */
+import { lstatSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { StorageError } from "@libstorage/model";
+import type { OpContext } from "../../core/driver.js";
+import type { ImageNote } from "../folders/records.js";
+import { createImage } from "./qemu-img.js";
+import { readQcow2Header } from "./qcow2-header.js";
+
+const DEFERRED = { isSyncDeferred: true };
+const LAYER = /^(\d{1,6})\.(raw|qcow2)$/;
+
+/** Long chains are slow to open, and read through every layer. */
+const MAX_LAYERS = 200;
+
+export type Format = ImageNote["format"];
+
+/** Where a format's file lies in its folder. */
+export function diskPath(folder: string, format: Format): string {
+  return join(folder, `disk.${format}`);
+}
+
+/** What QEMU calls it: the bytes of an ISO file are a raw disk's. */
+export function qemuFormat(format: Format): "raw" | "qcow2" {
+  return format === "qcow2" ? "qcow2" : "raw";
+}
+
+/** Why a folder is not an image's, or undefined. */
+export function flawOfFolder(folder: string): string | undefined {
+  const kinds = (["raw", "qcow2", "iso"] as const).map((format) =>
+    lstatSync(diskPath(folder, format), { throwIfNoEntry: false }),
+  );
+  const found = kinds.filter((stats) => stats !== undefined);
+  if (found.length === 0) return `${folder} has no image disk.raw, disk.qcow2 or disk.iso`;
+  if (!found.every((stats) => stats.isFile())) return `the image in ${folder} is not a plain file`;
+  return undefined;
+}
+
+/** The layers below a disk, the uppermost first. @throws {StorageError} for a chain that is not ours */
+export function layersBelow(disk: string): string[] {
+  const layers: string[] = [];
+  let current = disk;
+  let before = Number.MAX_SAFE_INTEGER;
+  while (current.endsWith(".qcow2")) {
+    const { backingFile, hasDataFile } = headerOf(current);
+    if (hasDataFile) throw foreign(current, "keeps its data in another file");
+    if (backingFile === undefined) return layers;
+    const number = Number(LAYER.exec(backingFile)?.[1] ?? Number.NaN);
+    // Numbers that fall make a chain without a loop.
+    if (!(number < before))
+      throw foreign(current, `names the backing file ${JSON.stringify(backingFile)}`);
+    before = number;
+    current = join(dirname(disk), basename(backingFile));
+    layers.push(current);
+  }
+  return layers;
+}
+
+function headerOf(path: string) {
+  try {
+    return readQcow2Header(path);
+  } catch (error) {
+    throw foreign(path, `cannot be read as qcow2: ${(error as Error).message}`);
+  }
+}
+
+function foreign(path: string, why: string): StorageError {
+  return new StorageError(
+    "failed-precondition",
+    `the image ${path} ${why}, which this server has not made; it is left alone`,
+    { path },
+  );
+}
+
+/** Freezes the present content of a disk as a layer, and lays a new, empty overlay over it. */
+export async function freeze(disk: string, note: ImageNote, context: OpContext): Promise<void> {
+  const { files } = context;
+  const folder = dirname(disk);
+  const [top] = layersBelow(disk);
+  const depth = top === undefined ? 0 : Number(LAYER.exec(basename(top))?.[1] ?? 0);
+  if (depth >= MAX_LAYERS)
+    throw new StorageError(
+      "failed-precondition",
+      `the image ${disk} lies on ${depth} layers already; convert it to qcow2, which makes it one file again`,
+      { path: disk },
+    );
+  const name = `${depth + 1}.qcow2`;
+  const layer = join(folder, name);
+  const overlay = join(folder, "next.qcow2");
+  await files.unlink(overlay, DEFERRED);
+  // One that was cut short has left the name of what is still in use.
+  await files.unlink(layer, DEFERRED);
+  await files.hardLink(disk, layer, DEFERRED);
+  const backing = { name, format: "qcow2" } as const;
+  const size = { sizeBytes: note.sizeBytes, backing };
+  await createImage({ path: overlay, format: "qcow2", ...size }, context);
+  await files.syncFile(overlay);
+  await files.rename(overlay, disk);
+}
+
+/** Gives a folder the layers below a disk. */
+async function linkLayers(disk: string, folder: string, context: OpContext): Promise<string[]> {
+  const layers = layersBelow(disk);
+  for (const layer of layers)
+    await context.files.hardLink(layer, join(folder, basename(layer)), DEFERRED);
+  return layers;
+}
+
+/** Lays a new overlay in `folder` over the layers of a disk that was just frozen. */
+export async function overlayOf(
+  disk: string,
+  folder: string,
+  note: ImageNote,
+  context: OpContext,
+): Promise<void> {
+  const [top] = await linkLayers(disk, folder, context);
+  if (top === undefined)
+    throw new StorageError("internal", `${disk} has no layer to share`, { path: disk });
+  const path = diskPath(folder, "qcow2");
+  const backing = { name: basename(top), format: "qcow2" } as const;
+  await createImage({ path, format: "qcow2", sizeBytes: note.sizeBytes, backing }, context);
+  await context.files.syncFile(path);
+}
+
+/** Copies a disk as a file, sharing its layers. Blocks are shared where the file system can. */
+export async function copyDisk(
+  disk: string,
+  folder: string,
+  context: OpContext,
+  copy: (from: string, to: string, context: OpContext) => Promise<void>,
+): Promise<void> {
+  await linkLayers(disk, folder, context);
+  const to = join(folder, basename(disk));
+  await copy(disk, to, context);
+  await context.files.syncFile(to);
+}
