@@ -1,8 +1,9 @@
 /** Every exporter there is, by the name that a service's configuration uses. */
 import type { ExporterModule } from "../core/exporter.js";
 import { iscsiLio } from "./iscsi-lio/index.js";
+import { iscsiTgt } from "./iscsi-tgt/index.js";
 
-export const EXPORTERS = { "iscsi-lio": iscsiLio } as const satisfies Record<
+export const EXPORTERS = { "iscsi-lio": iscsiLio, "iscsi-tgt": iscsiTgt } as const satisfies Record<
   string,
   ExporterModule
 >;

@@ -88,6 +88,7 @@ export class Targets {
     const wanted = {
       generate_node_acls: "0",
       cache_dynamic_acls: "0",
+      demo_mode_discovery: "0",
       demo_mode_write_protect: "1",
       authentication: chap === "none" ? "0" : "1",
     };
