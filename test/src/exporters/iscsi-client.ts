@@ -59,7 +59,11 @@ function nodeOf(to: AttachmentRecord, { initiator, user, secret }: Identity): st
   return [...secrets, "-t", "none", `json:${JSON.stringify(node)}`];
 }
 
-function run(file: string, args: readonly string[], env: Record<string, string> = {}): Promise<Done> {
+function run(
+  file: string,
+  args: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Done> {
   return new Promise((resolve) => {
     const options = { env: { ...process.env, ...env }, timeout: 30_000, killSignal: "SIGKILL" };
     execFile(file, [...args], options as object, (error, stdout, stderr) =>

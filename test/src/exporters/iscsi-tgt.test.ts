@@ -8,7 +8,15 @@ import { after, afterEach, beforeEach, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { AttachmentRecord } from "@libstorage/server";
 import { makeScratch } from "../faults/folders.js";
-import { capacity, discover, freePort, inquire, io, startWriter, tgtMissing } from "./iscsi-client.js";
+import {
+  capacity,
+  discover,
+  freePort,
+  inquire,
+  io,
+  startWriter,
+  tgtMissing,
+} from "./iscsi-client.js";
 import type { Identity } from "./iscsi-client.js";
 import { StorageSession } from "./storage-session.js";
 import type { Holder } from "./storage-session.js";
@@ -105,7 +113,11 @@ describe("iscsi-tgt", { skip: tgtMissing(), timeout: 300_000 }, () => {
     assert.equal(attachment.deviceName, `/dev/disk/by-id/wwn-0x${wwid?.slice(1)}`);
     assert.match((await inquire(attachment, B, 0x80)).stdout, new RegExp(serial));
     assert.equal((await io(attachment, B, "write -P 7 0 1M", "flush")).code, 0);
-    assert.ok(raw(id).subarray(0, MIB).every((byte) => byte === 7));
+    assert.ok(
+      raw(id)
+        .subarray(0, MIB)
+        .every((byte) => byte === 7),
+    );
     assert.equal((await io(attachment, B, "read -P 7 0 1M")).code, 0);
     assert.deepEqual(await session.sessions(), []);
   });
@@ -120,7 +132,14 @@ describe("iscsi-tgt", { skip: tgtMissing(), timeout: 300_000 }, () => {
 
   for (const [mode, tries] of [
     ["none", [[{}, 0]]],
-    ["one-way", [[{}, 513], [{ ...PASSWORDS, secret: "wrong-secret-1" }, 513], [PASSWORDS, 0]]],
+    [
+      "one-way",
+      [
+        [{}, 513],
+        [{ ...PASSWORDS, secret: "wrong-secret-1" }, 513],
+        [PASSWORDS, 0],
+      ],
+    ],
     [
       "mutual",
       [
@@ -152,7 +171,11 @@ describe("iscsi-tgt", { skip: tgtMissing(), timeout: 300_000 }, () => {
     const next = { user: "host", secret: "another-secret" };
     secretsFile(JSON.stringify([{ initiator: "*", ...next }]));
     const three = await attached();
-    for (const [{ attachment }, who] of [[one, B], [two, C], [three, B]] as const) {
+    for (const [{ attachment }, who] of [
+      [one, B],
+      [two, C],
+      [three, B],
+    ] as const) {
       assert.equal((await inquire(attachment, who)).code, 10, "without a password");
       assert.equal((await inquire(attachment, { ...who, ...PASSWORDS })).code, 10, "the old one");
       assert.equal((await inquire(attachment, { ...who, ...next })).code, 0, "the new one");

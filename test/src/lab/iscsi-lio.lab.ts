@@ -95,6 +95,7 @@ async function carriesAVolume(): Promise<void> {
   const [session] = await storage.sessions();
   assert.deepEqual(session, {
     volumeID: id,
+    instanceID: "b",
     peer: NAME,
     address: "10.99.0.2",
     state: "logged in",
@@ -168,6 +169,7 @@ async function cutsOff(): Promise<void> {
   assert.doesNotMatch(saved, new RegExp(NAME), "what is cut off must not come back with a boot");
   // The old one comes to the same name again, and to the new hold's.
   await writer.ended;
+  await initiator.logout(attachment);
   assert.equal(await initiator.tryLogin(attachment), 19);
   await initiator.logout(attachment);
   assert.equal(await sum("a", lv(id)), atAnswer, "a write arrived after the answer");

@@ -182,14 +182,20 @@ class LioExporter implements Exporter {
     }
   }
 
+  /** Only what is away twice in a row is lost: a tool may just be putting it in order. */
   watch(onLost: () => void): () => void {
+    let missing = 0;
     let isLooking = false;
+    const look = async (): Promise<void> => {
+      missing = (await this.#areAllOpen()) ? 0 : missing + 1;
+      if (missing < 2) return;
+      missing = 0;
+      onLost();
+    };
     const timer = setInterval(() => {
       if (isLooking) return;
       isLooking = true;
-      void this.#areAllOpen()
-        .then((areOpen) => !areOpen && onLost())
-        .finally(() => (isLooking = false));
+      void look().finally(() => (isLooking = false));
     }, LOOK_MS).unref();
     return () => clearInterval(timer);
   }
@@ -203,10 +209,13 @@ class LioExporter implements Exporter {
   async sessions(volumes: readonly VolumeRecord[]): Promise<readonly Session[]> {
     const ids = new Set(volumes.map(({ id }) => id));
     const found = await Promise.all(
-      [...this.#exports.values()].map(async ({ hold: { door, volume } }) => {
+      [...this.#exports.values()].map(async ({ hold: { door, volume, attachment } }) => {
         if (!ids.has(volume.id)) return [];
         const info = parseSessionInfo((await this.#targets.sessionInfo(door)) ?? "");
-        return info === undefined ? [] : [{ volumeID: volume.id, peer: door.initiator, ...info }];
+        const { id: instanceID } = attachment.instanceID;
+        return info === undefined
+          ? []
+          : [{ volumeID: volume.id, instanceID, peer: door.initiator, ...info }];
       }),
     );
     return found.flat();

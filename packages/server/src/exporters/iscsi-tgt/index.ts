@@ -266,6 +266,7 @@ class TgtExporter implements Exporter {
       if (hold === undefined || !ids.has(hold.volume.id)) return [];
       return sessions.map(({ initiator, connections: [first] }) => ({
         volumeID: hold.volume.id,
+        instanceID: hold.attachment.instanceID.id,
         peer: initiator,
         ...(first !== undefined && { address: first.address }),
         state: first === undefined ? "without a connection" : "logged in",
