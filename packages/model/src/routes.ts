@@ -350,6 +350,23 @@ export const ROUTES = {
     about: "Remove a snapshot",
   },
 
+  exports: {
+    ...read,
+    path: "/exports",
+    query: none,
+    reply: t.ServiceExportMap,
+    task: false,
+    about: "How other hosts reach volumes, of all services, and who is connected",
+  },
+  exportsByService: {
+    ...read,
+    path: "/exports/:service",
+    query: none,
+    reply: v.array(t.Export),
+    task: false,
+    about: "How other hosts reach the volumes of a service, and who is connected",
+  },
+
   tasks: {
     ...read,
     path: "/tasks",

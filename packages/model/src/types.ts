@@ -162,6 +162,32 @@ export type ExecutorInfo = v.InferOutput<typeof ExecutorInfo>;
 
 export const VolumeMap = v.record(v.string(), Volume);
 export type VolumeMap = v.InferOutput<typeof VolumeMap>;
+/** A connection through an export that exists now. */
+export const ExportSession = v.object({
+  /** As the connection names itself: an initiator's name, or an address. */
+  peer: v.string(),
+  address: v.optional(v.string()),
+  state: v.string(),
+});
+export type ExportSession = v.InferOutput<typeof ExportSession>;
+
+/** How another host reaches a volume, and whether it is connected. Not in the reference. */
+export const Export = v.object({
+  service: v.string(),
+  volumeID: v.string(),
+  /** The exporter through which it goes. */
+  exporter: v.string(),
+  instanceID: InstanceID,
+  deviceName: v.string(),
+  /** What the holder's executor is told: addresses, names and numbers, no secrets. */
+  fields: Fields,
+  sessions: v.array(ExportSession),
+});
+export type Export = v.InferOutput<typeof Export>;
+
+export const ServiceExportMap = v.record(v.string(), v.array(Export));
+export type ServiceExportMap = v.InferOutput<typeof ServiceExportMap>;
+
 export const ServiceVolumeMap = v.record(v.string(), VolumeMap);
 export type ServiceVolumeMap = v.InferOutput<typeof ServiceVolumeMap>;
 export const SnapshotMap = v.record(v.string(), Snapshot);

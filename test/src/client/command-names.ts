@@ -16,6 +16,7 @@ export const COMMAND_NAMES = [
   "snapshot create-volume",
   "snapshot copy",
   "snapshot rm",
+  "export ls",
   "service ls",
   "service inspect",
   "task ls",

@@ -103,11 +103,15 @@ export async function startRest(
 ): Promise<RestServer> {
   const folder = await mkdtemp(join(tmpdir(), "libstorage-rest-"));
   const app = await openApp(
-    loadConfig(DRIVERS, {
-      text: config.replaceAll("ROOT", folder),
-      env: { LIBSTORAGE_HOME: join(folder, "home") },
-      isRoot: false,
-    }),
+    loadConfig(
+      options.drivers ?? DRIVERS,
+      {
+        text: config.replaceAll("ROOT", folder),
+        env: { LIBSTORAGE_HOME: join(folder, "home") },
+        isRoot: false,
+      },
+      options.exporters,
+    ),
     { log: SILENT, ...options },
   );
   const server = createServer((req, res) => app.handler(req, res));

@@ -20,6 +20,7 @@ export const COMMANDS: Readonly<Record<string, Load>> = {
   "snapshot create-volume": () => import("./snapshot-create-volume.js"),
   "snapshot copy": () => import("./snapshot-copy.js"),
   "snapshot rm": () => import("./snapshot-rm.js"),
+  "export ls": () => import("./export-ls.js"),
   "service ls": () => import("./service-ls.js"),
   "service inspect": () => import("./service-inspect.js"),
   "task ls": () => import("./task-ls.js"),

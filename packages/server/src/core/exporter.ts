@@ -39,6 +39,8 @@ export interface Hold {
 /** A connection that exists now. */
 export interface Session {
   readonly volumeID: string;
+  /** The holder whose connection it is, where that is known. */
+  readonly instanceID?: string;
   /** As the connection names itself: an initiator name, or an address. */
   readonly peer: string;
   readonly address?: string;
@@ -103,6 +105,15 @@ export function defineExporter<S extends v.GenericSchema>(spec: {
   open(config: v.InferOutput<S>, context: ExporterContext): Promise<Exporter>;
 }): ExporterModule {
   return { ...spec, open: (config, context) => spec.open(config as v.InferOutput<S>, context) };
+}
+
+/** The holders that came through an exporter, of some volumes. */
+export function holdsOf(volumes: readonly VolumeRecord[]): readonly Hold[] {
+  return volumes.flatMap((volume) =>
+    volume.attachments
+      .filter((attachment) => exporterOf(attachment) !== undefined)
+      .map((attachment) => ({ volume, attachment })),
+  );
 }
 
 /** The field of an attachment that names the exporter through which its holder came. */

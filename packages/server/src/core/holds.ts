@@ -8,7 +8,7 @@ import { StorageError, hostFactsOf } from "@libstorage/model";
 import type { InstanceID } from "@libstorage/model";
 import { heldBy } from "./access.js";
 import type { AttachmentRecord, OpContext, StorageDriver, VolumeRecord } from "./driver.js";
-import { exporterOf, fieldsOfDoor } from "./exporter.js";
+import { exporterOf, fieldsOfDoor, holdsOf } from "./exporter.js";
 import type { Exporter, Hold, Session } from "./exporter.js";
 import { stored } from "./operations.js";
 import { isThisHost } from "./this-host.js";
@@ -82,7 +82,7 @@ export class Holds {
   async expand(volume: VolumeRecord, sizeBytes: number, context: OpContext): Promise<VolumeRecord> {
     const expanded = await this.#driver.volumeExpand?.(volume, sizeBytes, context);
     if (expanded === undefined) return volume;
-    if (holdsOf(expanded).length > 0) await this.#exporter?.expanded?.(expanded, context);
+    if (holdsOf([expanded]).length > 0) await this.#exporter?.expanded?.(expanded, context);
     return expanded;
   }
 
@@ -97,7 +97,7 @@ export class Holds {
    * @returns what could not be restored, in words
    */
   async restore(volumes: readonly VolumeRecord[], context: OpContext): Promise<readonly string[]> {
-    const holds = volumes.flatMap(holdsOf);
+    const holds = holdsOf(volumes);
     const named = (hold: Hold): boolean => exporterOf(hold.attachment) === this.#exporter?.name;
     const failed = (await this.#exporter?.restore(holds.filter(named), context)) ?? [];
     const words = ({ volume, attachment }: Hold): string =>
@@ -117,7 +117,7 @@ export class Holds {
 
   /** Makes the exports of one volume anew, after they were lost. */
   async exportAgain(volume: VolumeRecord, context: OpContext): Promise<void> {
-    for (const hold of holdsOf(volume)) {
+    for (const hold of holdsOf([volume])) {
       const name = exporterOf(hold.attachment);
       if (name === this.#exporter?.name) await this.#exporter?.export(hold, context);
     }
@@ -159,10 +159,4 @@ export class Holds {
       { volumeID: id, exporter: name },
     );
   }
-}
-
-function holdsOf(volume: VolumeRecord): Hold[] {
-  return volume.attachments
-    .filter((attachment) => exporterOf(attachment) !== undefined)
-    .map((attachment) => ({ volume, attachment }));
 }

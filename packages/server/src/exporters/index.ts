@@ -1,9 +1,11 @@
 /** Every exporter there is, by the name that a service's configuration uses. */
 import type { ExporterModule } from "../core/exporter.js";
 import { iscsiLio } from "./iscsi-lio/index.js";
+import { iscsiTgt } from "./iscsi-tgt/index.js";
 import { nfs } from "./nfs/index.js";
 
-export const EXPORTERS = { "iscsi-lio": iscsiLio, nfs } as const satisfies Record<
-  string,
-  ExporterModule
->;
+export const EXPORTERS = {
+  "iscsi-lio": iscsiLio,
+  "iscsi-tgt": iscsiTgt,
+  nfs,
+} as const satisfies Record<string, ExporterModule>;

@@ -66,10 +66,7 @@ export function nodeCapabilities(info: ServiceInfo, { hidden }: CsiSettings): Li
 }
 
 export function groupCapabilities(info: ServiceInfo, { hidden }: CsiSettings): Listed[] {
-  return listed(
-    [can(info, "snapshot") && "CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT"],
-    hidden,
-  );
+  return listed([can(info, "snapshot") && "CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT"], hidden);
 }
 
 export interface PluginAbilities {

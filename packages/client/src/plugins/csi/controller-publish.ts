@@ -42,10 +42,14 @@ function publish({ backend, pending }: PluginContext): UnaryHandler<"ControllerP
       requireSupport(info, [{ mode, access, ...capability }], "INVALID_ARGUMENT");
       const node = parseNodeID(nodeId, info.driver.name);
       if (node === undefined)
-        throw new CsiError("NOT_FOUND", `there is no node ${nodeId} of the driver ${info.driver.name}`);
+        throw new CsiError(
+          "NOT_FOUND",
+          `there is no node ${nodeId} of the driver ${info.driver.name}`,
+        );
       const hold: Hold = { nodeID: nodeId, mode, access, readonly };
       const own = attachmentOf(volume, node);
-      if (own !== undefined) return { publishContext: publishContextOf(compatible(volume, own, hold)) };
+      if (own !== undefined)
+        return { publishContext: publishContextOf(compatible(volume, own, hold)) };
       checkOthers(volume, node, hold);
       const service = await backend.service(signal);
       const attached = await attach(service, volume, node, hold, signal);
@@ -108,7 +112,10 @@ async function attach(
   const { volume } = await calls.volumeAttach(params, { opts: holdOptions(hold) }, context);
   const own = attachmentOf(volume, node);
   if (own !== undefined) return own;
-  throw new CsiError("INTERNAL", `the service attached volume ${id} without saying where to find it`);
+  throw new CsiError(
+    "INTERNAL",
+    `the service attached volume ${id} without saying where to find it`,
+  );
 }
 
 /** Another plugin may have let another node in at the same time: then both step back, and one comes first. */

@@ -54,7 +54,11 @@ export async function findSnapshot(
  */
 export async function makeSnapshot(
   { calls, name: service }: Service,
-  { name, volumeID, group }: { readonly name: string; readonly volumeID: string; readonly group: string },
+  {
+    name,
+    volumeID,
+    group,
+  }: { readonly name: string; readonly volumeID: string; readonly group: string },
   signal: AbortSignal,
 ): Promise<Snapshot> {
   try {
@@ -69,9 +73,7 @@ export async function makeSnapshot(
     if (!hasCode(error, "already-exists")) throw error;
     const id = error.data["snapshotID"];
     const found =
-      typeof id === "string"
-        ? await findSnapshot({ calls, name: service }, id, signal)
-        : undefined;
+      typeof id === "string" ? await findSnapshot({ calls, name: service }, id, signal) : undefined;
     if (found === undefined)
       throw new CsiError("ABORTED", `a snapshot named ${name} is being made; try again`, {
         cause: error,
@@ -135,8 +137,7 @@ function get(context: PluginContext): UnaryHandler<"GetSnapshot"> {
     checkID("snapshot_id", snapshotId);
     const service = await snapshotService(context, signal);
     const found = await findSnapshot(service, snapshotId, signal);
-    if (found === undefined)
-      throw new CsiError("NOT_FOUND", `there is no snapshot ${snapshotId}`);
+    if (found === undefined) throw new CsiError("NOT_FOUND", `there is no snapshot ${snapshotId}`);
     return { snapshot: snapshotOf(found) };
   };
 }

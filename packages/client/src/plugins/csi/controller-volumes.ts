@@ -127,8 +127,7 @@ function expand({ backend, pending }: PluginContext): UnaryHandler<"ControllerEx
     checkRange(capacityRange);
     if (capacityRange.requiredBytes === 0 && capacityRange.limitBytes === 0)
       throw invalid("capacity_range names no size");
-    const capability =
-      volumeCapability === null ? undefined : checkCapability(volumeCapability);
+    const capability = volumeCapability === null ? undefined : checkCapability(volumeCapability);
     const info = await backend.info(signal);
     if (!can(info, "expand"))
       throw new CsiError("UNIMPLEMENTED", `service ${info.name} cannot expand volumes`);

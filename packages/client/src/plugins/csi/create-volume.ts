@@ -86,16 +86,24 @@ async function findOrMake(wanted: Wanted): Promise<Volume> {
     if (!hasCode(error, "already-exists")) throw error;
     const id = error.data["volumeID"];
     if (typeof id !== "string")
-      throw new CsiError("ABORTED", `a volume named ${wanted.request.name} is being made; try again`, {
-        cause: error,
-      });
+      throw new CsiError(
+        "ABORTED",
+        `a volume named ${wanted.request.name} is being made; try again`,
+        {
+          cause: error,
+        },
+      );
     const { service, signal } = wanted;
     const params = { service: service.name, volumeID: id };
     const found = await service.calls.volumeInspect(params, undefined, { signal }).catch(absent);
     if (found === undefined)
-      throw new CsiError("ABORTED", `the volume named ${wanted.request.name} has just gone; try again`, {
-        cause: error,
-      });
+      throw new CsiError(
+        "ABORTED",
+        `the volume named ${wanted.request.name} has just gone; try again`,
+        {
+          cause: error,
+        },
+      );
     return finish(sameAs(found, wanted), wanted);
   }
 }
@@ -145,9 +153,7 @@ async function makeFromSnapshot(wanted: Wanted, snapshotID: string): Promise<Vol
   const gone = new CsiError("NOT_FOUND", `there is no snapshot ${snapshotID}`);
   if (!isPossibleID(snapshotID)) throw gone;
   const params = { service: service.name, snapshotID };
-  const snapshot = await service.calls
-    .snapshotInspect(params, undefined, { signal })
-    .catch(absent);
+  const snapshot = await service.calls.snapshotInspect(params, undefined, { signal }).catch(absent);
   // A volume of that name may be there from before the snapshot went.
   const size = sizeFor(request.capacityRange, snapshot?.volumeSize ?? 0);
   const body = {
@@ -210,7 +216,10 @@ async function finish(volume: Volume, { service, signal }: Wanted): Promise<Volu
 function sameAs(volume: Volume, wanted: Wanted): Volume {
   const { request, capabilities, info } = wanted;
   const differs = (what: string): CsiError =>
-    new CsiError("ALREADY_EXISTS", `volume ${volume.id} has the name ${request.name} already, ${what}`);
+    new CsiError(
+      "ALREADY_EXISTS",
+      `volume ${volume.id} has the name ${request.name} already, ${what}`,
+    );
   const facts = factsOf(volume);
   if (facts === undefined) throw differs("and was not made by this plugin");
   if (facts.name !== request.name) throw differs(`as that of the volume ${facts.name}`);
@@ -222,7 +231,9 @@ function sameAs(volume: Volume, wanted: Wanted): Volume {
   if (!isInRange(request.capacityRange, bytes)) throw differs(`with ${bytes} bytes`);
   const isShareable = volume.fields?.[SHAREABLE] === "true";
   if (needsManyNodes(capabilities) && !isShareable) throw differs("for one node at a time");
-  const [lacking] = capabilities.map((one) => unsupported(info, one)).filter((one) => one !== undefined);
+  const [lacking] = capabilities
+    .map((one) => unsupported(info, one))
+    .filter((one) => one !== undefined);
   if (lacking !== undefined) throw differs(`and ${lacking}`);
   return volume;
 }

@@ -76,9 +76,11 @@ export async function frozenDuring<T>(
   );
   const thawAll = async (): Promise<void> => {
     for (const { id, path } of paths) {
-      await storage.thaw(path, AbortSignal.timeout(TOOL_MS)).catch((error: unknown) =>
-        log.error({ volumeId: id, error: String(error) }, `run fsfreeze --unfreeze ${path}`),
-      );
+      await storage
+        .thaw(path, AbortSignal.timeout(TOOL_MS))
+        .catch((error: unknown) =>
+          log.error({ volumeId: id, error: String(error) }, `run fsfreeze --unfreeze ${path}`),
+        );
       const record = await records.read(id);
       if (record !== undefined) await records.write({ ...record, isFrozen: false });
     }

@@ -64,7 +64,9 @@ function readGroupParameters(parameters: Readonly<Record<string, string>>): Grou
   const { consistency = "group", freeze = "false", ...rest } = ownParameters(parameters);
   const [unknown] = Object.keys(rest);
   if (unknown !== undefined)
-    throw invalid(`parameter ${JSON.stringify(unknown)} is not known; there are consistency and freeze`);
+    throw invalid(
+      `parameter ${JSON.stringify(unknown)} is not known; there are consistency and freeze`,
+    );
   if (consistency !== "group" && consistency !== "each")
     throw invalid("parameter consistency must be group or each");
   if (freeze !== "true" && freeze !== "false")
@@ -115,8 +117,7 @@ async function makeAll(
   { name, groupID, volumes, options }: WantedGroup,
   signal: AbortSignal,
 ): Promise<readonly Snapshot[]> {
-  const cut = (): Promise<readonly Snapshot[]> =>
-    cutAll(service, name, groupID, volumes, signal);
+  const cut = (): Promise<readonly Snapshot[]> => cutAll(service, name, groupID, volumes, signal);
   if (options.consistency === "each") return cut();
   const stands = await Promise.all(
     volumes.map((volume) => stillness(context, volume, options.freeze, signal)),

@@ -153,8 +153,12 @@ class Calls {
     } catch (error) {
       const code = statusOf(error);
       const isOurs = error instanceof CsiError || error instanceof StorageError;
-      const text = isOurs || !(error instanceof Error) ? textOf(error) : (error.stack ?? error.message);
-      log[code === "INTERNAL" ? "error" : "warn"]({ ...fields, ms: ms(), code, error: text }, "failed");
+      const text =
+        isOurs || !(error instanceof Error) ? textOf(error) : (error.stack ?? error.message);
+      log[code === "INTERNAL" ? "error" : "warn"](
+        { ...fields, ms: ms(), code, error: text },
+        "failed",
+      );
       throw error;
     } finally {
       this.#running.delete(running);

@@ -26,7 +26,8 @@ export function holdOptions({ nodeID, mode, access, readonly }: Hold): Opts {
 /** @returns undefined for an attachment that the plugin did not make */
 export function holdOf({ fields = {} }: VolumeAttachment): Hold | undefined {
   const [nodeID, mode, access] = [fields[NODE], fields[MODE], fields[ACCESS]];
-  if (nodeID === undefined || mode === undefined || !isKnownMode(mode as KnownMode)) return undefined;
+  if (nodeID === undefined || mode === undefined || !isKnownMode(mode as KnownMode))
+    return undefined;
   return {
     nodeID,
     mode: mode as KnownMode,

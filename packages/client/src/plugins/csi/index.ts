@@ -106,7 +106,8 @@ export async function openCsiPlugin(
 
 /** Why this host cannot be a node, or undefined. */
 async function lacking(libFolder: string): Promise<string | undefined> {
-  if (process.geteuid?.() !== 0) return "the plugin does not run as root, so it cannot mount volumes";
+  if (process.geteuid?.() !== 0)
+    return "the plugin does not run as root, so it cannot mount volumes";
   const tools = ["mount", "umount"];
   for (const tool of tools) {
     const places = (process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin").split(":");

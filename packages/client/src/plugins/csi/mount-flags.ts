@@ -30,7 +30,10 @@ const NEVER = /^(?:bind|rbind|move|remount|loop|offset|sizelimit|make-|shared|pr
 export function flagsOf(mountFlags: readonly string[]): string[] {
   const all = mountFlags.flatMap((flag) => flag.split(",")).filter((flag) => flag !== "");
   if (all.some((flag) => NEVER.test(flag)))
-    throw new CsiError("INVALID_ARGUMENT", "mount_flags: bind, remount, loop and the like are not for volumes");
+    throw new CsiError(
+      "INVALID_ARGUMENT",
+      "mount_flags: bind, remount, loop and the like are not for volumes",
+    );
   return [...new Set(all)];
 }
 

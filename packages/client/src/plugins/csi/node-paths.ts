@@ -9,7 +9,8 @@ const MAX_BYTES = 4095;
 /** @throws {CsiError} INVALID_ARGUMENT */
 export function checkPath(what: string, path: string): void {
   if (path === "") throw invalid(`${what} is missing`);
-  if (Buffer.byteLength(path) > MAX_BYTES) throw invalid(`${what} has more than ${MAX_BYTES} bytes`);
+  if (Buffer.byteLength(path) > MAX_BYTES)
+    throw invalid(`${what} has more than ${MAX_BYTES} bytes`);
   if (!isAbsolute(path) || path.includes("\0") || normalize(path) === "/")
     throw invalid(`${what} is no absolute path of a folder below the root`);
 }

@@ -104,7 +104,8 @@ function checkOthers(
   const other = publications.find(({ target }) => target !== wanted.target);
   if (other === undefined) return;
   const before = other.mode as AccessMode;
-  const allowed = allowedBy(mode).manyTargets && isKnownMode(before) && allowedBy(before).manyTargets;
+  const allowed =
+    allowedBy(mode).manyTargets && isKnownMode(before) && allowedBy(before).manyTargets;
   if (allowed) return;
   const single = allowedBy(mode).manyTargets ? other.mode : mode;
   throw new CsiError(
@@ -149,7 +150,11 @@ async function takeBack(
   await records.write({ ...record, publications: [...others] });
 }
 
-export function unpublishVolume({ records, storage, pending }: NodeContext): UnaryHandler<"NodeUnpublishVolume"> {
+export function unpublishVolume({
+  records,
+  storage,
+  pending,
+}: NodeContext): UnaryHandler<"NodeUnpublishVolume"> {
   return async ({ volumeId, targetPath }, signal) => {
     checkID("volume_id", volumeId);
     checkPath("target_path", targetPath);

@@ -17,7 +17,13 @@ import { sourceOf } from "./node-storage.js";
 import type { Source } from "./node-storage.js";
 import { CsiError } from "./status.js";
 
-export function digestOfCapability({ access, mode, fsType, mountFlags, group }: CheckedCapability): string {
+export function digestOfCapability({
+  access,
+  mode,
+  fsType,
+  mountFlags,
+  group,
+}: CheckedCapability): string {
   const text = JSON.stringify([access, mode, fsType, mountFlags, group ?? -1]);
   return createHash("sha256").update(text).digest("hex").slice(0, 32);
 }
@@ -44,7 +50,13 @@ export function stageVolume(context: NodeContext): UnaryHandler<"NodeStageVolume
       const volume = usableVolume(await backend.volume(volumeId, signal));
       const info = await backend.info(signal);
       requireSupport(info, [capability], "FAILED_PRECONDITION");
-      const wanted = { request, capability, info, signal, ...(await ownSource(context, volume, signal)) };
+      const wanted = {
+        request,
+        capability,
+        info,
+        signal,
+        ...(await ownSource(context, volume, signal)),
+      };
       if (await isStagedSo(context, wanted)) return {};
       await checkFolder("staging_target_path", path);
       await stageNew(context, wanted);
@@ -81,7 +93,8 @@ async function isStagedSo(
   const record = await records.read(request.volumeId);
   if (record === undefined) return false;
   const { stagingPath, phase } = record;
-  const stands = record.access === "block" || (await storage.isStaged(recordSource(record), stagingPath));
+  const stands =
+    record.access === "block" || (await storage.isStaged(recordSource(record), stagingPath));
   if (phase === "staged" && stands && stagingPath !== request.stagingTargetPath)
     throw new CsiError(
       "FAILED_PRECONDITION",
@@ -107,10 +120,7 @@ async function stageNew(context: NodeContext, wanted: Wanted): Promise<void> {
   const path = request.stagingTargetPath;
   const isWritable = !readonly && allowedBy(capability.mode).writers !== "none";
   const flags = flagsOf(capability.mountFlags);
-  const options = [
-    ...(isBlock(info) ? flags : folderFlags(flags)),
-    ...(isWritable ? [] : ["ro"]),
-  ];
+  const options = [...(isBlock(info) ? flags : folderFlags(flags)), ...(isWritable ? [] : ["ro"])];
   const before = await records.read(request.volumeId);
   const record = {
     volumeID: request.volumeId,
@@ -133,7 +143,11 @@ async function stageNew(context: NodeContext, wanted: Wanted): Promise<void> {
   await records.write({ ...record, phase: "staged" });
 }
 
-export function unstageVolume({ records, storage, pending }: NodeContext): UnaryHandler<"NodeUnstageVolume"> {
+export function unstageVolume({
+  records,
+  storage,
+  pending,
+}: NodeContext): UnaryHandler<"NodeUnstageVolume"> {
   return async ({ volumeId, stagingTargetPath: path }, signal) => {
     checkID("volume_id", volumeId);
     checkPath("staging_target_path", path);

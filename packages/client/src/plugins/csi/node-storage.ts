@@ -92,6 +92,11 @@ export class NodeStorage {
   /** The folder stays: it is the orchestrator's. */
   async unstage(source: Source, path: string, signal: AbortSignal): Promise<void> {
     const { device } = source;
-    await this.#executor(source).unmount?.({ mountPoint: path, device, removeFolder: false, signal });
+    await this.#executor(source).unmount?.({
+      mountPoint: path,
+      device,
+      removeFolder: false,
+      signal,
+    });
   }
 }

@@ -69,7 +69,9 @@ export function readCsiSettings(reader: SettingReader): CsiSettings {
   const text = (key: string): string | undefined => reader.text(`csi.${key}`);
   const driverName = text("driverName") ?? DRIVER_NAME;
   if (!NAME.test(driverName))
-    throw wrong([{ path: "csi.driverName", message: "is no domain name of at most 63 characters" }]);
+    throw wrong([
+      { path: "csi.driverName", message: "is no domain name of at most 63 characters" },
+    ]);
   const settings: CsiSettings = {
     driverName,
     mode: reader.choice("all", MODES, "csi.mode"),

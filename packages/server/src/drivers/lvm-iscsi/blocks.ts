@@ -33,7 +33,14 @@ export async function copyBlocks(
     }, POLL_MS);
   };
   const direct = ["iflag=direct,count_bytes", "oflag=direct", "conv=fsync,nocreat"];
-  const args = [`if=${from}`, `of=${to}`, `bs=${BLOCK}`, `count=${bytes}`, ...direct, "status=none"];
+  const args = [
+    `if=${from}`,
+    `of=${to}`,
+    `bs=${BLOCK}`,
+    `count=${bytes}`,
+    ...direct,
+    "status=none",
+  ];
   try {
     await context.exec("dd", args, context.signal, { timeoutMs: NO_TIME_LIMIT_MS, onStart });
     context.progress(bytes, bytes, "bytes");

@@ -37,7 +37,10 @@ const described = <S extends v.GenericSchema>(schema: S, text: string) =>
 const ThinPoolConfig = v.pipe(
   v.strictObject({
     warnAt: v.optional(
-      described(Percent, "From this fill on (percent of data or metadata) the log and `health` warn."),
+      described(
+        Percent,
+        "From this fill on (percent of data or metadata) the log and `health` warn.",
+      ),
       80,
     ),
     extendAt: v.optional(
@@ -145,9 +148,6 @@ export const LvmConfig = v.strictObject({
     ),
     10,
   ),
-  pool: v.optional(
-    described(ThinPoolConfig, "What is done as the thin pool fills."),
-    {},
-  ),
+  pool: v.optional(described(ThinPoolConfig, "What is done as the thin pool fills."), {}),
 });
 export type LvmConfig = v.InferOutput<typeof LvmConfig>;

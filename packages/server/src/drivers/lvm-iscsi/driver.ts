@@ -290,8 +290,7 @@ export class LvmDriver implements StorageDriver {
     if (this.#names.kindOf(id) !== kind) return;
     await this.#change(kind, id, "remove", context, async () => {
       const known = this.#known.get(id);
-      if (known === undefined || known.tags.includes(MAKING))
-        await this.#layout.clear(id, context);
+      if (known === undefined || known.tags.includes(MAKING)) await this.#layout.clear(id, context);
       const row = known ?? (await this.#look(id, context));
       if (row === undefined) return;
       if (!row.tags.some(isOurs)) {

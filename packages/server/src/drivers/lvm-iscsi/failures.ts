@@ -141,8 +141,7 @@ function says(error: unknown, form: RegExp): boolean {
   return error instanceof CommandError && form.test(error.stderr);
 }
 
-export const isTaken = (error: unknown): boolean =>
-  says(error, /already exists in volume group/);
+export const isTaken = (error: unknown): boolean => says(error, /already exists in volume group/);
 
 export const isGone = (error: unknown): boolean => says(error, /Failed to find logical volume/);
 

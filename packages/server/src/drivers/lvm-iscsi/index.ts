@@ -16,7 +16,8 @@ export const lvmIscsi = defineDriver({
   name: "lvm-iscsi",
   config: LvmConfig,
   async open(config, context) {
-    const { volumeGroup, thinPool, prefix, wipe, snapshotPercent, watchSeconds, defaultSize } = config;
+    const { volumeGroup, thinPool, prefix, wipe, snapshotPercent, watchSeconds, defaultSize } =
+      config;
     const lvm = new Lvm({ group: volumeGroup, pool: thinPool, extentBytes: 0 });
     const group = await openGroup(lvm, context);
     lvm.about = { ...lvm.about, extentBytes: group.extentBytes };

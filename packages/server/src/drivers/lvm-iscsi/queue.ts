@@ -102,7 +102,10 @@ export class LvmQueue {
         items.every(({ args: [name] }, index) => ends[index]?.name === name);
       if (fits) return ends;
       this.#hasShell = false;
-      context.log.warn({ commands: items.length }, "lvm does not tell how commands ended: they run one by one from now on");
+      context.log.warn(
+        { commands: items.length },
+        "lvm does not tell how commands ended: they run one by one from now on",
+      );
       return [];
     } catch (error) {
       if (!(error instanceof CommandError) || error.code !== "internal") throw error;

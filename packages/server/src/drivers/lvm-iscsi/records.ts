@@ -1,12 +1,7 @@
 /** What a record in the tags says, and how it becomes the core's. Sizes come from LVM where they can. */
 import type { InstanceID } from "@libstorage/model";
 import * as v from "valibot";
-import type {
-  AttachmentRecord,
-  SnapshotRecord,
-  Source,
-  VolumeRecord,
-} from "../../core/driver.js";
+import type { AttachmentRecord, SnapshotRecord, Source, VolumeRecord } from "../../core/driver.js";
 import type { LvRow } from "./reports.js";
 import { recordIn, tagsOf } from "./tags.js";
 

@@ -64,8 +64,7 @@ export class ThickLayout implements Layout {
     await Promise.all([lvm.activate(from, context), lvm.activate(id, context)]);
     const bytes = Math.min(source.dataBytes, sizeBytes);
     await copyBlocks(lvm.device(from), lvm.device(id), bytes, context);
-    if (sizeBytes > bytes)
-      await zeroBlocks(lvm.device(id), bytes, sizeBytes - bytes, context);
+    if (sizeBytes > bytes) await zeroBlocks(lvm.device(id), bytes, sizeBytes - bytes, context);
     if (from !== source.name) await this.clear(id, context);
     await lvm.deactivate(id, context);
     await lvm.retag(id, first, all, context);

@@ -1,61 +1,21 @@
 /** Backstores: what the kernel's target knows of a device or a file before anybody is let in to it. */
 import { createHash } from "node:crypto";
-import { readFile, realpath, stat } from "node:fs/promises";
+import { readFile, realpath } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
+import { refusedSource, sourceOf } from "../iscsi/source.js";
+import type { CheckedSource } from "../iscsi/source.js";
 import { UNSYNCED, attribute, codeOf, exists, folders } from "./kernel.js";
 
-const SECTOR = 512;
-
-type Plugin = "iblock" | "fileio";
+/** What the kernel calls a backstore of a device, and of a file. */
+const PLUGINS = { block: "iblock", file: "fileio" } as const;
 
 export interface BackstoreSpec {
   readonly name: string;
   readonly serial: string;
   readonly volume: VolumeRecord;
   readonly isDiscardAllowed: boolean;
-}
-
-interface CheckedSource {
-  readonly plugin: Plugin;
-  readonly path: string;
-  /** Of a file, in bytes; 0 for a device, which tells its own. */
-  readonly size: number;
-}
-
-/** The device or file of a volume, checked. @throws {StorageError} `failed-precondition` */
-export async function sourceOf({ id, source }: VolumeRecord): Promise<CheckedSource> {
-  if (source.kind !== "block" && source.kind !== "file")
-    throw refused(id, `is a ${source.kind}, which is no block device`);
-  const { path } = source;
-  // The kernel's own syntax for these values has no way to quote.
-  if (/[,\n]/.test(path))
-    throw refused(id, `is at ${path}, and the kernel takes no comma in a path`);
-  const found = await stat(path).catch((error: unknown) => {
-    throw refused(id, `is at ${path}, which cannot be opened (${codeOf(error)})`);
-  });
-  if (source.kind === "file") {
-    if (source.format !== "raw")
-      throw refused(
-        id,
-        `is a file of the format ${source.format}, and only raw ones can be exported so`,
-      );
-    if (!found.isFile()) throw refused(id, `is at ${path}, which is no file`);
-    return { plugin: "fileio", path, size: Math.floor(found.size / SECTOR) * SECTOR };
-  }
-  if (!found.isBlockDevice()) throw refused(id, `is at ${path}, which is no block device`);
-  return { plugin: "iblock", path, size: 0 };
-}
-
-function refused(volumeID: string, what: string): StorageError {
-  return new StorageError(
-    "failed-precondition",
-    `volume ${volumeID} cannot be exported: it ${what}`,
-    {
-      volumeID,
-    },
-  );
 }
 
 export class Backstores {
@@ -82,7 +42,7 @@ export class Backstores {
   async ensure(spec: BackstoreSpec, context: OpContext): Promise<string> {
     const { volume, name, serial } = spec;
     const source = await sourceOf(volume);
-    const there = await this.#find(name, source.plugin);
+    const there = await this.#find(name, source.kind);
     if (there !== undefined && (await isEnabled(there))) {
       if (await isSame(there, source.path, serial)) {
         await this.#allowDiscard(there, spec, source, context);
@@ -90,12 +50,12 @@ export class Backstores {
       }
       // It was made for another device, or from a file that was edited.
       if (!(await this.remove(name, context)))
-        throw refused(
+        throw refusedSource(
           volume.id,
           `has a backstore ${there} that was made for something else and is in use; remove it by hand`,
         );
     }
-    const folder = this.#placeFor(name, source.plugin);
+    const folder = this.#placeFor(name, source.kind);
     await context.files.makeFolder(join(folder, ".."), 0o755, UNSYNCED);
     await context.files.makeFolder(folder, 0o755, UNSYNCED);
     this.#places.set(name, folder);
@@ -111,11 +71,11 @@ export class Backstores {
   ): Promise<void> {
     const { files } = context;
     const { volume, serial } = spec;
-    const { plugin, path, size } = source;
+    const { kind, path, sizeBytes } = source;
     const control =
-      plugin === "iblock"
+      kind === "block"
         ? `udev_path=${path}`
-        : `fd_dev_name=${path},fd_dev_size=${size},fd_buffered_io=1`;
+        : `fd_dev_name=${path},fd_dev_size=${sizeBytes},fd_buffered_io=1`;
     await files.writeAttribute(join(folder, "control"), control);
     await files.writeAttribute(join(folder, "udev_path"), path);
     await files.writeAttribute(join(folder, "wwn/vpd_unit_serial"), serial);
@@ -131,12 +91,12 @@ export class Backstores {
   async #allowDiscard(
     folder: string,
     { isDiscardAllowed }: BackstoreSpec,
-    { path, plugin }: CheckedSource,
+    { path, kind }: CheckedSource,
     { files, log }: OpContext,
   ): Promise<void> {
     const attrib = join(folder, "attrib/emulate_tpu");
     if (!isDiscardAllowed || (await attribute(attrib)) === "1") return;
-    if (!(await canDiscard(path, plugin))) return;
+    if (!(await canDiscard(path, kind))) return;
     try {
       await files.writeAttribute(attrib, "1");
     } catch (error) {
@@ -177,10 +137,10 @@ export class Backstores {
 
   /** Tells the kernel a file's new size; it sees that of a device by itself. */
   async resize(name: string, volume: VolumeRecord, { files }: OpContext): Promise<void> {
-    const { plugin, size } = await sourceOf(volume);
-    const folder = await this.#find(name, plugin);
-    if (plugin === "iblock" || folder === undefined) return;
-    await files.writeAttribute(join(folder, "control"), `fd_dev_size=${size}`);
+    const { kind, sizeBytes } = await sourceOf(volume);
+    const folder = await this.#find(name, kind);
+    if (kind === "block" || folder === undefined) return;
+    await files.writeAttribute(join(folder, "control"), `fd_dev_size=${sizeBytes}`);
   }
 
   /** Removes a backstore that no target uses. @returns false when one does */
@@ -202,9 +162,9 @@ export class Backstores {
     return true;
   }
 
-  /** @param plugin for the place where it would have been made */
-  async #find(name: string, plugin: Plugin): Promise<string | undefined> {
-    const known = this.#places.get(name) ?? this.#placeFor(name, plugin);
+  /** @param kind for the place where it would have been made */
+  async #find(name: string, kind: CheckedSource["kind"]): Promise<string | undefined> {
+    const known = this.#places.get(name) ?? this.#placeFor(name, kind);
     if (!(await exists(known))) {
       this.#places.delete(name);
       return undefined;
@@ -217,11 +177,11 @@ export class Backstores {
    * The kernel wants a number; the same name gets the same one, so that a half-made backstore is found again.
    * Two names of one number share a group, which does no harm.
    */
-  #placeFor(name: string, plugin: Plugin): string {
+  #placeFor(name: string, kind: CheckedSource["kind"]): string {
     const known = this.#places.get(name);
-    if (known !== undefined && basename(join(known, "..")).startsWith(plugin)) return known;
+    if (known !== undefined && basename(join(known, "..")).startsWith(PLUGINS[kind])) return known;
     const number = createHash("sha256").update(name).digest().readUInt32BE() % 2 ** 31;
-    return join(this.#core, `${plugin}_${number}`, name);
+    return join(this.#core, `${PLUGINS[kind]}_${number}`, name);
   }
 }
 
@@ -236,8 +196,8 @@ async function isSame(folder: string, path: string, serial: string): Promise<boo
   );
 }
 
-async function canDiscard(path: string, plugin: Plugin): Promise<boolean> {
-  if (plugin === "fileio") return true;
+async function canDiscard(path: string, kind: CheckedSource["kind"]): Promise<boolean> {
+  if (kind === "file") return true;
   const device = basename(await realpath(path));
   const max = await attribute(`/sys/class/block/${device}/queue/discard_max_bytes`);
   return max !== undefined && max !== "0";

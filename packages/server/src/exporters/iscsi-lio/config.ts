@@ -20,15 +20,6 @@ export const LioConfig = v.strictObject({
     ),
     false,
   ),
-  discard: v.optional(
-    v.pipe(
-      v.boolean(),
-      v.description(
-        "Whether initiators may discard blocks, where the volume's device can: without it a thin volume never gets smaller.",
-      ),
-    ),
-    true,
-  ),
   savedFile: v.optional(
     v.pipe(
       v.union([v.picklist(["auto", "off"]), absolutePath]),

@@ -1,11 +1,10 @@
 /** iscsi-lio: block devices and raw files for other hosts, through the kernel's iSCSI target. */
-import { StorageError } from "@libstorage/model";
 import { defineExporter } from "../../core/exporter.js";
 import type { Door, Exporter, Hold, Session, Wanted } from "../../core/exporter.js";
 import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
-import { readCredentials } from "../iscsi/chap.js";
-import type { Credentials } from "../iscsi/chap.js";
-import { doorFields, holdsThrough, readHold } from "../iscsi/door.js";
+import { chapAbility, portalAbility } from "../iscsi/abilities.js";
+import { credentialsFor } from "../iscsi/chap.js";
+import { deviceNames, doorFields, holdsThrough, readHold } from "../iscsi/door.js";
 import type { IscsiDoor, IscsiHold } from "../iscsi/door.js";
 import {
   backstoreName,
@@ -19,7 +18,7 @@ import {
   volumeTarget,
 } from "../iscsi/names.js";
 import type { TargetName } from "../iscsi/names.js";
-import { formatPortal, listeningPortals, portalsFor } from "../iscsi/portals.js";
+import { isWildcard, listeningPortals, portalsFor } from "../iscsi/portals.js";
 import { checkInitiatorFree } from "../iscsi/initiators.js";
 import { serverID } from "../iscsi/server-id.js";
 import { Backstores } from "./backstores.js";
@@ -67,17 +66,17 @@ class LioExporter implements Exporter {
     // All who hold a volume see one device, also when this server's own number was lost in between.
     const [other] = holdsThrough(NAME, volume);
     const serial = other?.door.serial ?? serialOf(this.#names.owner, volume.id);
-    const wwn = `6001405${serial.slice(0, 25)}`;
+    const { deviceName, wwid } = deviceNames(serial);
     const door: IscsiDoor = {
       ...this.#place(volume.id, epoch),
       portals: portalsFor(this.#config.portals, facts.addresses ?? []),
       initiator,
       serial,
-      wwid: `3${wwn}`,
+      wwid,
       chap: this.#config.chap.mode,
       iser: this.#config.iser,
     };
-    return { deviceName: `/dev/disk/by-id/wwn-0x${wwn}`, fields: doorFields(door) };
+    return { deviceName, fields: doorFields(door) };
   }
 
   /**
@@ -104,7 +103,7 @@ class LioExporter implements Exporter {
   async #make(hold: IscsiHold, context: OpContext): Promise<void> {
     const { door, volume } = hold;
     const listening = this.#listening(door);
-    const credentials = await this.#credentialsFor(door);
+    const credentials = await credentialsFor(this.#config.chap.secretsFile, door);
     const name = nameOfBackstore(hold, this.#names.owner);
     const spec = {
       name,
@@ -121,21 +120,8 @@ class LioExporter implements Exporter {
   /** The target listens where the holder was told, or on every address when that is configured. */
   #listening(door: IscsiDoor): SavedExport["listening"] {
     const configured = listeningPortals(this.#config.portals);
-    const told = new Set(door.portals.map(formatPortal));
-    const wildcards = configured.filter(({ address }) => address === "0.0.0.0" || address === "::");
-    return wildcards.length > 0
-      ? wildcards
-      : listeningPortals(door.portals.filter((portal) => told.has(formatPortal(portal))));
-  }
-
-  async #credentialsFor({ chap, initiator }: IscsiDoor): Promise<Credentials | undefined> {
-    if (chap === "none") return undefined;
-    const { secretsFile } = this.#config.chap;
-    if (secretsFile !== undefined) return readCredentials(secretsFile, chap, initiator);
-    throw new StorageError(
-      "failed-precondition",
-      `${initiator} was let in with CHAP (${chap}), and chap.secretsFile is not set now; set it again, or detach and attach the volume`,
-    );
+    const wildcards = configured.filter(isWildcard);
+    return wildcards.length > 0 ? wildcards : listeningPortals(door.portals);
   }
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {
@@ -196,14 +182,20 @@ class LioExporter implements Exporter {
     }
   }
 
+  /** Only what is away twice in a row is lost: a tool may just be putting it in order. */
   watch(onLost: () => void): () => void {
+    let missing = 0;
     let isLooking = false;
+    const look = async (): Promise<void> => {
+      missing = (await this.#areAllOpen()) ? 0 : missing + 1;
+      if (missing < 2) return;
+      missing = 0;
+      onLost();
+    };
     const timer = setInterval(() => {
       if (isLooking) return;
       isLooking = true;
-      void this.#areAllOpen()
-        .then((areOpen) => !areOpen && onLost())
-        .finally(() => (isLooking = false));
+      void look().finally(() => (isLooking = false));
     }, LOOK_MS).unref();
     return () => clearInterval(timer);
   }
@@ -217,24 +209,22 @@ class LioExporter implements Exporter {
   async sessions(volumes: readonly VolumeRecord[]): Promise<readonly Session[]> {
     const ids = new Set(volumes.map(({ id }) => id));
     const found = await Promise.all(
-      [...this.#exports.values()].map(async ({ hold: { door, volume } }) => {
+      [...this.#exports.values()].map(async ({ hold: { door, volume, attachment } }) => {
         if (!ids.has(volume.id)) return [];
         const info = parseSessionInfo((await this.#targets.sessionInfo(door)) ?? "");
-        return info === undefined ? [] : [{ volumeID: volume.id, peer: door.initiator, ...info }];
+        const { id: instanceID } = attachment.instanceID;
+        return info === undefined
+          ? []
+          : [{ volumeID: volume.id, instanceID, peer: door.initiator, ...info }];
       }),
     );
     return found.flat();
   }
 
   async abilities(): Promise<readonly Ability[]> {
-    const { chap } = this.#config;
     return [
-      portalAbility(() => listeningPortals(this.#config.portals).map(formatPortal).join(", ")),
-      {
-        name: "iSCSI passwords (CHAP)",
-        available: chap.mode !== "none",
-        detail: chap.mode === "none" ? "none: names of initiators are all there is" : chap.mode,
-      },
+      portalAbility(() => listeningPortals(this.#config.portals)),
+      chapAbility(this.#config.chap.mode),
       {
         name: "exports after a boot",
         available: this.#saved.path !== undefined,
@@ -248,15 +238,6 @@ class LioExporter implements Exporter {
 
   async #save(context: OpContext): Promise<void> {
     await this.#saved.save(() => [...this.#exports.values()], context);
-  }
-}
-
-function portalAbility(portals: () => string): Ability {
-  const name = "iSCSI portals";
-  try {
-    return { name, available: true, detail: portals() };
-  } catch (error) {
-    return { name, available: false, detail: error instanceof Error ? error.message : "" };
   }
 }
 

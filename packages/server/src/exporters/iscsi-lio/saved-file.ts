@@ -154,6 +154,7 @@ function groupOf(members: readonly SavedExport[]): object {
     attributes: {
       authentication: isChecked ? 1 : 0,
       cache_dynamic_acls: 0,
+      demo_mode_discovery: 0,
       demo_mode_write_protect: 1,
       generate_node_acls: 0,
     },

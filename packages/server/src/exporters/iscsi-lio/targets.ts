@@ -4,6 +4,7 @@
  * arrives once it is gone: the mapping first, then the session with the initiator's entry, then the LUN, whose
  * end waits for every command on it.
  */
+import { realpath } from "node:fs/promises";
 import { join } from "node:path";
 import type { OpContext } from "../../core/driver.js";
 import type { Credentials } from "../iscsi/chap.js";
@@ -73,14 +74,24 @@ export class Targets {
     await this.#close(group, door, context);
     const lun = this.#lun(door);
     await make(lun);
-    await files.link(backstore, join(lun, backstoreName), UNSYNCED);
+    await this.#point(lun, backstore, backstoreName, context);
     await make(this.#acl(door));
     await this.#setPasswords(admission, context);
     for (const portal of admission.listening) await this.#listen(portal, door, context);
     await make(this.#mapping(door));
-    await files.link(lun, join(this.#mapping(door), `lun_${door.lun}`), UNSYNCED);
+    await this.#point(this.#mapping(door), lun, `lun_${door.lun}`, context);
     if ((await attribute(join(group, "enable"))) !== "1")
       await files.writeAttribute(join(group, "enable"), "1");
+  }
+
+  /** Gives an object to another. There is one link for that, under any name: targetcli's boot service chooses its own. */
+  async #point(from: string, to: string, name: string, context: OpContext): Promise<void> {
+    for (const link of await links(from)) {
+      const path = join(from, link);
+      if ((await realpath(path)) === (await realpath(to))) return;
+      await removeAndWait("unlink", path, path, context);
+    }
+    await context.files.link(to, join(from, name), UNSYNCED);
   }
 
   /** Nobody comes in but by an entry of its own, and never without a password where there are any. */
@@ -88,6 +99,7 @@ export class Targets {
     const wanted = {
       generate_node_acls: "0",
       cache_dynamic_acls: "0",
+      demo_mode_discovery: "0",
       demo_mode_write_protect: "1",
       authentication: chap === "none" ? "0" : "1",
     };
@@ -192,7 +204,7 @@ export class Targets {
     }
     for (const name of await folders(join(group, "lun"))) {
       const lun = join(group, "lun", name);
-      for (const link of (await links(lun)).filter((one) => !one.startsWith("alua")))
+      for (const link of await links(lun))
         await removeAndWait("unlink", join(lun, link), iqn, context);
       await files.removeFolder(lun, UNSYNCED);
     }

@@ -46,13 +46,32 @@ const Entry = v.strictObject({
   targetUser: v.optional(user),
   targetSecret: v.optional(secret),
 });
-const SecretsFile = v.array(Entry);
+const SecretsFile = v.pipe(
+  v.array(Entry),
+  v.check(hasOneSecretPerUser, "a user has two secrets; give each its own name"),
+);
+
+/** A target knows one password for a user, whoever comes by that name. */
+function hasOneSecretPerUser(entries: v.InferOutput<typeof Entry>[]): boolean {
+  const secrets = new Map<string, string>();
+  const pairs = entries.flatMap((one) => [
+    [one.user, one.secret] as const,
+    ...(one.targetUser !== undefined && one.targetSecret !== undefined
+      ? [[one.targetUser, one.targetSecret] as const]
+      : []),
+  ]);
+  return pairs.every(([name, value]) => {
+    const known = secrets.get(name) ?? value;
+    secrets.set(name, value);
+    return known === value;
+  });
+}
 
 /**
  * Reads an initiator's entry. The file is read each time, so a change counts from the next attach.
  * @throws {StorageError} `failed-precondition` when the file cannot be used, or has no entry; no text of the file is shown
  */
-export async function readCredentials(
+async function readCredentials(
   path: string,
   mode: Exclude<ChapMode, "none">,
   initiator: string,
@@ -75,6 +94,20 @@ export async function readCredentials(
       `has the same secret and targetSecret for the initiator ${initiator}; they must differ (RFC 7143, section 9.2.1)`,
     );
   return found;
+}
+
+/** What a door needs; undefined when it needs nothing. */
+export async function credentialsFor(
+  secretsFile: string | undefined,
+  { chap, initiator }: { readonly chap: ChapMode; readonly initiator: string },
+): Promise<Credentials | undefined> {
+  if (chap === "none") return undefined;
+  if (secretsFile !== undefined) return readCredentials(secretsFile, chap, initiator);
+  throw new StorageError(
+    "failed-precondition",
+    `${initiator} was let in with CHAP (${chap}), and chap.secretsFile is not set now; set it again, or detach and attach the volume`,
+    { initiatorName: initiator },
+  );
 }
 
 async function readSecrets(path: string): Promise<v.InferOutput<typeof SecretsFile>> {

@@ -41,6 +41,15 @@ export const sharedKeys = {
     ),
     "iqn.2026-01.io.libstorage",
   ),
+  discard: v.optional(
+    v.pipe(
+      v.boolean(),
+      v.description(
+        "Whether initiators may discard blocks, where the volume's device can: without it a thin volume never gets smaller.",
+      ),
+    ),
+    true,
+  ),
   chap: v.optional(
     v.pipe(
       v.strictObject({

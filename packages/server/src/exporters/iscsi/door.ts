@@ -6,6 +6,7 @@ import type { Door, Hold } from "../../core/exporter.js";
 import type { VolumeRecord } from "../../core/driver.js";
 import { CHAP_MODES } from "./chap.js";
 import type { ChapMode } from "./chap.js";
+import { wwnOf } from "./names.js";
 import { formatPortal, parsePortal } from "./portals.js";
 import type { Portal } from "./portals.js";
 
@@ -25,6 +26,15 @@ export interface IscsiDoor {
   readonly wwid: string;
   readonly chap: ChapMode;
   readonly iser: boolean;
+}
+
+/** What an initiator's udev calls the device and `scsi_id` answers for it. */
+export function deviceNames(serial: string): {
+  readonly deviceName: string;
+  readonly wwid: string;
+} {
+  const wwn = wwnOf(serial);
+  return { deviceName: `/dev/disk/by-id/wwn-0x${wwn}`, wwid: `3${wwn}` };
 }
 
 export function doorFields(door: IscsiDoor): Door["fields"] {

@@ -48,6 +48,14 @@ export function serialOf(owner: string, volumeID: string): string {
   return digest(owner, volumeID).slice(0, 32);
 }
 
+/**
+ * The name of a volume's device all over the world, 32 hexadecimal digits that begin with 6 (NAA, SPC-5 7.7.6.6).
+ * The kernel's target makes it so from the serial number, by 001405 and the number's first 25 digits.
+ */
+export function wwnOf(serial: string): string {
+  return `6001405${serial.slice(0, 25)}`;
+}
+
 /** Letters, digits, `-` and `.`, for reading only: what makes a name unique stands beside it. */
 function readable(text: string, length: number): string {
   return text

@@ -6,6 +6,7 @@ import { ROUTES } from "@libstorage/model";
 import type { CallContext, Route, ServiceOperation, VolumeService } from "@libstorage/model";
 import type { Storage } from "../../core/storage.js";
 import { checkBody } from "./check-body.js";
+import { exportOperations } from "./exports.js";
 import { Reads } from "./reads.js";
 import { serviceOperations, taskOperations } from "./services.js";
 import { snapshotOperations } from "./snapshots.js";
@@ -19,6 +20,7 @@ export function openVolumeService(storage: Storage): VolumeService {
     ...volumeChanges(reads),
     ...volumeDetachments(reads),
     ...snapshotOperations(reads),
+    ...exportOperations(reads),
     ...taskOperations(reads),
   });
 }

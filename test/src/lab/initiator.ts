@@ -1,0 +1,82 @@
+/** open-iscsi by hand, on a machine of the lab. */
+import type { AttachmentRecord } from "@libstorage/server";
+import { until } from "./limit.js";
+import type { Machine } from "./machine.js";
+
+export interface Passwords {
+  readonly user?: string;
+  readonly secret?: string;
+  readonly targetUser?: string;
+  readonly targetSecret?: string;
+}
+
+export class Initiator {
+  readonly machine: Machine;
+  readonly name: string;
+
+  private constructor(machine: Machine, name: string) {
+    this.machine = machine;
+    this.name = name;
+  }
+
+  static async start(machine: Machine, name: string): Promise<Initiator> {
+    await machine.run(
+      `echo InitiatorName=${name} > /etc/iscsi/initiatorname.iscsi
+       sed -i 's/^node.session.timeo.replacement_timeout.*/node.session.timeo.replacement_timeout = 20/' /etc/iscsi/iscsid.conf
+       modprobe -a iscsi_tcp sd_mod && iscsid`,
+    );
+    return new Initiator(machine, name);
+  }
+
+  #node({ fields = {} }: AttachmentRecord): string {
+    const portal = fields["portals"]?.split(",")[0] ?? "";
+    return `iscsiadm -m node -T ${fields["iqn"]} -p ${portal}`;
+  }
+
+  /** Tells the target's name and passwords, without a discovery. */
+  async know(to: AttachmentRecord, passwords: Passwords = {}): Promise<void> {
+    const node = this.#node(to);
+    const { user, secret, targetUser, targetSecret } = passwords;
+    const values = {
+      ...(user !== undefined && { authmethod: "CHAP", username: user, password: secret }),
+      ...(targetUser !== undefined && { username_in: targetUser, password_in: targetSecret }),
+    };
+    const updates = Object.entries(values).map(
+      ([name, value]) => `${node} -o update -n node.session.auth.${name} -v '${value}'`,
+    );
+    await this.machine.run([`${node},1 -o new`, ...updates].join(" && "));
+  }
+
+  /** @returns iscsiadm's exit code: 0, 8 no answer, 19 no such target, 24 not authorized */
+  async tryLogin(to: AttachmentRecord, passwords: Passwords = {}): Promise<number | null> {
+    await this.know(to, passwords);
+    const { code } = await this.machine.attempt(`${this.#node(to)} --login`);
+    return code;
+  }
+
+  /** Logs in and waits for the device by the link that the server told. @returns the node, such as `sda` */
+  async login(to: AttachmentRecord, passwords: Passwords = {}): Promise<string> {
+    await this.know(to, passwords);
+    await this.machine.run(`${this.#node(to)} --login && udevadm settle`);
+    return this.device(to);
+  }
+
+  async device({ deviceName }: AttachmentRecord): Promise<string> {
+    const path = await until(`${deviceName} is there`, async () => {
+      const { code, stdout } = await this.machine.attempt(
+        `test -b ${deviceName} && readlink -f ${deviceName}`,
+      );
+      return code === 0 && stdout.trim();
+    });
+    return path.replace("/dev/", "");
+  }
+
+  async rescan(to: AttachmentRecord): Promise<void> {
+    await this.machine.run(`${this.#node(to)} -R && udevadm settle`);
+  }
+
+  /** Forgets the target, logged in or not. */
+  async logout(to: AttachmentRecord): Promise<void> {
+    await this.machine.attempt(`${this.#node(to)} --logout; ${this.#node(to)} -o delete`);
+  }
+}
