@@ -11,11 +11,13 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { CallContext, Volume, VolumeAttachment } from "@libstorage/model";
-import type { Attached, Executor, Mounted, WantedFileSystem } from "../executor/executor.js";
+import type { Attached, Mounted } from "../executor/executor.js";
 import { removeEmpty } from "../executor/mount-point.js";
 import { openExecutor } from "../executor/index.js";
 import { createRequest } from "./create-request.js";
 import type { CreateOptions } from "./create-request.js";
+import { attachAlone, expandHere, fileSystemOf, takeAway } from "./device-steps.js";
+import type { Place } from "./device-steps.js";
 import { withHostLock } from "./host-lock.js";
 import { attachedBy, HostService, signalOf } from "./host-service.js";
 import type { HostServiceOptions } from "./host-service.js";
@@ -44,14 +46,6 @@ export interface Settled {
 }
 
 const LOCK_WAIT_MS = 60_000;
-const EXPAND_MS = 15 * 60_000;
-
-/** Where a volume is mounted. */
-interface Place {
-  readonly mountPoint: string;
-  /** Whether the folder there goes with the mount. */
-  readonly ownsFolder: boolean;
-}
 
 export class HostVolumes {
   readonly host: HostService;
@@ -249,7 +243,7 @@ export class HostVolumes {
       device,
       fields,
       mountPoint,
-      fileSystem: this.#fileSystemOf(volume, options),
+      fileSystem: fileSystemOf(volume, options, this.#options.operations),
       signal: context.signal ?? new AbortController().signal,
       ...(options.mountOptions !== undefined && { options: options.mountOptions }),
     });
@@ -259,28 +253,9 @@ export class HostVolumes {
     return mounted;
   }
 
-  #fileSystemOf({ fields = {} }: Volume, { fsType }: MountOptions): WantedFileSystem {
-    // An option of the volume's creation stands in its fields.
-    const asked = fsType ?? fields["fstype"];
-    if (asked !== undefined && asked !== "") return { type: asked, isAsked: true };
-    return { type: this.#options.operations.create.fsType, isAsked: false };
-  }
-
   /** Attaches a volume to this host and connects to it, so that its device is there. Mounts nothing. */
   async attach(volumeID: string, force: boolean, context: CallContext): Promise<Volume> {
-    return this.#locked(volumeID, context, async () => {
-      const had = await this.host.ownAttachment(
-        await this.host.inspect(volumeID, context),
-        context,
-      );
-      const undo: Undo[] = [];
-      try {
-        return await this.host.attach(volumeID, force, context, (step) => undo.push(step));
-      } catch (error) {
-        // What was attached before stays so.
-        throw had === undefined ? await takenBack(error, undo) : error;
-      }
-    });
+    return this.#locked(volumeID, context, () => attachAlone(this.host, volumeID, force, context));
   }
 
   /** Takes a volume from this host. Unmounts nothing. */
@@ -293,19 +268,9 @@ export class HostVolumes {
    * @returns what was done, in words; undefined when this host does not have the volume
    */
   async expanded(volumeID: string, context: CallContext): Promise<string | undefined> {
-    return this.#locked(volumeID, context, async () => {
-      const record = await this.#records.read(volumeID);
-      const known = record ?? (await this.host.connections.read(volumeID));
-      if (known === undefined) return undefined;
-      const executor = openExecutor(known.driver, this.#options.executors);
-      if (executor?.expand === undefined) return undefined;
-      const stands = record !== undefined && (await this.local.stands(record));
-      const limits = {
-        signal: context.signal ?? new AbortController().signal,
-        timeoutMs: EXPAND_MS,
-      };
-      return executor.expand(known, stands ? record.mountPoint : undefined, limits);
-    });
+    return this.#locked(volumeID, context, () =>
+      expandHere(this.host, this.local, volumeID, context),
+    );
   }
 
   /**
@@ -425,18 +390,4 @@ async function isThere(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
-}
-
-type Known = Pick<MountRecordFile, "device" | "fields" | "source">;
-
-async function takeAway(
-  executor: Executor | undefined,
-  places: readonly Place[],
-  { device, fields, source }: Known,
-  context: CallContext,
-): Promise<void> {
-  const signal = context.signal ?? new AbortController().signal;
-  const known = { device, fields, ...(source !== undefined && { source }), signal };
-  for (const { mountPoint, ownsFolder } of places)
-    await executor?.unmount?.({ ...known, mountPoint, removeFolder: ownsFolder });
 }
