@@ -97,6 +97,7 @@ export class Session {
       hostName: hostname(),
       isRoot: process.geteuid?.() === 0,
       exec: runCommand,
+      warn: (text) => this.warn(text),
     };
   }
 
@@ -207,6 +208,13 @@ export class Session {
     if (this.isJson) return;
     this.#progress?.clear();
     this.#streams.stderr.write(`${text}\n`);
+  }
+
+  /** Something that went well enough, but should be known. */
+  warn(text: string): void {
+    this.#progress?.clear();
+    const line = this.isJson ? JSON.stringify({ warning: text }) : `libstorage: warning: ${text}`;
+    this.#streams.stderr.write(`${line}\n`);
   }
 
   /** Says what failed. */

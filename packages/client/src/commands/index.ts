@@ -30,6 +30,7 @@ export const COMMANDS: Readonly<Record<string, Load>> = {
   "event tail": () => import("./event-tail.js"),
   "plugin csi": () => import("./plugin-csi.js"),
   "plugin docker": () => import("./plugin-docker.js"),
+  "host check": () => import("./host-check.js"),
   health: () => import("./health.js"),
   version: () => import("./version.js"),
   completion: () => import("./completion.js"),

@@ -9,8 +9,12 @@ export const command: Command = {
   async run(given, session) {
     const [name = ""] = given.args;
     const { service, volume } = await session.findVolume(name);
-    const { host } = await session.hostVolumes(service);
-    const attached = await host.attach(volume.id, given.flag("force"), await session.longContext());
+    const volumes = await session.hostVolumes(service);
+    const attached = await volumes.attach(
+      volume.id,
+      given.flag("force"),
+      await session.longContext(),
+    );
     session.table(
       attached,
       [...VOLUME_HEAD, "DEVICE"],

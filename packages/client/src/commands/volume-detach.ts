@@ -22,7 +22,7 @@ export const command: Command = {
         { volumeID: volume.id, mountPoint: mounted.mountPoint },
       );
     const detached =
-      (await volumes.host.detach(volume.id, force, await session.longContext())) ?? volume;
+      (await volumes.detach(volume.id, force, await session.longContext())) ?? volume;
     session.table(detached, VOLUME_HEAD, [volumeRow(service, detached)]);
   },
 };

@@ -1,4 +1,5 @@
 import type { Command } from "../cli/command.js";
+import type { Session } from "../cli/session.js";
 import { UsageError } from "../cli/usage-error.js";
 import { readSize } from "./values.js";
 import { VOLUME_HEAD, volumeRow } from "./volume-view.js";
@@ -19,6 +20,20 @@ export const command: Command = {
       { size },
       await session.longContext(),
     );
+    const done = await fitHere(session, service, volume.id);
+    if (done !== undefined && done !== "") session.note(done);
     session.table(grown, VOLUME_HEAD, [volumeRow(service, grown)]);
   },
 };
+
+/** Where the volume is on this host, its file system follows. Elsewhere it does so with the next mount. */
+async function fitHere(
+  session: Session,
+  service: string,
+  volumeID: string,
+): Promise<string | undefined> {
+  const { type } = await session.settings();
+  if (type === "controller") return undefined;
+  const volumes = await session.hostVolumes(service);
+  return volumes.expanded(volumeID, await session.context());
+}

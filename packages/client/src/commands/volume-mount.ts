@@ -15,6 +15,12 @@ export const command: Command = {
   options: {
     force: { type: "boolean", about: "take the volume from another host" },
     "mount-options": { type: "string", value: "OPTIONS", about: "as for mount -o, such as ro" },
+    "fs-type": {
+      type: "string",
+      value: "TYPE",
+      about: "the file system for a blank volume: ext4, xfs or btrfs",
+      choices: ["ext4", "xfs", "btrfs"],
+    },
     create: { type: "boolean", about: "create the volume if there is none; needs --service" },
   },
   notes: [
@@ -29,6 +35,7 @@ export const command: Command = {
     const service = found?.service ?? (await session.serviceName());
     const volumes = await session.hostVolumes(service);
     const mountOptions = given.text("mount-options");
+    const fsType = given.text("fs-type");
     const mounted = await volumes.mount(
       found?.volume.id ?? name,
       {
@@ -36,6 +43,7 @@ export const command: Command = {
         ...(given.flag("force") && { preempt: true }),
         ...(path !== undefined && { mountPoint: resolve(path) }),
         ...(mountOptions !== undefined && { mountOptions }),
+        ...(fsType !== undefined && { fsType }),
       },
       await session.longContext(),
     );

@@ -19,6 +19,8 @@ export type Exec = (
     readonly timeoutMs?: number;
     /** An open file that the command gets as its standard input. */
     readonly stdin?: number;
+    /** What the command gets as its standard input; never shown anywhere. */
+    readonly input?: string;
   },
 ) => Promise<ExecResult>;
 
@@ -69,7 +71,7 @@ const KILL_DELAY_MS = 2_000;
 export const runCommand: Exec = async (
   file,
   args,
-  { signal, timeoutMs = DEFAULT_TIMEOUT_MS, stdin },
+  { signal, timeoutMs = DEFAULT_TIMEOUT_MS, stdin, input },
 ) => {
   const { execa } = await import("execa");
   const child = execa(file, args, {
@@ -78,7 +80,7 @@ export const runCommand: Exec = async (
     forceKillAfterDelay: KILL_DELAY_MS,
     env: { LC_ALL: "C" },
     // Any descriptor may be passed on; the type names only the standard ones.
-    stdin: stdin === undefined ? "ignore" : (stdin as 0),
+    ...(input === undefined ? { stdin: stdin === undefined ? "ignore" : (stdin as 0) } : { input }),
     maxBuffer: 1024 * 1024,
     reject: false,
   });

@@ -4,58 +4,23 @@
  */
 import type { Stats } from "node:fs";
 import * as fs from "node:fs/promises";
-import { basename, dirname, isAbsolute, join, normalize } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
+import { dirname } from "node:path";
 import { StorageError } from "@libstorage/model";
-import type { Exec } from "./exec.js";
-import { CommandError } from "./exec.js";
 import type { Mounted, MountRequest, UnmountRequest } from "./executor.js";
-import { holdersOf } from "./holders.js";
+import {
+  canonical,
+  checkMountOptions,
+  contentInWords,
+  inTheWay,
+  lstatOf,
+  mountInWords,
+  removeEmpty,
+  unmountBusy,
+} from "./mount-point.js";
+import type { MountHost } from "./mount-point.js";
 import { mountsAt, readMountTable } from "./mount-table.js";
 
-export interface MountHost {
-  readonly exec: Exec;
-  readonly isRoot: boolean;
-  /** How long a busy mount point is tried again. */
-  readonly busyMs: number;
-}
-
-async function lstatOf(path: string): Promise<Stats | undefined> {
-  try {
-    return await fs.lstat(path);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT") return undefined;
-    if (code === "ENOTDIR" || code === "EACCES" || code === "ELOOP")
-      throw new StorageError(
-        code === "EACCES" ? "permission-denied" : "failed-precondition",
-        `cannot look at ${path}: ${code === "ENOTDIR" ? "a part of its path is not a folder" : String(code)}`,
-        { path },
-        { cause: error },
-      );
-    throw error;
-  }
-}
-
-/** The path with every link in its parents resolved, as the kernel's table has it. */
-export async function canonical(path: string): Promise<string> {
-  if (!isAbsolute(path) || path.includes("\0") || normalize(path) === "/")
-    throw new StorageError(
-      "invalid-argument",
-      `"${path}" is no mount point: write an absolute path`,
-      { path },
-    );
-  const plain = normalize(path).replace(/\/$/, "");
-  const missing: string[] = [];
-  for (let at = dirname(plain); ; at = dirname(at)) {
-    const real = await fs.realpath(at).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT" && at !== "/") return undefined;
-      throw error;
-    });
-    if (real !== undefined) return join(real, ...missing.toReversed(), basename(plain));
-    missing.push(basename(at));
-  }
-}
+export { canonical, checkMountOptions };
 
 function isSameFolder(a: Stats | undefined, b: Stats | undefined): boolean {
   return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino;
@@ -81,25 +46,11 @@ async function standing(mountPoint: string, folder: string): Promise<Standing> {
     // A folder that was removed under its mount cannot be compared; the kernel marks the mount.
     const isGone = wanted === undefined && top.root.endsWith("//deleted");
     if (isGone || isSameFolder(found, wanted)) return { kind: "mount" };
-    return { kind: "other", what: `a mount of ${top.source}${top.root} (${top.fsType})` };
+    return { kind: "other", what: mountInWords(top) };
   }
   const content = await fs.readdir(mountPoint);
   if (content.length === 0) return { kind: "empty-folder" };
-  return { kind: "other", what: `a folder with content (${content.slice(0, 3).join(", ")})` };
-}
-
-function inTheWay(mountPoint: string, what: string, step: string): StorageError {
-  return new StorageError(
-    "failed-precondition",
-    `${mountPoint} is not free: there is ${what}; ${step}`,
-    { mountPoint, found: what },
-  );
-}
-
-/** Options become an argument of mount(8): only what options are made of. @throws {StorageError} `invalid-argument` */
-export function checkMountOptions(options: string): string {
-  if (/^[\w=.:/@%+-]+(?:,[\w=.:/@%+-]+)*$/.test(options)) return options;
-  throw new StorageError("invalid-argument", `"${options}" are no mount options`);
+  return { kind: "other", what: contentInWords(content) };
 }
 
 /** @throws {StorageError} `failed-precondition`, naming what is in the way */
@@ -182,41 +133,4 @@ export async function unmountFolder(
     await unmountBusy(host, mountPoint, signal);
   }
   if (removeFolder) await removeEmpty(mountPoint);
-}
-
-/** A folder with something in it stays: what is in it may be somebody's. */
-export async function removeEmpty(folder: string): Promise<void> {
-  await fs.rmdir(folder).catch((error: NodeJS.ErrnoException) => {
-    if (!["ENOTEMPTY", "EEXIST", "ENOENT", "EBUSY", "ENOTDIR"].includes(error.code ?? ""))
-      throw error;
-  });
-}
-
-async function unmountBusy(
-  host: MountHost,
-  mountPoint: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const deadline = performance.now() + host.busyMs;
-  for (;;) {
-    try {
-      await host.exec("umount", ["--", mountPoint], { signal });
-      return;
-    } catch (error) {
-      if (!(error instanceof CommandError) || !/busy/i.test(error.stderr)) throw error;
-      if (performance.now() >= deadline || signal.aborted) throw await busy(mountPoint, error);
-    }
-    await sleep(250, undefined, { signal }).catch(() => {});
-  }
-}
-
-async function busy(mountPoint: string, cause: CommandError): Promise<StorageError> {
-  const holders = await holdersOf(mountPoint);
-  const names = holders.map(({ pid, command }) => `${command} (pid ${pid})`).join(", ");
-  return new StorageError(
-    "failed-precondition",
-    `${mountPoint} is in use${names === "" ? " by a process that this user cannot see" : ` by ${names}`}; end that use and unmount again`,
-    { mountPoint, holders: holders.map(({ pid }) => pid) },
-    { cause },
-  );
 }

@@ -1,10 +1,12 @@
 /** The table of executors: a line for each driver that this client can use. */
 import type { Executor, ExecutorContext } from "./executor.js";
+import { openBlock } from "./block.js";
 import { openMock } from "./mock.js";
 import { openVfs } from "./vfs.js";
 
 export const EXECUTORS: Readonly<Record<string, (context: ExecutorContext) => Executor>> = {
   btrfs: (context) => openVfs(context, "btrfs"),
+  "lvm-iscsi": (context) => openBlock(context, "lvm-iscsi"),
   mock: openMock,
   vfs: (context) => openVfs(context),
 };

@@ -8,21 +8,22 @@ import type { Found, InstanceID } from "@libstorage/model";
 import { readDeviceFile } from "./device-file.js";
 import type { Executor, ExecutorContext, Mounted } from "./executor.js";
 import {
-  canonical,
   isFolderMounted,
   mountFolder,
   mountPointsOfFolder,
   unmountFolder,
 } from "./folder-mount.js";
-import type { MountHost } from "./folder-mount.js";
+import { hostNameOf } from "./host-name.js";
+import { canonical } from "./mount-point.js";
+import type { MountHost } from "./mount-point.js";
+import { isNfsMounted, mountNfs, NFS, nfsMountPoints, unmountNfs } from "../transports/nfs.js";
 import { checkVolumeFolder } from "./volume-folder.js";
 
 /** @param driver its name, and the scope of its keys */
 export function openVfs(context: ExecutorContext, driver: "vfs" | "btrfs" = "vfs"): Executor {
-  const { config, hostName, libFolder, exec, isRoot } = context;
+  const { config, libFolder, exec, isRoot } = context;
   const root = textOf(config.find(`${driver}.root`), `${libFolder}/${driver}`);
-  // Two hosts of one name would be taken for one, so the name can be set.
-  const name = textOf(config.find(`${driver}.instanceID.name`), hostName);
+  const name = hostNameOf(context, driver);
   const usesFields = booleanOf(config.find(`${driver}.instanceid.use.fields`)?.value) === true;
   const host: MountHost = { exec, isRoot, busyMs: 5_000 };
   const devices = (): ReturnType<typeof readDeviceFile> => readDeviceFile(`${root}/dev`);
@@ -55,6 +56,9 @@ export function openVfs(context: ExecutorContext, driver: "vfs" | "btrfs" = "vfs
     },
     waits: true,
     async mount(request) {
+      const { volumeID = "", device, fields = {}, signal } = request;
+      if (fields["exporter"] === NFS)
+        return mountNfs(host, { volumeID, device, fields }, request, signal);
       // A name out of the device file is what clients of the reference send; there is no such device.
       const isName = (await devices()).some(({ device }) => device === request.device);
       if (isName && request.volumeID === undefined) return makeFolder(request.mountPoint);
@@ -72,10 +76,20 @@ export function openVfs(context: ExecutorContext, driver: "vfs" | "btrfs" = "vfs
       await checkVolumeFolder(request.volumeID, request.device);
       return mountFolder(host, request);
     },
-    unmount: (request) => unmountFolder(host, request),
-    isMounted: isFolderMounted,
-    mountPointsOf: mountPointsOfFolder,
+    unmount: (request) =>
+      isRemote(request.device)
+        ? unmountNfs(host, request.device, request, context.warn)
+        : unmountFolder(host, request),
+    isMounted: (device, mountPoint) =>
+      isRemote(device) ? isNfsMounted(device, mountPoint) : isFolderMounted(device, mountPoint),
+    mountPointsOf: (device) =>
+      isRemote(device) ? nfsMountPoints(device) : mountPointsOfFolder(device),
   };
+}
+
+/** `HOST:/PATH` comes over NFS; a folder of this host begins with a slash. */
+function isRemote(device: string | undefined): device is string {
+  return device !== undefined && !device.startsWith("/") && device.includes(":/");
 }
 
 function textOf(found: Found | undefined, fallback: string): string {

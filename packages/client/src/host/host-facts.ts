@@ -2,11 +2,9 @@
 import { readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import type { HostFacts } from "@libstorage/model";
+import { initiatorName } from "./initiator-name.js";
 
 const MAX_ADDRESSES = 64;
-
-/** @see open-iscsi's README, "initiatorname.iscsi" */
-const INITIATOR_FILE = "/etc/iscsi/initiatorname.iscsi";
 
 async function textOf(path: string): Promise<string> {
   return readFile(path, "utf8").catch(() => "");
@@ -24,11 +22,11 @@ function ownAddresses(): string[] {
 /** Without what this host does not have. */
 export async function readHostFacts(hostName: string): Promise<HostFacts> {
   const bootID = (await textOf("/proc/sys/kernel/random/boot_id")).trim();
-  const initiator = /^InitiatorName=(\S+)/m.exec(await textOf(INITIATOR_FILE))?.[1];
+  const initiator = await initiatorName();
   return {
     hostName,
     addresses: ownAddresses(),
     ...(bootID !== "" && { bootID }),
-    ...(initiator !== undefined && { initiatorName: initiator.toLowerCase() }),
+    ...(initiator !== undefined && { initiatorName: initiator }),
   };
 }

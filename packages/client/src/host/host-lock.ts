@@ -1,5 +1,6 @@
 /** One process of this host at a time works on one volume, however the last one ended. */
-import { mkdir, open } from "node:fs/promises";
+import { mkdir, open, stat } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../executor/exec.js";
@@ -20,27 +21,54 @@ export async function withHostLock<T>(
   act: () => Promise<T>,
 ): Promise<T> {
   await mkdir(dirname(file), { recursive: true, mode: 0o755 });
-  const handle = await open(file, "a+", 0o600);
-  try {
-    const seconds = String(Math.max(1, Math.round(waitMs / 1000)));
-    await exec("flock", ["--exclusive", "--wait", seconds, "0"], {
-      signal,
-      stdin: handle.fd,
-      timeoutMs: waitMs + 5_000,
-    }).catch(async (error: unknown) => {
-      if (!(error instanceof CommandError) || error.exitCode !== EXIT_HELD) throw error;
-      const holder = (await handle.readFile("utf8").catch(() => "")).trim();
-      throw new StorageError(
-        "aborted",
-        `another process of this host works on the volume${holder === "" ? "" : ` (pid ${holder})`} for more than ${seconds} s; wait for it, or end it`,
-        { lock: file, holder },
-      );
-    });
-    await handle.truncate(0);
-    await handle.write(String(process.pid), 0);
-    return await act();
-  } finally {
-    await handle.truncate(0).catch(() => {});
-    await handle.close();
+  const deadline = performance.now() + waitMs;
+  for (;;) {
+    const handle = await open(file, "a+", 0o600);
+    try {
+      await take(exec, handle, file, {
+        waitMs: Math.max(1000, deadline - performance.now()),
+        signal,
+      });
+      // Whoever had it may have removed the file; a lock of that one keeps nobody out.
+      if (await isStillThere(handle, file)) {
+        await handle.truncate(0);
+        await handle.write(String(process.pid), 0);
+        try {
+          return await act();
+        } finally {
+          await handle.truncate(0).catch(() => {});
+        }
+      }
+    } finally {
+      await handle.close();
+    }
   }
+}
+
+async function isStillThere(handle: FileHandle, file: string): Promise<boolean> {
+  const own = await handle.stat();
+  const there = await stat(file).catch(() => undefined);
+  return there?.ino === own.ino && there.dev === own.dev;
+}
+
+async function take(
+  exec: Exec,
+  handle: FileHandle,
+  file: string,
+  { waitMs, signal }: { readonly waitMs: number; readonly signal: AbortSignal },
+): Promise<void> {
+  const seconds = String(Math.max(1, Math.round(waitMs / 1000)));
+  await exec("flock", ["--exclusive", "--wait", seconds, "0"], {
+    signal,
+    stdin: handle.fd,
+    timeoutMs: waitMs + 5_000,
+  }).catch(async (error: unknown) => {
+    if (!(error instanceof CommandError) || error.exitCode !== EXIT_HELD) throw error;
+    const holder = (await handle.readFile("utf8").catch(() => "")).trim();
+    throw new StorageError(
+      "aborted",
+      `another process of this host works on the volume${holder === "" ? "" : ` (pid ${holder})`} for more than ${seconds} s; wait for it, or end it`,
+      { lock: file, holder },
+    );
+  });
 }

@@ -1,16 +1,21 @@
 /** One service as this host uses it: with its instance ID, its local devices and its executor. */
 import { isSameInstance, StorageError } from "@libstorage/model";
 import type { CallContext, Volume, VolumeAttachment, VolumeService } from "@libstorage/model";
-import type { ExecutorContext, Scan } from "../executor/executor.js";
+import type { Attached, ExecutorContext, Limits, Scan } from "../executor/executor.js";
+import { openExecutor } from "../executor/index.js";
 import { waitForDevice } from "../executor/wait.js";
+import { Connections } from "./connections.js";
 import { identify, IdentityCache } from "./identity.js";
 import type { HostIdentity } from "./identity.js";
+import type { Undo } from "./undo.js";
 import { filterFor, findNamed } from "./volume-names.js";
 
 export interface HostServiceOptions {
   readonly service: VolumeService;
   /** The service's name. */
   readonly name: string;
+  /** Tells servers apart whose services and volumes have the same names: the address, or `embedded`. */
+  readonly server: string;
   readonly executors: ExecutorContext;
   /** A controller client touches no device of its host. Default: integration. */
   readonly type?: "integration" | "controller";
@@ -21,6 +26,12 @@ export interface HostServiceOptions {
   readonly instanceIDCacheMs: number;
 }
 
+/** A device that does not go away at once is busy with the network. */
+const DISCONNECT_MS = 120_000;
+
+/** Local devices go into a header, and servers bound those. */
+const MAX_DEVICE_TEXT = 4096;
+
 /** All attachments, with this host's devices in them: states are 2 mine, 3 free, 4 another's. */
 const MASK = 5;
 
@@ -28,13 +39,20 @@ export function signalOf({ signal }: CallContext): { readonly signal?: AbortSign
   return signal === undefined ? {} : { signal };
 }
 
+/** How this host reaches a volume, from what the server says. */
+export function attachedBy({ volumeID, deviceName, fields }: VolumeAttachment): Attached {
+  return { volumeID, device: deviceName, fields: fields ?? {} };
+}
+
 export class HostService {
   readonly #options: HostServiceOptions;
   readonly #identity: IdentityCache;
+  readonly connections: Connections;
 
   constructor(options: HostServiceOptions) {
     this.#options = options;
-    const { service, name, executors } = options;
+    const { service, name, executors, server } = options;
+    this.connections = new Connections(executors.libFolder, server, name);
     this.#identity = new IdentityCache(
       (context) => identify(service, name, executors, context),
       options.instanceIDCacheMs,
@@ -62,7 +80,13 @@ export class HostService {
   /** The context of a call that is about devices. */
   async asHost(context: CallContext): Promise<CallContext> {
     const { executor, instanceID } = await this.identity(context);
-    const devices = await executor.localDevices(this.#options.scan);
+    const { driver, deviceMap } = await executor.localDevices(this.#options.scan);
+    let length = 0;
+    const fitting = Object.entries(deviceMap).filter(([key, path]) => {
+      length += key.length + path.length + 3;
+      return length <= MAX_DEVICE_TEXT;
+    });
+    const devices = { driver, deviceMap: Object.fromEntries(fitting) };
     return { ...context, instanceIDs: [instanceID], localDevices: [devices] };
   }
 
@@ -87,6 +111,19 @@ export class HostService {
     return this.service.volumeInspect(params, undefined, await this.asHost(context));
   }
 
+  /** The ids of the volumes that are attached to this host. */
+  async ownVolumes(context: CallContext): Promise<ReadonlySet<string>> {
+    const volumes = await this.service.volumesByService(
+      { service: this.name, attachments: MASK },
+      undefined,
+      await this.asHost(context),
+    );
+    const own = new Set<string>();
+    for (const volume of Object.values(volumes))
+      if ((await this.ownAttachment(volume, context)) !== undefined) own.add(volume.id);
+    return own;
+  }
+
   /** This host's attachment among those of a volume. */
   async ownAttachment(volume: Volume, context: CallContext): Promise<VolumeAttachment | undefined> {
     const { instanceID } = await this.identity(context);
@@ -96,10 +133,16 @@ export class HostService {
   }
 
   /**
-   * Attaches a volume to this host and waits for its device. Doing it again changes nothing.
+   * Attaches a volume to this host, connects to it, and waits for its device. Doing it again changes nothing.
+   * @param note takes the way back of each step before it is done
    * @returns the volume with this host's attachment
    */
-  async attach(volumeID: string, force: boolean, context: CallContext): Promise<Volume> {
+  async attach(
+    volumeID: string,
+    force: boolean,
+    context: CallContext,
+    note: (undo: Undo) => void = () => {},
+  ): Promise<Volume> {
     const { executor, info } = await this.identity(context);
     // A service that ignores the name gets none, and answers its own.
     const ignored = info.driver.nextDevice?.ignore === true;
@@ -109,9 +152,46 @@ export class HostService {
       { ...(force && { force }), ...(next !== undefined && { nextDeviceName: next }) },
       await this.asHost(context),
     );
+    note((signal) => this.#detachFromServer(volumeID, false, { signal }));
+    const own = await this.ownAttachment(volume, context);
+    if (own !== undefined) await this.connect(own, context, note);
     if (attachToken === "" || !executor.waits) return volume;
     await this.#waitFor(attachToken, context);
     return this.inspect(volumeID, context);
+  }
+
+  /** Makes an attached volume appear on this host, where that needs a connection. */
+  async connect(
+    own: VolumeAttachment,
+    context: CallContext,
+    note: (undo: Undo) => void = () => {},
+  ): Promise<void> {
+    const { executor } = await this.identity(context);
+    const attached = attachedBy(own);
+    if (executor.connects?.(attached) !== true) return;
+    note((signal) =>
+      this.connections.disconnect(executor, attached, { signal, timeoutMs: DISCONNECT_MS }),
+    );
+    await this.connections.connect(executor, attached, {
+      signal: context.signal ?? new AbortController().signal,
+      timeoutMs: this.#options.attachTimeoutMs,
+    });
+  }
+
+  /**
+   * Takes a volume's device from this host. Asks no server.
+   * @throws {StorageError} `failed-precondition` while it is in use
+   */
+  async disconnect(volumeID: string, context: CallContext): Promise<void> {
+    const known = await this.connections.read(volumeID);
+    if (known === undefined) return;
+    const executor = openExecutor(known.driver, this.#options.executors);
+    if (executor === undefined) return;
+    const limits: Limits = {
+      signal: context.signal ?? new AbortController().signal,
+      timeoutMs: DISCONNECT_MS,
+    };
+    await this.connections.disconnect(executor, known, limits);
   }
 
   async #waitFor(token: string, context: CallContext): Promise<void> {
@@ -128,8 +208,24 @@ export class HostService {
     );
   }
 
-  /** Takes a volume from this host; with `force` from whoever has it. Unmounts nothing. */
+  /**
+   * Takes a volume from this host; with `force` from whoever has it. Unmounts nothing.
+   * @throws {StorageError} `failed-precondition` while this host uses it, without `force`
+   */
   async detach(volumeID: string, force: boolean, context: CallContext): Promise<Volume | null> {
+    await this.disconnect(volumeID, context).catch((error: unknown) => {
+      if (!force) throw error;
+      const text = error instanceof Error ? error.message : String(error);
+      this.#options.executors.warn?.(`${text}; it is taken away all the same`);
+    });
+    return this.#detachFromServer(volumeID, force, context);
+  }
+
+  async #detachFromServer(
+    volumeID: string,
+    force: boolean,
+    context: CallContext,
+  ): Promise<Volume | null> {
     return this.service.volumeDetach(
       { service: this.name, volumeID },
       { ...(force && { force }) },

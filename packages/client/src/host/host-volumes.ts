@@ -11,20 +11,23 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { CallContext, Volume, VolumeAttachment } from "@libstorage/model";
-import type { Executor, Mounted } from "../executor/executor.js";
-import { removeEmpty } from "../executor/folder-mount.js";
+import type { Attached, Mounted } from "../executor/executor.js";
+import { removeEmpty } from "../executor/mount-point.js";
 import { openExecutor } from "../executor/index.js";
 import { createRequest } from "./create-request.js";
 import type { CreateOptions } from "./create-request.js";
+import { attachAlone, expandHere, fileSystemOf, takeAway } from "./device-steps.js";
+import type { Place } from "./device-steps.js";
 import { withHostLock } from "./host-lock.js";
-import { HostService, signalOf } from "./host-service.js";
+import { attachedBy, HostService, signalOf } from "./host-service.js";
 import type { HostServiceOptions } from "./host-service.js";
 import { LocalMounts } from "./local-mounts.js";
 import type { LocalMountsOptions } from "./local-mounts.js";
-import { pathPart, usesOf, withoutUse, withUse } from "./mount-records.js";
+import { usesOf, withoutUse, withUse } from "./mount-records.js";
 import type { MountRecordFile, MountRecords } from "./mount-records.js";
 import { MOUNT_OPTIONS } from "./mount-requests.js";
 import type { MountedVolume, MountOptions, Unmounted, UnmountOptions } from "./mount-requests.js";
+import { pathPart } from "./path-part.js";
 import { seenElsewhere } from "./other-namespaces.js";
 import { makeRootFolder } from "./root-folder.js";
 import { failing, heldBy, mayPass, notHere } from "./mount-errors.js";
@@ -43,13 +46,6 @@ export interface Settled {
 }
 
 const LOCK_WAIT_MS = 60_000;
-
-/** Where a volume is mounted. */
-interface Place {
-  readonly mountPoint: string;
-  /** Whether the folder there goes with the mount. */
-  readonly ownsFolder: boolean;
-}
 
 export class HostVolumes {
   readonly host: HostService;
@@ -186,28 +182,33 @@ export class HostVolumes {
     const mountOptions = options.mountOptions ?? volume.fields?.[MOUNT_OPTIONS];
     const request = { ...options, ...(mountOptions !== undefined && { mountOptions }) };
     const undo: Undo[] = [];
-    const write = (device: string, change: Partial<MountRecordFile>): Promise<MountRecordFile> =>
+    const write = (
+      { device, fields }: Pick<Attached, "device" | "fields">,
+      change: Partial<MountRecordFile>,
+    ): Promise<MountRecordFile> =>
       this.#records.write({
         ...base,
         device,
+        fields,
         mountPoint: wanted,
         kind: "mount",
         phase: "mounting",
         ...change,
       });
-    await write(own?.deviceName ?? "", {});
+    await write(own === undefined ? { device: "", fields: {} } : attachedBy(own), {});
     undo.push(() => this.#records.remove(volume.id));
     try {
-      const attachment = own ?? (await this.#attach(volume.id, options, undo, context));
-      const device = attachment.deviceName;
-      if (device === "") throw failing.noDevice(volume.id);
-      await write(device, {});
+      const attached = attachedBy(own ?? (await this.#attach(volume.id, options, undo, context)));
+      if (attached.device === "") throw failing.noDevice(volume.id);
+      await write(attached, {});
+      // The host may have been started anew since it was attached.
+      if (own !== undefined) await this.host.connect(own, context, (step) => undo.push(step));
       const place = { mountPoint: wanted, ownsFolder };
-      const mounted = await this.#mountDevice(volume.id, device, place, request, undo, context);
+      const mounted = await this.#mountDevice(volume, attached, place, request, undo, context);
       const path = await makeRootFolder(mounted.mountPoint, mount);
-      const { mountPoint, kind } = mounted;
+      const { mountPoint, kind, source } = mounted;
       const uses = withUse(none, options.user);
-      await write(device, { mountPoint, kind, ...uses, phase: "mounted" });
+      await write(attached, { mountPoint, kind, source, ...uses, phase: "mounted" });
       return { ...mounted, volumeID: volume.id, name: volume.name, path, users: 1 };
     } catch (error) {
       throw await takenBack(error, undo);
@@ -221,18 +222,17 @@ export class HostVolumes {
     context: CallContext,
   ): Promise<VolumeAttachment> {
     const force = options.preempt ?? this.#options.operations.mount.preempt;
-    const volume = await this.host.attach(volumeID, force, context);
-    undo.push((signal) => this.host.detach(volumeID, false, { signal }));
+    const volume = await this.host.attach(volumeID, force, context, (step) => undo.push(step));
     const own = await this.host.ownAttachment(volume, context);
     if (own === undefined) throw failing.notAttached(volumeID);
     return own;
   }
 
   async #mountDevice(
-    volumeID: string,
-    device: string,
+    volume: Volume,
+    { volumeID, device, fields }: Attached,
     { mountPoint, ownsFolder }: Place,
-    { mountOptions }: MountOptions,
+    options: MountOptions,
     undo: Undo[],
     context: CallContext,
   ): Promise<Mounted> {
@@ -241,14 +241,36 @@ export class HostVolumes {
     const mounted = await executor.mount({
       volumeID,
       device,
+      fields,
       mountPoint,
+      fileSystem: fileSystemOf(volume, options, this.#options.operations),
       signal: context.signal ?? new AbortController().signal,
-      ...(mountOptions !== undefined && { options: mountOptions }),
+      ...(options.mountOptions !== undefined && { options: options.mountOptions }),
     });
     if (mounted.wasThere) return mounted;
-    const back = { mountPoint: mounted.mountPoint, device, removeFolder: ownsFolder };
+    const back = { mountPoint: mounted.mountPoint, device, fields, removeFolder: ownsFolder };
     undo.push(async (signal) => executor.unmount?.({ ...back, signal }));
     return mounted;
+  }
+
+  /** Attaches a volume to this host and connects to it, so that its device is there. Mounts nothing. */
+  async attach(volumeID: string, force: boolean, context: CallContext): Promise<Volume> {
+    return this.#locked(volumeID, context, () => attachAlone(this.host, volumeID, force, context));
+  }
+
+  /** Takes a volume from this host. Unmounts nothing. */
+  async detach(volumeID: string, force: boolean, context: CallContext): Promise<Volume | null> {
+    return this.#locked(volumeID, context, () => this.host.detach(volumeID, force, context));
+  }
+
+  /**
+   * Makes a volume's new size known to this host, and fits its file system where it is mounted.
+   * @returns what was done, in words; undefined when this host does not have the volume
+   */
+  async expanded(volumeID: string, context: CallContext): Promise<string | undefined> {
+    return this.#locked(volumeID, context, () =>
+      expandHere(this.host, this.local, volumeID, context),
+    );
   }
 
   /**
@@ -289,7 +311,7 @@ export class HostVolumes {
     await this.#records.write({ ...record, phase: "unmounting" });
     // The executor that mounted it, which needs no server to take it away.
     const executor = openExecutor(record.driver, this.#options.executors);
-    if (stands) await takeAway(executor, [record], record.device, context);
+    if (stands) await takeAway(executor, [record], record, context);
     else if (record.ownsFolder) await removeEmpty(record.mountPoint);
     await this.#giveBack(record.volumeID, context);
     await this.#records.remove(record.volumeID);
@@ -339,7 +361,7 @@ export class HostVolumes {
       mountPoint,
       ownsFolder: mountPoint.startsWith(below),
     }));
-    await takeAway(executor, places, own.deviceName, context);
+    await takeAway(executor, places, attachedBy(own), context);
     await this.#giveBack(volumeID, context);
     return { volumeID, users: 0 };
   }
@@ -368,15 +390,4 @@ async function isThere(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
-}
-
-async function takeAway(
-  executor: Executor | undefined,
-  places: readonly Place[],
-  device: string,
-  context: CallContext,
-): Promise<void> {
-  const signal = context.signal ?? new AbortController().signal;
-  for (const { mountPoint, ownsFolder } of places)
-    await executor?.unmount?.({ mountPoint, device, removeFolder: ownsFolder, signal });
 }

@@ -1,8 +1,7 @@
 /** What this host has mounted of one service, by its own records and the kernel's table. Asks no server. */
-import { join } from "node:path";
 import type { ExecutorContext } from "../executor/executor.js";
 import { openExecutor } from "../executor/index.js";
-import { MountRecords, pathPart } from "./mount-records.js";
+import { mountFolderOf, MountRecords } from "./mount-records.js";
 import type { MountRecordFile } from "./mount-records.js";
 import type { OperationSettings } from "./operation-settings.js";
 import { rootPathOf } from "./root-folder.js";
@@ -25,9 +24,8 @@ export class LocalMounts {
   constructor(options: LocalMountsOptions) {
     this.#options = options;
     this.executors = options.executors;
-    this.records = new MountRecords(
-      join(options.executors.libFolder, "mounts", pathPart(options.server), pathPart(options.name)),
-    );
+    const { executors, server, name } = options;
+    this.records = new MountRecords(mountFolderOf(executors.libFolder, server, name));
   }
 
   /** By the volume's id or exact name. @throws {StorageError} `failed-precondition` for several */
@@ -44,7 +42,8 @@ export class LocalMounts {
   /** Whether what the record says is mounted there now. */
   async stands(record: MountRecordFile): Promise<boolean> {
     const executor = openExecutor(record.driver, this.executors);
-    return (await executor?.isMounted?.(record.device, record.mountPoint)) === true;
+    const { device, mountPoint, source } = record;
+    return (await executor?.isMounted?.(device, mountPoint, source)) === true;
   }
 
   /** The folder to use of what a record stands for; empty when it is not mounted. */

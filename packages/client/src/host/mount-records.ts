@@ -2,13 +2,15 @@
  * Which volumes this host has mounted, where, and how many use each: a file per volume that survives the
  * process. A record says what is meant; what is so says the kernel's mount table.
  */
-import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
-import { StorageError } from "@libstorage/model";
-import { removeDurably, writeDurably } from "./durable-file.js";
+import { Fields } from "@libstorage/model";
+import { pathPart } from "./path-part.js";
+import { RecordFolder, thisBoot } from "./record-folder.js";
 
-const Record = v.object({
+export { pathPart };
+
+const MountRecord = v.object({
   version: v.literal(1),
   volumeID: v.string(),
   name: v.string(),
@@ -16,7 +18,11 @@ const Record = v.object({
   driver: v.string(),
   /** Empty until the server has said. */
   device: v.string(),
+  /** Those of the attachment, so that it can be taken down without the server. */
+  fields: v.optional(Fields, {}),
   mountPoint: v.string(),
+  /** What the kernel's table had there; of the start of the host in `boot`. */
+  source: v.optional(v.object({ source: v.string(), major: v.number(), minor: v.number() })),
   /** Whether the folder there is the client's own, which goes with the mount. */
   ownsFolder: v.boolean(),
   kind: v.picklist(["mount", "link", "folder"]),
@@ -29,7 +35,7 @@ const Record = v.object({
   /** Which start of this host the uses belong to. */
   boot: v.string(),
 });
-export type MountRecordFile = v.InferOutput<typeof Record>;
+export type MountRecordFile = v.InferOutput<typeof MountRecord>;
 
 /** All uses of a volume. */
 export function usesOf({ users, namedUsers }: MountRecordFile): number {
@@ -50,91 +56,69 @@ export function withoutUse({ users, namedUsers }: Uses, user: string | undefined
   return { users, namedUsers: namedUsers.filter((one) => one !== user) };
 }
 
-/** A name as one part of a path, whatever is in it. */
-export function pathPart(text: string): string {
-  const escaped = encodeURIComponent(text).replaceAll("*", "%2A");
-  // File names end at 255 bytes; the dots alone would lead elsewhere.
-  const plain = /^\.+$/.test(escaped) ? escaped.replaceAll(".", "%2E") : escaped;
-  if (plain === "" || plain.length > 240)
-    throw new StorageError("invalid-argument", `"${text}" cannot be the name of a file`, { text });
-  return plain;
+/** Where the records of one service of one server are. */
+export function mountFolderOf(libFolder: string, server: string, service: string): string {
+  return join(libFolder, "mounts", pathPart(server), pathPart(service));
 }
 
 export class MountRecords {
-  readonly #folder: string;
-  #boot: string | undefined;
+  readonly #folder: RecordFolder<typeof MountRecord>;
 
   /** @param folder of one service of one server */
   constructor(folder: string) {
-    this.#folder = folder;
+    this.#folder = new RecordFolder(
+      folder,
+      MountRecord,
+      "it says where a volume is mounted on this host. Look with findmnt, unmount by hand what is there, then remove the file",
+    );
   }
 
   fileOf(volumeID: string): string {
-    return join(this.#folder, `${pathPart(volumeID)}.json`);
+    return this.#folder.fileOf(volumeID);
   }
 
   lockOf(volumeID: string): string {
-    return join(this.#folder, `${pathPart(volumeID)}.lock`);
+    return join(this.#folder.path, `${pathPart(volumeID)}.lock`);
   }
 
-  /** Changes with every start of the host. */
-  async boot(): Promise<string> {
-    this.#boot ??= (
-      await fs.readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "unknown")
-    ).trim();
-    return this.#boot;
+  async files(): Promise<readonly string[]> {
+    return this.#folder.files();
   }
 
-  /** Uses of an earlier start of the host count no more. */
+  async readFile(file: string): Promise<MountRecordFile | undefined> {
+    return ofThisBoot(await this.#folder.readFile(file));
+  }
+
   async read(volumeID: string): Promise<MountRecordFile | undefined> {
-    return this.#parse(this.fileOf(volumeID));
-  }
-
-  async #parse(file: string): Promise<MountRecordFile | undefined> {
-    const text = await fs.readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return undefined;
-      throw error;
-    });
-    if (text === undefined) return undefined;
-    let value: unknown;
-    try {
-      value = JSON.parse(text);
-    } catch {
-      value = undefined;
-    }
-    const result = v.safeParse(Record, value);
-    if (!result.success)
-      throw new StorageError(
-        "data-loss",
-        `${file} is broken: it says where a volume is mounted on this host. Look with findmnt, unmount by hand what is there, then remove the file`,
-        { file },
-      );
-    const record = result.output;
-    return record.boot === (await this.boot()) ? record : { ...record, users: 0, namedUsers: [] };
+    return ofThisBoot(await this.#folder.read(volumeID));
   }
 
   async all(): Promise<readonly MountRecordFile[]> {
-    const names = await fs.readdir(this.#folder).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return [];
-      throw error;
-    });
-    const records: MountRecordFile[] = [];
-    for (const name of names.filter((one) => one.endsWith(".json")).toSorted()) {
-      const record = await this.#parse(join(this.#folder, name));
-      if (record !== undefined) records.push(record);
+    const found: MountRecordFile[] = [];
+    for (const record of await this.#folder.all()) {
+      const current = await ofThisBoot(record);
+      if (current !== undefined) found.push(current);
     }
-    return records;
+    return found;
   }
 
   /** Durable when it answers. */
   async write(record: Omit<MountRecordFile, "version" | "boot">): Promise<MountRecordFile> {
-    const whole: MountRecordFile = { version: 1, ...record, boot: await this.boot() };
-    // Nobody else writes this record: its writer has its lock.
-    await writeDurably(this.fileOf(record.volumeID), JSON.stringify(whole));
+    const whole: MountRecordFile = { version: 1, ...record, boot: await thisBoot() };
+    await this.#folder.write(whole);
     return whole;
   }
 
   async remove(volumeID: string): Promise<void> {
-    await removeDurably(this.fileOf(volumeID));
+    await this.#folder.remove(volumeID);
   }
+}
+
+/** Uses of an earlier start of the host count no more, and its numbers of devices mean others now. */
+async function ofThisBoot(
+  record: MountRecordFile | undefined,
+): Promise<MountRecordFile | undefined> {
+  if (record === undefined || record.boot === (await thisBoot())) return record;
+  const { source: _, ...rest } = record;
+  return { ...rest, users: 0, namedUsers: [] };
 }

@@ -9,6 +9,8 @@ export interface MountOptions {
   readonly mountPoint?: string;
   /** For mount(8). Default: the volume's own, from its field `mountoptions`. */
   readonly mountOptions?: string;
+  /** The file system that a blank volume gets. Default: the volume's field `fstype`, then the setting. */
+  readonly fsType?: string;
   /** Make a volume that does not exist. Default: the setting `create.implicit`. */
   readonly create?: boolean;
   /** Who uses it. The same one asking again is one use; without a name each mount is one. */

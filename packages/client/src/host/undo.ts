@@ -3,7 +3,8 @@ import { failing } from "./mount-errors.js";
 
 export type Undo = (signal: AbortSignal) => Promise<unknown>;
 
-const UNDO_MS = 30_000;
+/** As long as a session takes to give up. */
+const UNDO_MS = 150_000;
 
 /** Undoes what was done, last first, and adds to the error what could not be undone. */
 export async function takenBack(error: unknown, undo: readonly Undo[]): Promise<unknown> {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
-import { pathPart } from "./mount-records.js";
+import { pathPart } from "./path-part.js";
 
 it("makes one part of a path of any name", () => {
   assert.equal(pathPart("web-1.x"), "web-1.x");

@@ -1,0 +1,80 @@
+/** Steps of a host's volumes that concern their devices and file systems. Their caller has the volume's lock. */
+import type { CallContext, Volume } from "@libstorage/model";
+import type { Executor, WantedFileSystem } from "../executor/executor.js";
+import { openExecutor } from "../executor/index.js";
+import type { HostService } from "./host-service.js";
+import type { LocalMounts } from "./local-mounts.js";
+import type { MountRecordFile } from "./mount-records.js";
+import type { MountOptions } from "./mount-requests.js";
+import type { OperationSettings } from "./operation-settings.js";
+import { takenBack } from "./undo.js";
+import type { Undo } from "./undo.js";
+
+const EXPAND_MS = 15 * 60_000;
+
+/** An option of the volume's creation stands in its fields. */
+export function fileSystemOf(
+  { fields = {} }: Volume,
+  { fsType }: MountOptions,
+  { create }: OperationSettings,
+): WantedFileSystem {
+  const asked = fsType ?? fields["fstype"];
+  if (asked !== undefined && asked !== "") return { type: asked, isAsked: true };
+  return { type: create.fsType, isAsked: false };
+}
+
+/** Attaches and connects, or takes all of it back. What was attached before stays so. */
+export async function attachAlone(
+  host: HostService,
+  volumeID: string,
+  force: boolean,
+  context: CallContext,
+): Promise<Volume> {
+  const had = await host.ownAttachment(await host.inspect(volumeID, context), context);
+  const undo: Undo[] = [];
+  try {
+    return await host.attach(volumeID, force, context, (step) => undo.push(step));
+  } catch (error) {
+    throw had === undefined ? await takenBack(error, undo) : error;
+  }
+}
+
+/** @returns what was done, in words; undefined when this host does not have the volume */
+export async function expandHere(
+  { connections }: HostService,
+  local: LocalMounts,
+  volumeID: string,
+  context: CallContext,
+): Promise<string | undefined> {
+  const record = await local.records.read(volumeID);
+  const known = record ?? (await connections.read(volumeID));
+  const executor = known && openExecutor(known.driver, local.executors);
+  if (known === undefined || executor?.expand === undefined) return undefined;
+  const stands = record !== undefined && (await local.stands(record));
+  const limits = {
+    signal: context.signal ?? new AbortController().signal,
+    timeoutMs: EXPAND_MS,
+  };
+  return executor.expand(known, stands ? record.mountPoint : undefined, limits);
+}
+
+/** Where a volume is mounted. */
+export interface Place {
+  readonly mountPoint: string;
+  /** Whether the folder there goes with the mount. */
+  readonly ownsFolder: boolean;
+}
+
+type Known = Pick<MountRecordFile, "device" | "fields" | "source">;
+
+export async function takeAway(
+  executor: Executor | undefined,
+  places: readonly Place[],
+  { device, fields, source }: Known,
+  context: CallContext,
+): Promise<void> {
+  const signal = context.signal ?? new AbortController().signal;
+  const known = { device, fields, ...(source !== undefined && { source }), signal };
+  for (const { mountPoint, ownsFolder } of places)
+    await executor?.unmount?.({ ...known, mountPoint, removeFolder: ownsFolder });
+}
