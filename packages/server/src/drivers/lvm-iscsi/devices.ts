@@ -1,7 +1,7 @@
 /** The kernel's side of an active logical volume: its device, and who uses it. @see sysfs(5), proc(5) */
 import { readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
 import { basename, join } from "node:path";
-import { readAllMounts } from "../folders/mounts.js";
+import { readAllMounts } from "../../core/mounts.js";
 
 const BY_ID = "/dev/disk/by-id/dm-uuid-";
 
