@@ -232,7 +232,7 @@ export class Machine {
       ...(card === undefined ? [] : [`lab.address=${card.address}`]),
     ].join(" ");
     const groups: readonly (readonly string[])[] = [
-      ["-S", "-M", "q35", "-nodefaults", "-vga", "none", "-display", "none", "-no-reboot"],
+      ["-S", "-M", "q35,pit=off", "-nodefaults", "-vga", "none", "-display", "none", "-no-reboot"],
       ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"],
       ["-smp", String(cpus), "-m", String(memoryMiB)],
       ["-kernel", join(image, "vmlinuz"), "-initrd", join(image, "initrd"), "-append", kernel],

@@ -24,7 +24,7 @@ const MOST_AT_ONCE = 64;
 export const LVM_LIMIT_MS = 5 * 60_000;
 
 /** Comes with LVM: reports in JSON, and after each command how it ended. */
-const PROFILE = "LVM_COMMAND_PROFILE=lvmdbusd";
+const PROFILE = { LVM_COMMAND_PROFILE: "lvmdbusd" };
 const WITHOUT_COPY = ["--config", "'backup{backup=0 archive=0}'"];
 
 const PLAIN_WORD = /^[\w@%+=:,./!&#-]+$/;
@@ -92,7 +92,8 @@ export class LvmQueue {
     );
     const { signal, release } = patient(allOf(items.map((item) => item.context.signal)));
     try {
-      const { stdout } = await context.exec("env", [PROFILE, "lvm"], signal, {
+      const { stdout } = await context.exec("lvm", [], signal, {
+        env: PROFILE,
         input: `${lines.join("\n")}\n`,
         timeoutMs: LVM_LIMIT_MS,
       });
