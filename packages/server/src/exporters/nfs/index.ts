@@ -5,7 +5,9 @@ import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import { defineExporter, exporterOf } from "../../core/exporter.js";
 import type { Door, Exporter, ExporterContext, Hold, Wanted } from "../../core/exporter.js";
 import { NfsConfig } from "./config.js";
+import { GaneshaServer } from "./ganesha.js";
 import { KernelServer } from "./kernel.js";
+import { hasNfsd } from "./nfsd.js";
 import { reachOf } from "./reachability.js";
 import type { NfsServer } from "./server.js";
 import { FIELDS, pathOf, shareOf } from "./share.js";
@@ -130,10 +132,18 @@ class NfsExporter implements Exporter {
 export const nfs = defineExporter({
   name: NAME,
   config: NfsConfig,
-  async open(config, { service }: ExporterContext): Promise<Exporter> {
+  async open(config, { service, libFolder }: ExporterContext): Promise<Exporter> {
     const folder = join(config.folder, service);
+    const isKernel = config.mode === "kernel" || (config.mode === "auto" && hasNfsd());
+    if (!isKernel && config.version === "3")
+      throw new StorageError(
+        "invalid-argument",
+        'nfs-ganesha serves NFS 4 only here; set "nfs.version" to 4.2, or "nfs.mode" to kernel',
+      );
     const exportsFile = join(EXPORTS_FOLDER, `libstorage-${service}.exports`);
-    const server = new KernelServer(config, { folder, exportsFile });
+    const server = isKernel
+      ? new KernelServer(config, { folder, exportsFile })
+      : new GaneshaServer(config, { folder, state: join(libFolder, "nfs-ganesha", service) });
     return new NfsExporter(config, service, folder, server);
   },
 });

@@ -176,14 +176,20 @@ export class KernelServer implements NfsServer {
     context: OpContext,
   ): Promise<ReadonlyMap<Share, unknown>> {
     const failed = new Map<Share, unknown>();
+    let isAnswerOpen = false;
     for (const share of shares) {
       try {
-        if (!isMountedAt(share.path, share.source)) await this.#mountAnew(share, context);
+        if (!isMountedAt(share.path, share.source)) {
+          await this.#mountAnew(share, context);
+          isAnswerOpen ||= table.some(({ path }) => path === share.path);
+        }
         await this.#export(share, table, context);
       } catch (error) {
         failed.set(share, error);
       }
     }
+    // For what was not mounted the mount daemon gave no answer, for which the kernel would wait on.
+    if (isAnswerOpen) await flushExports(context);
     return failed;
   }
 

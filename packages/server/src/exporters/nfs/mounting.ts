@@ -29,12 +29,12 @@ export function sharesBelow(folder: string, mounts: readonly Mount[] = readMount
     .filter((path) => path.startsWith(`${folder}/`) && dirname(dirname(path)) === folder);
 }
 
-/** The folder and those above it that are missing; every user may pass through. */
-async function makeFolders(path: string, { files }: OpContext): Promise<void> {
+/** The folder and those above it that are missing; by default every user may pass through. */
+export async function makeFolders(path: string, { files }: OpContext, mode = 0o755): Promise<void> {
   const missing: string[] = [];
   for (let at = path; lstatSync(at, { throwIfNoEntry: false }) === undefined; at = dirname(at))
     missing.unshift(at);
-  for (const folder of missing) await files.makeFolder(folder, 0o755);
+  for (const folder of missing) await files.makeFolder(folder, mode);
 }
 
 /** @param source without links @throws {StorageError} */
