@@ -2,8 +2,9 @@
  * A service over plain volumes with an exporter, as tests of exporters use it: in the test's own process, or by
  * lines of JSON in a process of its own (`storage-host.ts`).
  */
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { basename, join } from "node:path";
 import * as v from "valibot";
 import type { InstanceID } from "@libstorage/model";
 import { EXPORTERS, SILENT, Storage } from "@libstorage/server";
@@ -105,6 +106,29 @@ export class StorageSession {
   async detach(id: string, holder: Holder, force = false): Promise<void> {
     const from = instanceOf(holder, this.#service);
     await this.service.volumeDetach(id, from, force, this.#caller());
+  }
+
+  /** Gives the volume to another host by force. @returns how much was written to it by the time of the answer */
+  async preempt(id: string, holder: Holder): Promise<string> {
+    await this.attach(id, holder, true);
+    return this.writes(id);
+  }
+
+  /**
+   * Something that changes with every write to a volume's device or file: for a device the kernel's counts of
+   * writes, ended and under way; for a file its time and contents.
+   */
+  async writes(id: string): Promise<string> {
+    const { source } = this.service.volume(id);
+    if (source.kind === "block") {
+      const device = basename(realpathSync(source.path));
+      const fields = readFileSync(`/sys/class/block/${device}/stat`, "utf8").trim().split(/\s+/);
+      return `${fields[4]} writes, ${fields[6]} sectors, ${fields[8]} under way`;
+    }
+    if (source.kind !== "file") return "";
+    const { mtimeNs } = statSync(source.path, { bigint: true });
+    const sum = createHash("sha256").update(readFileSync(source.path)).digest("hex");
+    return `${mtimeNs} ${sum}`;
   }
 
   async expand(id: string, sizeBytes: number): Promise<void> {

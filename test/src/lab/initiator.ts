@@ -50,7 +50,10 @@ export class Initiator {
   /** @returns iscsiadm's exit code: 0, 8 no answer, 19 no such target, 24 not authorized */
   async tryLogin(to: AttachmentRecord, passwords: Passwords = {}): Promise<number | null> {
     await this.know(to, passwords);
-    const { code } = await this.machine.attempt(`${this.#node(to)} --login`);
+    const node = this.#node(to);
+    const { code } = await this.machine.attempt(
+      `${node} -o update -n node.session.initial_login_retry_max -v 1 && ${node} --login`,
+    );
     return code;
   }
 

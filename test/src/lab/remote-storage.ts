@@ -66,6 +66,12 @@ export class RemoteStorage {
   async detach(id: string, holder: Holder, force = false): Promise<void> {
     await this.#call("detach", id, holder, force);
   }
+  async preempt(id: string, holder: Holder): Promise<string> {
+    return (await this.#call("preempt", id, holder)) as string;
+  }
+  async writes(id: string): Promise<string> {
+    return (await this.#call("writes", id)) as string;
+  }
   async expand(id: string, sizeBytes: number): Promise<void> {
     await this.#call("expand", id, sizeBytes);
   }

@@ -40,37 +40,34 @@ export class Accounts {
     this.#known.clear();
   }
 
-  /** Whether a target asks for exactly these users. */
-  areBound({ accounts }: TgtTarget, credentials: Credentials | undefined): boolean {
+  /** Whether a target asks for exactly these users, whatever their passwords. */
+  static areBound({ accounts }: TgtTarget, credentials: Credentials | undefined): boolean {
     const wanted = credentials === undefined ? [] : wantedOf(credentials);
     return (
       accounts.length === wanted.length &&
-      wanted.every(({ user, secret, isOutgoing }) =>
-        accounts.some(
-          (one) =>
-            one.user === user &&
-            one.isOutgoing === isOutgoing &&
-            this.#known.get(user) === digest(secret),
-        ),
+      wanted.every(({ user, isOutgoing }) =>
+        accounts.some((one) => one.user === user && one.isOutgoing === isOutgoing),
       )
     );
   }
 
   /**
-   * Binds the users to a target that nobody may come to yet.
-   * @param isOwn whether a target is of this exporter
+   * Sees to it that the users are there with these passwords. Sessions are not touched.
+   * @param isOwn whether a target is of this server
    * @throws {StorageError} `failed-precondition` when a user name is someone else's in this daemon
    */
-  async bind(
-    tid: number,
+  async ensure(
     credentials: Credentials,
     isOwn: (iqn: string) => boolean,
     context: OpContext,
   ): Promise<void> {
-    for (const wanted of wantedOf(credentials)) {
-      await this.#make(wanted, isOwn, context);
-      await this.#adm.bindAccount(context, tid, wanted.user, wanted.isOutgoing);
-    }
+    for (const wanted of wantedOf(credentials)) await this.#make(wanted, isOwn, context);
+  }
+
+  /** Binds the users to a target that nobody may come to yet. */
+  async bind(tid: number, credentials: Credentials, context: OpContext): Promise<void> {
+    for (const { user, isOutgoing } of wantedOf(credentials))
+      await this.#adm.bindAccount(context, tid, user, isOutgoing);
   }
 
   async #make(

@@ -23,6 +23,7 @@ import type { TargetName } from "../iscsi/names.js";
 import { listeningPortals, portalsFor } from "../iscsi/portals.js";
 import { serverID } from "../iscsi/server-id.js";
 import { sourceOf } from "../iscsi/source.js";
+import { Accounts } from "./accounts.js";
 import { TgtConfig } from "./config.js";
 import type { TgtTarget } from "./dump.js";
 import { sharedDaemon } from "./shared.js";
@@ -87,28 +88,31 @@ class TgtExporter implements Exporter {
     this.#exports.set(door.iqn, own);
     const there = await this.#find(door, context);
     if (there !== undefined) {
-      if (this.#isComplete(there, own, credentials)) return;
+      if (isComplete(there, own, credentials))
+        return this.#admit(there.tid, door, credentials, context);
       await this.#withdraw(there, context);
     }
     await this.#make(own, credentials, context);
   }
 
-  #isComplete(
-    target: TgtTarget,
-    { door, volume }: IscsiHold,
+  /**
+   * Lets the holder in, with its users bound before. Under one lock with all that changes accounts: while one is
+   * replaced, its targets ask for no password, and nobody may be let in to them.
+   */
+  async #admit(
+    tid: number,
+    { initiator }: IscsiDoor,
     credentials: Credentials | undefined,
-  ): boolean {
-    const lun = target.luns.find((one) => one.lun === door.lun);
-    return (
-      target.state === "ready" &&
-      lun?.isOnline === true &&
-      lun.serial === door.serial &&
-      "path" in volume.source &&
-      lun.path === volume.source.path &&
-      target.acl.length === 1 &&
-      target.acl[0] === door.initiator &&
-      this.#shared.accounts.areBound(target, credentials)
-    );
+    context: OpContext,
+  ): Promise<void> {
+    const { accounts, locks } = this.#shared;
+    await locks.run("accounts", async () => {
+      if (credentials !== undefined) {
+        await accounts.ensure(credentials, (iqn) => this.#isOurs(iqn), context);
+        await accounts.bind(tid, credentials, context);
+      }
+      await this.#adm.allow(context, tid, initiator);
+    });
   }
 
   /** The rule that lets the holder in comes last: until then nobody sees the target. */
@@ -131,11 +135,7 @@ class TgtExporter implements Exporter {
       scsi_id: wwnOf(door.serial),
       ...(this.#config.discard && { thin_provisioning: "1" }),
     });
-    if (credentials !== undefined)
-      await this.#shared.locks.run("accounts", () =>
-        this.#shared.accounts.bind(tid, credentials, (iqn) => this.#isOurs(iqn), context),
-      );
-    await this.#adm.allow(context, tid, door.initiator);
+    await this.#admit(tid, door, credentials, context);
   }
 
   /** Of any service of this server. */
@@ -290,6 +290,25 @@ class TgtExporter implements Exporter {
     const context = { ...this.#context, signal: AbortSignal.timeout(CUT_MS) };
     await this.#shared.daemon.endIfIdle(context);
   }
+}
+
+/** Whether a target is as it must be, but for passwords, which cannot be seen. */
+function isComplete(
+  target: TgtTarget,
+  { door, volume }: IscsiHold,
+  credentials: Credentials | undefined,
+): boolean {
+  const lun = target.luns.find((one) => one.lun === door.lun);
+  return (
+    target.state === "ready" &&
+    lun?.isOnline === true &&
+    lun.serial === door.serial &&
+    "path" in volume.source &&
+    lun.path === volume.source.path &&
+    target.acl.length === 1 &&
+    target.acl[0] === door.initiator &&
+    Accounts.areBound(target, credentials)
+  );
 }
 
 /**

@@ -20,6 +20,11 @@ export interface Shared {
   readonly locks: Locks;
 }
 
+/** Forgets what is known of all daemons, as a new process of the server does. For tests. */
+export function forgetDaemons(): void {
+  all.clear();
+}
+
 const all = new Map<string, Shared>();
 
 /** The longest path of a socket (unix(7)), without its NUL. */
