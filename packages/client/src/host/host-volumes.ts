@@ -197,6 +197,8 @@ export class HostVolumes {
       });
     await write(own?.deviceName ?? "", {});
     undo.push(() => this.#records.remove(volume.id));
+    // A mount that failed may have made its folder.
+    if (ownsFolder) undo.push(() => removeEmpty(wanted));
     try {
       const attachment = own ?? (await this.#attach(volume.id, options, undo, context));
       const device = attachment.deviceName;
