@@ -12,7 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { CallContext, Volume, VolumeAttachment } from "@libstorage/model";
 import type { Executor, Mounted } from "../executor/executor.js";
-import { removeEmpty } from "../executor/folder-mount.js";
+import { canonical, removeEmpty } from "../executor/folder-mount.js";
 import { openExecutor } from "../executor/index.js";
 import { createRequest } from "./create-request.js";
 import type { CreateOptions } from "./create-request.js";
@@ -175,7 +175,9 @@ export class HostVolumes {
     context: CallContext,
   ): Promise<MountedVolume> {
     const { mount } = this.#options.operations;
-    const wanted = options.mountPoint ?? join(mount.path, pathPart(volume.name || volume.id));
+    const wanted = await canonical(
+      options.mountPoint ?? join(mount.path, pathPart(volume.name || volume.id)),
+    );
     const { driver } = (await this.host.identity(context)).executor;
     const left = await this.#records.read(volume.id);
     // An earlier try may have made the folder, and ended before it could say what became of it.
@@ -240,6 +242,14 @@ export class HostVolumes {
   ): Promise<Mounted> {
     const { executor } = await this.host.identity(context);
     if (executor.mount === undefined) throw failing.noMount(volumeID, executor.driver);
+    // A mount that failed may stand all the same, so the way back looks for itself.
+    const stands = async (): Promise<boolean> =>
+      (await executor.isMounted?.(device, mountPoint)) === true;
+    if (!(await stands()))
+      undo.push(async (signal) => {
+        const back = { mountPoint, device, removeFolder: ownsFolder, signal };
+        if (await stands()) await executor.unmount?.(back);
+      });
     const mounted = await executor.mount({
       volumeID,
       device,
@@ -247,9 +257,6 @@ export class HostVolumes {
       signal: context.signal ?? new AbortController().signal,
       ...(mountOptions !== undefined && { options: mountOptions }),
     });
-    if (mounted.wasThere) return mounted;
-    const back = { mountPoint: mounted.mountPoint, device, removeFolder: ownsFolder };
-    undo.push(async (signal) => executor.unmount?.({ ...back, signal }));
     return mounted;
   }
 
