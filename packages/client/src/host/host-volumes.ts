@@ -11,8 +11,13 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { CallContext, Volume, VolumeAttachment } from "@libstorage/model";
+<<<<<<< HEAD
 import type { Attached, Mounted } from "../executor/executor.js";
 import { removeEmpty } from "../executor/mount-point.js";
+=======
+import type { Executor, Mounted } from "../executor/executor.js";
+import { canonical, removeEmpty } from "../executor/folder-mount.js";
+>>>>>>> docker
 import { openExecutor } from "../executor/index.js";
 import { createRequest } from "./create-request.js";
 import type { CreateOptions } from "./create-request.js";
@@ -171,7 +176,9 @@ export class HostVolumes {
     context: CallContext,
   ): Promise<MountedVolume> {
     const { mount } = this.#options.operations;
-    const wanted = options.mountPoint ?? join(mount.path, pathPart(volume.name || volume.id));
+    const wanted = await canonical(
+      options.mountPoint ?? join(mount.path, pathPart(volume.name || volume.id)),
+    );
     const { driver } = (await this.host.identity(context)).executor;
     const left = await this.#records.read(volume.id);
     // An earlier try may have made the folder, and ended before it could say what became of it.
@@ -197,6 +204,8 @@ export class HostVolumes {
       });
     await write(own === undefined ? { device: "", fields: {} } : attachedBy(own), {});
     undo.push(() => this.#records.remove(volume.id));
+    // A mount that failed may have made its folder.
+    if (ownsFolder) undo.push(() => removeEmpty(wanted));
     try {
       const attached = attachedBy(own ?? (await this.#attach(volume.id, options, undo, context)));
       if (attached.device === "") throw failing.noDevice(volume.id);
@@ -238,6 +247,14 @@ export class HostVolumes {
   ): Promise<Mounted> {
     const { executor } = await this.host.identity(context);
     if (executor.mount === undefined) throw failing.noMount(volumeID, executor.driver);
+    // A mount that failed may stand all the same, so the way back looks for itself.
+    const stands = async (): Promise<boolean> =>
+      (await executor.isMounted?.(device, mountPoint)) === true;
+    if (!(await stands()))
+      undo.push(async (signal) => {
+        const back = { mountPoint, device, removeFolder: ownsFolder, signal };
+        if (await stands()) await executor.unmount?.(back);
+      });
     const mounted = await executor.mount({
       volumeID,
       device,
@@ -247,9 +264,12 @@ export class HostVolumes {
       signal: context.signal ?? new AbortController().signal,
       ...(options.mountOptions !== undefined && { options: options.mountOptions }),
     });
+<<<<<<< HEAD
     if (mounted.wasThere) return mounted;
     const back = { mountPoint: mounted.mountPoint, device, fields, removeFolder: ownsFolder };
     undo.push(async (signal) => executor.unmount?.({ ...back, signal }));
+=======
+>>>>>>> docker
     return mounted;
   }
 

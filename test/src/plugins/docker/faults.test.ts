@@ -34,6 +34,8 @@ interface Case {
   readonly end: readonly Step[];
   /** At how many points there is something to fail, at least. */
   readonly points: number;
+  /** What changes nothing on this host cannot be cut off between two changes: only failures are tried. */
+  readonly isLook?: true;
 }
 
 const create = (Name: string, Opts: Body = {}): Step => ["Create", { Name, Opts }];
@@ -150,6 +152,7 @@ const CASES: readonly Case[] = [
     objects: ["vol"],
     end: [unmount("c1"), remove("vol")],
     points: 4,
+    isLook: true,
   },
   {
     name: "list",
@@ -159,6 +162,7 @@ const CASES: readonly Case[] = [
     objects: ["vol"],
     end: [remove("vol")],
     points: 2,
+    isLook: true,
   },
 ];
 
@@ -265,6 +269,7 @@ describe("the Docker plugin with a fault at every point", { skip: cannotMount() 
         return passed >= at;
       }));
 
+    if (one.isLook === true) continue;
     it(`${one.name}: after a kill, the same call succeeds`, () =>
       everywhere(one, async (folder, at) => {
         const [operation, body] = one.call;

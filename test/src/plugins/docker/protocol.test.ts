@@ -32,7 +32,7 @@ interface Shown {
 }
 
 async function exchanges(): Promise<readonly Exchange[]> {
-  const file = new URL("../../../compat/docker-volume-plugin.json", import.meta.url);
+  const file = new URL("../../../compat/plugins/docker-volume-plugin.json", import.meta.url);
   return JSON.parse(await readFile(fileURLToPath(file), "utf8")) as Exchange[];
 }
 

@@ -117,6 +117,7 @@ export class Creation {
       if (other !== undefined)
         throw taken(name, `is the name of volume ${other.id}; choose another for this`);
     }
+    await this.#names.end("remove", name);
     if (act.kind === "snapshot") {
       await this.#snapshot(volumes, name, volume, context);
       return;

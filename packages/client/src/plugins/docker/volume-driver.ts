@@ -50,6 +50,7 @@ export class VolumeDriver {
     const volumes = await this.#volumes(context);
     const alias = await names.find(name);
     if (alias !== undefined) {
+      await this.#beginRemove(name);
       await this.#removeAlias(volumes, alias, context);
       return;
     }
@@ -57,9 +58,7 @@ export class VolumeDriver {
     if (record !== undefined && usesOf(record) > 0) throw inUse(name, record);
     // What is mounted without a use is what an unmount left.
     if (record !== undefined) await volumes.unmount(record.volumeID, { force: true }, context);
-    // Of two equal calls the first may have removed it, and its answer was lost.
-    const wasBegun = (await names.begun("remove", name)) !== undefined;
-    if (!wasBegun) await names.begin("remove", name, { key: "", request: "", time: Date.now() });
+    const wasBegun = await this.#beginRemove(name);
     try {
       await volumes.remove(name, context);
     } catch (error) {
@@ -68,6 +67,14 @@ export class VolumeDriver {
       if (!isGone || !wasBegun) throw error;
     }
     await names.see(name, undefined);
+  }
+
+  /** Of two equal calls the first may have removed it, and its answer was lost. @returns whether there was one */
+  async #beginRemove(name: string): Promise<boolean> {
+    const { names } = this.#options;
+    if ((await names.begun("remove", name)) !== undefined) return true;
+    await names.begin("remove", name, { key: "", request: "", time: Date.now() });
+    return false;
   }
 
   async #removeAlias(volumes: HostVolumes, alias: Alias, context: CallContext): Promise<void> {
