@@ -6,6 +6,7 @@ import { ROUTES } from "@libstorage/model";
 import type { CallContext, Route, ServiceOperation, VolumeService } from "@libstorage/model";
 import type { Storage } from "../../core/storage.js";
 import { checkBody } from "./check-body.js";
+import { imageOperations } from "./images.js";
 import { Reads } from "./reads.js";
 import { serviceOperations, taskOperations } from "./services.js";
 import { snapshotOperations } from "./snapshots.js";
@@ -18,6 +19,7 @@ export function openVolumeService(storage: Storage): VolumeService {
     ...volumeReads(reads),
     ...volumeChanges(reads),
     ...volumeDetachments(reads),
+    ...imageOperations(reads),
     ...snapshotOperations(reads),
     ...taskOperations(reads),
   });
