@@ -82,6 +82,28 @@ export const VolumeExpandRequest = v.strictObject({
 });
 export type VolumeExpandRequest = v.InferOutput<typeof VolumeExpandRequest>;
 
+export const VolumeCheckRequest = v.strictObject({
+  /** Mends leaks; what is corrupt is left as it is. */
+  repair: v.optional(v.boolean()),
+  opts: v.optional(Opts),
+});
+export type VolumeCheckRequest = v.InferOutput<typeof VolumeCheckRequest>;
+
+/** `raw` or `qcow2`: the driver knows which. */
+const Format = v.pipe(v.string(), v.minLength(1), v.maxLength(32));
+
+export const VolumeFormatRequest = v.strictObject({ format: Format, opts: v.optional(Opts) });
+export type VolumeFormatRequest = v.InferOutput<typeof VolumeFormatRequest>;
+
+export const VolumeShrinkRequest = v.strictObject({
+  /** GiB; must not be above the present size. */
+  size: v.pipe(SizeGiB, v.minValue(1, "must be at least 1 GiB")),
+  /** Whether data behind the new end may be lost. */
+  discardData: v.optional(v.boolean()),
+  opts: v.optional(Opts),
+});
+export type VolumeShrinkRequest = v.InferOutput<typeof VolumeShrinkRequest>;
+
 export const SnapshotCopyRequest = v.strictObject({
   snapshotName: Name,
   destinationID: Text,

@@ -201,6 +201,19 @@ export type TaskMap = v.InferOutput<typeof TaskMap>;
 export const ExecutorsMap = v.record(v.string(), ExecutorInfo);
 export type ExecutorsMap = v.InferOutput<typeof ExecutorsMap>;
 
+/** What a look at the structure of an image found. Not in the reference. */
+export const ImageCheck = v.object({
+  status: v.picklist(["clean", "leaks", "corrupt", "unsupported"]),
+  corruptions: v.number(),
+  leaks: v.number(),
+  fixed: v.number(),
+});
+export type ImageCheck = v.InferOutput<typeof ImageCheck>;
+
+/** What a file would take for the content of an image: now, and once all of it has been written. */
+export const ImageSize = v.object({ requiredBytes: v.number(), fullBytes: v.number() });
+export type ImageSize = v.InferOutput<typeof ImageSize>;
+
 export const VolumeAttachResponse = v.object({ volume: Volume, attachToken: v.string() });
 export type VolumeAttachResponse = v.InferOutput<typeof VolumeAttachResponse>;
 

@@ -11,13 +11,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { CallContext, Volume, VolumeAttachment } from "@libstorage/model";
-<<<<<<< HEAD
 import type { Attached, Mounted } from "../executor/executor.js";
-import { removeEmpty } from "../executor/mount-point.js";
-=======
-import type { Executor, Mounted } from "../executor/executor.js";
-import { canonical, removeEmpty } from "../executor/folder-mount.js";
->>>>>>> docker
+import { canonical, removeEmpty } from "../executor/mount-point.js";
 import { openExecutor } from "../executor/index.js";
 import { createRequest } from "./create-request.js";
 import type { CreateOptions } from "./create-request.js";
@@ -252,7 +247,7 @@ export class HostVolumes {
       (await executor.isMounted?.(device, mountPoint)) === true;
     if (!(await stands()))
       undo.push(async (signal) => {
-        const back = { mountPoint, device, removeFolder: ownsFolder, signal };
+        const back = { mountPoint, device, fields, removeFolder: ownsFolder, signal };
         if (await stands()) await executor.unmount?.(back);
       });
     const mounted = await executor.mount({
@@ -264,12 +259,6 @@ export class HostVolumes {
       signal: context.signal ?? new AbortController().signal,
       ...(options.mountOptions !== undefined && { options: options.mountOptions }),
     });
-<<<<<<< HEAD
-    if (mounted.wasThere) return mounted;
-    const back = { mountPoint: mounted.mountPoint, device, fields, removeFolder: ownsFolder };
-    undo.push(async (signal) => executor.unmount?.({ ...back, signal }));
-=======
->>>>>>> docker
     return mounted;
   }
 

@@ -94,6 +94,38 @@ export interface OpContext {
   readonly progress: (done: number, total: number, unit: "bytes" | "files" | "steps") => void;
 }
 
+/** What a look at the structure of an image found. */
+export interface ImageCheck {
+  /** `leaks` waste space and nothing else; `corrupt` is for a person to judge. */
+  readonly status: "clean" | "leaks" | "corrupt" | "unsupported";
+  readonly corruptions: number;
+  readonly leaks: number;
+  readonly fixed: number;
+}
+
+/** What a file would take for the content of an image. */
+export interface ImageSize {
+  readonly requiredBytes: number;
+  /** Once every part of it has been written. */
+  readonly fullBytes: number;
+}
+
+/** Work on volumes that are images. */
+export interface ImageAbilities {
+  /** @param repair mends leaks; nothing that is corrupt is touched */
+  check(volume: VolumeRecord, repair: boolean, context: OpContext): Promise<ImageCheck>;
+  measure(volume: VolumeRecord, format: string, context: OpContext): Promise<ImageSize>;
+  /** Writes the image anew. What there was stays until the new one is whole. */
+  convert(volume: VolumeRecord, format: string, context: OpContext): Promise<VolumeRecord>;
+  /** @throws {StorageError} `failed-precondition` for data behind the new end that may not be discarded */
+  shrink(
+    volume: VolumeRecord,
+    sizeBytes: number,
+    discardData: boolean,
+    context: OpContext,
+  ): Promise<VolumeRecord>;
+}
+
 /** How ids are made. The core counts; numbers are never given twice within one journal. */
 export interface IdScheme {
   volumeID(number: number): string;
@@ -173,6 +205,8 @@ export interface StorageDriver {
     context: OpContext,
   ): Promise<VolumeRecord>;
   volumeExpand?(volume: VolumeRecord, sizeBytes: number, context: OpContext): Promise<VolumeRecord>;
+  /** Left out when volumes are no images. */
+  readonly images?: ImageAbilities;
   readonly snapshots?: {
     snapshotCreate(
       source: VolumeRecord,

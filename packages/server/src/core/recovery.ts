@@ -80,6 +80,14 @@ const expandAgain: Recover = async ({ driver, holds }, { volumeID, sizeBytes }, 
   return holds.expand(volume, sizeBytes, context);
 };
 
+const shrinkAgain: Recover = async ({ driver }, intent, context) => {
+  const { volumeID, sizeBytes, force = false } = intent;
+  if (volumeID === undefined || sizeBytes === undefined) return undefined;
+  const volume = await driver.volumeInspect(volumeID, context);
+  if (volume === undefined || volume.broken !== undefined) return undefined;
+  return driver.images?.shrink(volume, sizeBytes, force, context);
+};
+
 const RECOVERY: Readonly<Record<string, Recover>> = {
   volumeCreate: unmakeVolume,
   volumeCopy: unmakeVolume,
@@ -91,6 +99,7 @@ const RECOVERY: Readonly<Record<string, Recover>> = {
   volumeAttach: takeHoldBack,
   volumeDetach: detachAgain,
   volumeExpand: expandAgain,
+  volumeShrink: shrinkAgain,
 };
 
 export interface RecoveryOptions {

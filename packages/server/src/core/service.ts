@@ -9,8 +9,17 @@ import { Changes } from "./changes.js";
 import type { Attached, AttachRequest } from "./changes.js";
 import { Creations } from "./creations.js";
 import type { NewObject, NewVolume } from "./creations.js";
-import type { OpContext, SnapshotRecord, StorageDriver, VolumeRecord } from "./driver.js";
+import type {
+  ImageCheck,
+  ImageSize,
+  OpContext,
+  SnapshotRecord,
+  StorageDriver,
+  VolumeRecord,
+} from "./driver.js";
 import { Holds } from "./holds.js";
+import { ImageWork } from "./image-work.js";
+import type { ShrinkRequest } from "./image-work.js";
 import { Inventory } from "./inventory.js";
 import type { JournalEntry } from "./journal-entry.js";
 import { lockKeyOf } from "./locks.js";
@@ -47,6 +56,7 @@ export class StorageService {
   readonly #operations: Operations;
   readonly #creations: Creations;
   readonly #changes: Changes;
+  readonly #images: ImageWork;
   readonly #log: Logger;
   readonly #namesInMaking = new Set<string>();
   #stopWatching: (() => void) | undefined;
@@ -62,6 +72,7 @@ export class StorageService {
     this.inventory = new Inventory(name, driver, operations, this.#log);
     this.#operations = operations;
     this.#creations = new Creations(driver, this.inventory);
+    this.#images = new ImageWork(driver, this.inventory);
     this.#changes = new Changes(driver, this.holds, this.inventory);
   }
 
@@ -160,6 +171,30 @@ export class StorageService {
   volumeExpand(volumeID: string, sizeBytes: number, caller: Caller): Promise<VolumeRecord> {
     return this.#on("volumeExpand", volumeID, { sizeBytes }, caller, (id) =>
       this.#changes.expand(this.volume(id), sizeBytes),
+    );
+  }
+
+  volumeCheck(volumeID: string, repair: boolean, caller: Caller): Promise<ImageCheck> {
+    return this.#on("volumeCheck", volumeID, { repair }, caller, (id) => ({
+      work: this.#images.check(this.volume(id), repair),
+    }));
+  }
+
+  volumeMeasure(volumeID: string, format: string, caller: Caller): Promise<ImageSize> {
+    return this.#on("volumeMeasure", volumeID, { format }, caller, (id) => ({
+      work: this.#images.measure(this.volume(id), format),
+    }));
+  }
+
+  volumeConvert(volumeID: string, format: string, caller: Caller): Promise<VolumeRecord> {
+    return this.#on("volumeConvert", volumeID, { format }, caller, (id) => ({
+      work: this.#images.convert(this.volume(id), format),
+    }));
+  }
+
+  volumeShrink(volumeID: string, request: ShrinkRequest, caller: Caller): Promise<VolumeRecord> {
+    return this.#on("volumeShrink", volumeID, request, caller, (id) =>
+      this.#images.shrink(this.volume(id), request),
     );
   }
 

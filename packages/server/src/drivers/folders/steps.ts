@@ -9,7 +9,15 @@ import type { OwnChanges } from "./watch.js";
 /** An undo has its own time, since the end of the operation's may be what failed. */
 const UNDO_MS = 10 * 60_000;
 
-export type Verb = "create" | "remove" | "update" | "attach" | "detach" | "expand";
+export type Verb =
+  | "create"
+  | "remove"
+  | "update"
+  | "attach"
+  | "detach"
+  | "expand"
+  | "convert"
+  | "shrink";
 
 /** The way to every change of one id. @throws {StorageError} */
 export async function change<T extends Parsed, R>(

@@ -12,6 +12,7 @@ import type {
   AttachmentRecord,
   Change,
   DriverContext,
+  ImageAbilities,
   Listing,
   OpContext,
   SnapshotRecord,
@@ -36,7 +37,8 @@ import { ImageBuilder, checkUnused } from "./build.js";
 import type { Original } from "./build.js";
 import type { ImageConfig } from "./config.js";
 import { diskPath, flawOfFolder } from "./layers.js";
-import { resizeImage } from "./qemu-img.js";
+import { convertDisk, formatNamed, shrinkDisk } from "./maintenance.js";
+import { checkImage, measureImage, resizeImage } from "./qemu-img.js";
 import { readQcow2Header } from "./qcow2-header.js";
 
 const MIB = 1024 ** 2;
@@ -227,6 +229,38 @@ export class ImageDriver implements StorageDriver {
       }),
     );
   }
+
+  readonly images: ImageAbilities = {
+    check: async (volume, repair, context) => {
+      const original = this.#originalVolume(volume.id);
+      if (repair) checkUnused(original, this.#builder.imageOf(original).path, "repaired");
+      return checkImage(this.#builder.opened(original), repair, context);
+    },
+    measure: async (volume, format, context) => {
+      const image = this.#builder.opened(this.#originalVolume(volume.id));
+      return measureImage(image, formatNamed(format), context);
+    },
+    convert: (volume, format, context) =>
+      this.#changeVolume(volume.id, "convert", context, () =>
+        this.#families.run(volume.id, () =>
+          convertDisk(
+            this.#builder,
+            this.#originalVolume(volume.id),
+            formatNamed(format),
+            (note) => this.#writeVolume(volume, note, context),
+            context,
+          ),
+        ),
+      ),
+    shrink: (volume, sizeBytes, discardData, context) =>
+      this.#changeVolume(volume.id, "shrink", context, () =>
+        this.#families.run(volume.id, async () => {
+          const original = this.#originalVolume(volume.id);
+          const note = await shrinkDisk(this.#builder, original, sizeBytes, discardData, context);
+          return this.#writeVolume({ ...volume, sizeBytes }, note, context);
+        }),
+      ),
+  };
 
   readonly snapshots = {
     snapshotCreate: (source: VolumeRecord, snapshot: SnapshotRecord, context: OpContext) =>

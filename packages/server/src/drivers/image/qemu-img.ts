@@ -5,7 +5,7 @@
 import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../core/exec.js";
-import type { OpContext } from "../../core/driver.js";
+import type { ImageCheck, OpContext } from "../../core/driver.js";
 import { NO_TIME_LIMIT_MS } from "../folders/time-limit.js";
 
 export type Preallocation = "off" | "metadata" | "falloc" | "full";
@@ -32,7 +32,14 @@ function keyObject(keyFile: string): readonly string[] {
 
 function named({ path, format, keyFile }: Image): readonly string[] {
   if (keyFile === undefined) return ["-f", format, "--", path];
-  return [...keyObject(keyFile), "--image-opts", "--", optionsOf({ path, format, keyFile })];
+  return byOptions({ path, format, keyFile });
+}
+
+/** For commands that have no option for the format, and would probe it. */
+function byOptions(image: Image): readonly string[] {
+  const { keyFile } = image;
+  const keys = keyFile === undefined ? [] : keyObject(keyFile);
+  return [...keys, "--image-opts", "--", optionsOf(image)];
 }
 
 function optionsOf({ path, format, keyFile }: Image): string {
@@ -168,11 +175,11 @@ export async function inspectImage(image: Image, context: OpContext) {
 
 /** Names are not unique to qemu-img: look first. */
 export async function createInner(image: Image, name: string, context: OpContext): Promise<void> {
-  await run(image, ["snapshot", "-c", name, ...named(image)], context);
+  await run(image, ["snapshot", "-c", name, ...byOptions(image)], context);
 }
 
 export async function removeInner(image: Image, name: string, context: OpContext): Promise<void> {
-  await run(image, ["snapshot", "-d", name, ...named(image)], context);
+  await run(image, ["snapshot", "-d", name, ...byOptions(image)], context);
 }
 
 export interface Conversion {
@@ -234,15 +241,8 @@ const Check = v.object({
   "total-clusters": v.optional(v.number()),
 });
 
-export interface CheckResult {
-  readonly status: "clean" | "leaks" | "corrupt" | "unsupported";
-  readonly corruptions: number;
-  readonly leaks: number;
-  readonly fixed: number;
-}
-
 /** Exit codes that tell of the image, with a report all the same. */
-const CHECK_STATUS: Readonly<Record<number, CheckResult["status"]>> = {
+const CHECK_STATUS: Readonly<Record<number, ImageCheck["status"]>> = {
   2: "corrupt",
   3: "leaks",
   63: "unsupported",
@@ -253,10 +253,10 @@ export async function checkImage(
   image: Image,
   repair: boolean,
   context: OpContext,
-): Promise<CheckResult> {
+): Promise<ImageCheck> {
   const args = ["check", "--output=json", ...(repair ? ["-r", "leaks"] : []), ...named(image)];
   const options = { timeoutMs: NO_TIME_LIMIT_MS };
-  let status: CheckResult["status"] = "clean";
+  let status: ImageCheck["status"] = "clean";
   let stdout: string;
   try {
     ({ stdout } = await context.exec("qemu-img", args, context.signal, options));
@@ -274,6 +274,17 @@ export async function checkImage(
     leaks: report.leaks,
     fixed: report["leaks-fixed"] + report["corruptions-fixed"],
   };
+}
+
+const Map = v.array(
+  v.object({ start: v.number(), length: v.number(), data: v.boolean(), zero: v.boolean() }),
+);
+
+/** The first byte at or behind an offset that holds data; undefined when there is none. */
+export async function dataBehind(image: Image, offset: number, context: OpContext) {
+  const args = ["map", "--output=json", `--start-offset=${offset}`, ...named(image)];
+  const extents = v.parse(Map, JSON.parse(await run(image, args, context)));
+  return extents.find(({ data, zero }) => data && !zero)?.start;
 }
 
 const Measure = v.object({ required: v.number(), "fully-allocated": v.number() });

@@ -15,6 +15,8 @@ export const ANSWERS = {
   volumeCopy: (volume: VolumeRecord) => volumeWith(volume, [], 3),
   volumeCreateFromSnapshot: (volume: VolumeRecord) => volumeWith(volume, []),
   volumeExpand: (volume: VolumeRecord) => volumeWith(volume, []),
+  volumeShrink: (volume: VolumeRecord) => volumeWith(volume, []),
+  volumeConvert: (volume: VolumeRecord) => volumeWith(volume, []),
   volumeAttach: ({ volume, attachment, attachToken }: Attached) => ({
     volume: volumeWith(volume, [attachment], 2),
     attachToken,

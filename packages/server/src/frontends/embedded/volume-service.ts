@@ -7,6 +7,7 @@ import type { CallContext, Route, ServiceOperation, VolumeService } from "@libst
 import type { Storage } from "../../core/storage.js";
 import { checkBody } from "./check-body.js";
 import { exportOperations } from "./exports.js";
+import { imageOperations } from "./images.js";
 import { Reads } from "./reads.js";
 import { serviceOperations, taskOperations } from "./services.js";
 import { snapshotOperations } from "./snapshots.js";
@@ -19,6 +20,7 @@ export function openVolumeService(storage: Storage): VolumeService {
     ...volumeReads(reads),
     ...volumeChanges(reads),
     ...volumeDetachments(reads),
+    ...imageOperations(reads),
     ...snapshotOperations(reads),
     ...exportOperations(reads),
     ...taskOperations(reads),
