@@ -65,6 +65,8 @@ const shared = {
   resolve: { alias: { axios: join(axios, "index.js") } },
   plugins: [leaveOut],
   treeshake: true,
+  // Only the CSI plugin needs it, which starts once; the client works without it.
+  external: [/^@grpc\//],
 };
 
 /** Builds both bundles anew. */
@@ -87,6 +89,8 @@ export async function buildClient() {
             name: "base",
             test: /client\/dist\/(?:cli\/(?!help|overview|complet)|(?!tls-|known-)[\w-]+\.js$)|model\/dist|axios|valibot/,
           },
+          { name: "plugin-docker", test: /client\/dist\/plugins\/docker\// },
+          { name: "plugin-csi", test: /client\/dist\/plugins\/csi\// },
         ],
       },
     },
