@@ -103,7 +103,12 @@ describe("iscsi-tgt", { skip: tgtMissing(), timeout: 300_000 }, () => {
     await session.close();
     assert.deepEqual(daemons(), [], "a tgtd is left");
   });
-  after(() => scratch.remove());
+  after(() => {
+    // Of tests that failed.
+    folder = scratch.path;
+    for (const pid of daemons()) process.kill(pid, "SIGKILL");
+    return scratch.remove();
+  });
 
   it("carries a volume, known by its serial and name", async () => {
     await open();

@@ -31,7 +31,7 @@ export function caller(idempotencyKey?: string): Caller {
  * The journals of these cases were closed by this process, so that the check, a process of its own for
  * each open, would only cost time. The tests that kill a real process leave it in.
  */
-class WithoutCheck implements FaultPlan {
+export class WithoutCheck implements FaultPlan {
   readonly #plan: FaultPlan | undefined;
 
   constructor(plan: FaultPlan | undefined) {

@@ -34,6 +34,13 @@ describe("samples", () => {
         ],
       );
     },
+    "iscsi.yml": ({ services }) => {
+      const [service] = services;
+      assert.equal(service?.exporter?.name, "iscsi-lio");
+      const { portals, chap } = service.exporter.options as { portals: object[]; chap: object };
+      assert.deepEqual(portals, [{ address: "10.0.0.1", port: 3260 }]);
+      assert.deepEqual(chap, { mode: "mutual", secretsFile: "/etc/libstorage/iscsi-chap.yml" });
+    },
     "sidecar.yml": ({ endpoints, http }) => {
       assert.equal(endpoints[0]?.socketMode, 0o660);
       assert.equal(http.bodyLimitBytes, 256 * 1024);

@@ -38,6 +38,12 @@ function isAlive(pid: number): boolean {
 }
 
 describe("the exec door", () => {
+  it("gives further variables, but no other locale", async () => {
+    const env = { MORE: "yes", LC_ALL: "de_DE" };
+    const { stdout } = await exec("sh", ["-c", "echo $MORE $LC_ALL"], free, { env });
+    assert.equal(stdout, "yes C\n");
+  });
+
   it("gives arguments as they are, with no shell in between", async () => {
     const args = ["%s|", "$HOME", "a b", "; exit 3", "`id`", "*"];
     const { stdout } = await exec("printf", args, free);

@@ -6,6 +6,7 @@ import {
   mkdtempSync,
   readFileSync,
   readdirSync,
+  readlinkSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -26,6 +27,44 @@ beforeEach(() => {
 });
 
 describe("the files door", () => {
+  it("gives an attribute its value in one piece, and makes none", async () => {
+    const files = openFiles();
+    const path = join(folder, "attribute");
+    await assert.rejects(files.writeAttribute(path, "1"), { code: "ENOENT" });
+    writeFileSync(path, "0");
+    await files.writeAttribute(path, "1");
+    assert.equal(readFileSync(path, "utf8"), "1");
+  });
+
+  it("makes a link once, and never another in its place", async () => {
+    const files = openFiles();
+    const [target, path] = [join(folder, "target"), join(folder, "link")];
+    mkdirSync(target);
+    for (let time = 0; time < 2; time++) await files.link(target, path);
+    assert.equal(readlinkSync(path), target);
+    await assert.rejects(files.link(folder, path), { code: "EEXIST" });
+  });
+
+  it("removes a folder that is empty, or not there", async () => {
+    const files = openFiles();
+    const path = join(folder, "sub");
+    mkdirSync(join(path, "below"), { recursive: true });
+    await assert.rejects(files.removeFolder(path), { code: "ENOTEMPTY" });
+    for (let time = 0; time < 2; time++) await files.removeFolder(join(path, "below"));
+    await files.removeFolder(path);
+    assert.ok(!existsSync(path));
+  });
+
+  it("can be hit at an attribute, a link and a folder", async () => {
+    const path = join(folder, "attribute");
+    writeFileSync(path, "0");
+    await assert.rejects(openFiles(new CountedFaults(1, "fail")).writeAttribute(path, "1"));
+    await assert.rejects(openFiles(new CountedFaults(1, "fail")).link(folder, join(folder, "l")));
+    await assert.rejects(openFiles(new CountedFaults(1, "kill-before")).removeFolder(folder));
+    assert.equal(readFileSync(path, "utf8"), "0");
+    assert.deepEqual(readdirSync(folder), ["attribute"]);
+  });
+
   it("writes a file as a whole, readable by its owner only", async () => {
     const path = join(folder, "record");
     await openFiles().write(path, "one");

@@ -140,24 +140,23 @@ export class Targets {
       if (iser) await files.writeAttribute(join(path, "iser"), "1");
     } catch (error) {
       if (error instanceof StorageError) throw error;
-      const why = codeOf(error) === "EADDRINUSE" ? await this.#busyPort(portal) : codeOf(error);
       throw new StorageError(
         "failed-precondition",
-        `the target cannot listen on ${formatPortal(portal)}${iser ? " with iSER" : ""}: ${why}`,
+        `the target cannot listen on ${formatPortal(portal)}${iser ? " with iSER" : ""} (${codeOf(error)}): ${await this.#whyNot(portal)}`,
         { portal: formatPortal(portal), iqn },
         { cause: error },
       );
     }
   }
 
-  /** Another target's wildcard takes the port of every address. */
-  async #busyPort({ port }: Portal): Promise<string> {
+  /** Another target's wildcard takes the port of every address. The kernel says of a busy port that it is invalid. */
+  async #whyNot({ port }: Portal): Promise<string> {
     for (const iqn of await this.all())
       for (const group of await folders(join(this.#fabric, iqn)))
         for (const other of await folders(join(this.#fabric, iqn, group, "np")))
           if (other === `0.0.0.0:${port}` || other === `[::]:${port}` || other === `[::0]:${port}`)
             return `the target ${iqn} listens on every address with that port; set "portals" to ${other.startsWith("0") ? other : `[::]:${port}`} to share it, or to another port`;
-    return `the port is in use (ss -ltnp 'sport = :${port}' shows by what); set "portals" to another port`;
+    return `most likely the port is in use (ss -ltnp 'sport = :${port}' shows by what); set "portals" to another port`;
   }
 
   /**

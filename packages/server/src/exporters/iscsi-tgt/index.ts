@@ -44,6 +44,8 @@ class TgtExporter implements Exporter {
   readonly #shared: Shared;
   readonly #context: Pick<OpContext, "exec" | "files" | "log" | "progress">;
   readonly #exports = new Map<string, IscsiHold>();
+  /** Whether something that is exported may not be as it must be. */
+  #isDamaged = false;
 
   constructor(
     config: TgtConfig,
@@ -187,9 +189,22 @@ class TgtExporter implements Exporter {
       if (hold.volume.id !== volume.id) continue;
       const grown = { ...hold, volume };
       this.#exports.set(iqn, grown);
-      const target = await this.#find(hold.door, context);
-      if (target !== undefined) await this.#reopen(target, grown, context);
+      try {
+        const target = await this.#find(hold.door, context);
+        if (target !== undefined) await this.#reopen(target, grown, context);
+      } catch (error) {
+        this.#context.log.warn({ error: String(error), iqn }, "is exported anew, to grow");
+        await this.#exportAnew(grown, context);
+      }
     }
+  }
+
+  /** Where a step failed, the holder may be kept out: it is let in again, if not now then by the watch. */
+  async #exportAnew(hold: IscsiHold, context: OpContext): Promise<void> {
+    this.#isDamaged = true;
+    const signal = AbortSignal.timeout(CUT_MS);
+    await this.export(hold, { ...context, signal });
+    this.#isDamaged = false;
   }
 
   /**
@@ -243,6 +258,10 @@ class TgtExporter implements Exporter {
 
   async #isLost(): Promise<boolean> {
     const { daemon, isOwn, accounts } = this.#shared;
+    if (this.#isDamaged) {
+      this.#isDamaged = false;
+      return true;
+    }
     // An own one has nobody else who changes it, so it is enough that it lives.
     if (isOwn) {
       if ((await daemon.pids()).length > 0) return false;
@@ -289,6 +308,7 @@ class TgtExporter implements Exporter {
   async close(): Promise<void> {
     const context = { ...this.#context, signal: AbortSignal.timeout(CUT_MS) };
     await this.#shared.daemon.endIfIdle(context);
+    this.#shared.release(this.#names.owner);
   }
 }
 

@@ -18,11 +18,8 @@ export interface Shared {
   readonly owners: Set<string>;
   /** For what several commands must do as one: starting the daemon, changing accounts. */
   readonly locks: Locks;
-}
-
-/** Forgets what is known of all daemons, as a new process of the server does. For tests. */
-export function forgetDaemons(): void {
-  all.clear();
+  /** To be called when the exporter closes. */
+  release(owner: string): void;
 }
 
 const all = new Map<string, Shared>();
@@ -57,6 +54,10 @@ export async function sharedDaemon(
       isOwn,
       owners: new Set(),
       locks: new Locks(),
+      release(released) {
+        this.owners.delete(released);
+        if (this.owners.size === 0) all.delete(path);
+      },
     };
     all.set(path, shared);
   }
