@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { btrfsAgainstCommand } from "./btrfs-cases.js";
+import { dockerPlugin } from "./docker-cases.js";
 import { seedVolumes, serve, serveReally, workFolder } from "./fixture.js";
 import type { Served } from "./fixture.js";
 import { answersPerSecond } from "./load.js";
@@ -219,5 +220,6 @@ export const CASES: readonly Case[] = [
   { name: "start", run: startUp },
   { name: "cli", run: commandLine },
   { name: "growth", run: growth },
+  { name: "docker", run: dockerPlugin },
   { name: "btrfs", run: btrfsAgainstCommand, isNamedOnly: true },
 ];

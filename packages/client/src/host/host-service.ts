@@ -7,6 +7,7 @@ import { waitForDevice } from "../executor/wait.js";
 import { Connections } from "./connections.js";
 import { identify, IdentityCache } from "./identity.js";
 import type { HostIdentity } from "./identity.js";
+import { mayHaveHappened } from "./mount-errors.js";
 import type { Undo } from "./undo.js";
 import { filterFor, findNamed } from "./volume-names.js";
 
@@ -147,12 +148,19 @@ export class HostService {
     // A service that ignores the name gets none, and answers its own.
     const ignored = info.driver.nextDevice?.ignore === true;
     const next = ignored ? undefined : await executor.nextDevice?.();
-    const { volume, attachToken } = await this.service.volumeAttach(
-      { service: this.name, volumeID },
-      { ...(force && { force }), ...(next !== undefined && { nextDeviceName: next }) },
-      await this.asHost(context),
-    );
-    note((signal) => this.#detachFromServer(volumeID, false, { signal }));
+    const back: Undo = (signal) => this.#detachFromServer(volumeID, false, { signal });
+    const { volume, attachToken } = await this.service
+      .volumeAttach(
+        { service: this.name, volumeID },
+        { ...(force && { force }), ...(next !== undefined && { nextDeviceName: next }) },
+        await this.asHost(context),
+      )
+      .catch((error: unknown) => {
+        // What is no refusal may have been done all the same.
+        if (mayHaveHappened(error)) note(back);
+        throw error;
+      });
+    note(back);
     const own = await this.ownAttachment(volume, context);
     if (own !== undefined) await this.connect(own, context, note);
     if (attachToken === "" || !executor.waits) return volume;

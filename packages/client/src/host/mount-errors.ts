@@ -71,3 +71,8 @@ export function mayPass(error: unknown): boolean {
   if (!(error instanceof StorageError)) return true;
   return ["unavailable", "deadline-exceeded", "internal", "aborted"].includes(error.code);
 }
+
+/** Whether a request may have been carried out though it failed here: its answer was not waited for, or lost. */
+export function mayHaveHappened(error: unknown): boolean {
+  return mayPass(error) || (error instanceof StorageError && error.code === "cancelled");
+}

@@ -13,11 +13,20 @@ const Text = v.pipe(
   v.string(),
   v.check((text) => !text.includes("\0"), "must have no control characters"),
 );
+/** The validator's own map takes a list for one, and leaves out keys such as "constructor". */
+const Texts = v.custom<Readonly<Record<string, string>>>(
+  (value) =>
+    typeof value === "object" &&
+    value !== null &&
+    !Array.isArray(value) &&
+    Object.values(value).every((text) => v.is(Text, text)),
+  "must be a map of texts",
+);
 /** A name is looked for on this host and asked of the server; no real one is longer. */
 const Request = v.object({
   Name: v.optional(v.pipe(Text, v.maxLength(1024, "must have at most 1024 characters")), ""),
   ID: v.optional(v.pipe(Text, v.maxLength(1024, "must have at most 1024 characters")), ""),
-  Opts: v.optional(v.nullable(v.record(v.string(), Text))),
+  Opts: v.optional(v.nullable(Texts)),
 });
 export type Request = v.InferOutput<typeof Request>;
 
