@@ -1,0 +1,41 @@
+import { cannotMount } from "../../client/host-fixture.js";
+import { btrfsMissing, makeBtrfs } from "../../drivers/btrfs-loop.js";
+import type { LoopFileSystem } from "../../loop.js";
+import { csiSuite } from "./suite.js";
+
+const noMounts = cannotMount();
+
+csiSuite({
+  name: "vfs",
+  driver: "vfs",
+  service: "vfs",
+  isBlock: false,
+  noMounts,
+  skip: false,
+  configuration: () => "",
+});
+
+let loop: LoopFileSystem | undefined;
+csiSuite({
+  name: "btrfs",
+  driver: "btrfs",
+  service: "fast",
+  isBlock: false,
+  noMounts,
+  skip: noMounts || btrfsMissing(),
+  configuration() {
+    loop = makeBtrfs();
+    return `      fast:\n        driver: btrfs\n        btrfs:\n          root: ${loop.folder}/volumes`;
+  },
+  remove: () => loop?.remove(),
+});
+
+csiSuite({
+  name: "mock",
+  driver: "mock",
+  service: "mock",
+  isBlock: true,
+  noMounts: "volumes of the mock driver have no data",
+  skip: false,
+  configuration: () => "",
+});
