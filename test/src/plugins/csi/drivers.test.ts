@@ -29,13 +29,3 @@ csiSuite({
   },
   remove: () => loop?.remove(),
 });
-
-csiSuite({
-  name: "mock",
-  driver: "mock",
-  service: "mock",
-  isBlock: true,
-  noMounts: "volumes of the mock driver have no data",
-  skip: false,
-  configuration: () => "",
-});
