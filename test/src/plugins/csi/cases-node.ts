@@ -280,6 +280,7 @@ export function nodeCases(world: () => World): void {
 
   it("a volume that the controller published read-only cannot be written on the node", async () => {
     const { volumeId } = await world().create();
+    await world().format(volumeId);
     await world().publishTo(volumeId, await world().nodeID(), { readonly: true });
     const staging = await world().stage(volumeId);
     assert.throws(() => writeFileSync(join(staging, "file"), ""), { code: "EROFS" });

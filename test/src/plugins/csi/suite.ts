@@ -2,6 +2,8 @@
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import type { CsiPluginOptions } from "@libstorage/client/csi";
+import type { DriverModule } from "@libstorage/server";
 import { startServer } from "../../client/fixture.js";
 import type { TestServer } from "../../client/fixture.js";
 import { createCases } from "./cases-create.js";
@@ -21,6 +23,12 @@ export interface CsiHarness extends Kind {
   readonly service: string;
   /** Lines below `libstorage.server.services` for the service; made before the server starts. */
   configuration(): Promise<string> | string;
+  /** In place of the server's own, by name. */
+  readonly drivers?: Readonly<Record<string, DriverModule>>;
+  /** Where the node finds its devices; once the server runs. */
+  places?(): NonNullable<CsiPluginOptions["places"]>;
+  /** Cases of this driver alone. */
+  more?(world: () => World): void;
   /** What `configuration` made. */
   remove?(): Promise<void> | void;
 }
@@ -34,9 +42,19 @@ export function csiSuite(harness: CsiHarness): void {
     const current = (): World => world;
 
     before(async () => {
-      server = await startServer({ config: await harness.configuration() });
+      const { drivers } = harness;
+      server = await startServer({
+        config: await harness.configuration(),
+        ...(drivers !== undefined && { drivers }),
+      });
       const folder = join(server.folder, "host");
-      const plugin = await openTestPlugin({ host: server.host, folder, service: harness.service });
+      const places = harness.places?.();
+      const plugin = await openTestPlugin({
+        host: server.host,
+        folder,
+        service: harness.service,
+        ...(places !== undefined && { places }),
+      });
       world = new World(harness, plugin, join(server.folder, "paths"));
     });
     after(async () => {
@@ -55,6 +73,9 @@ export function csiSuite(harness: CsiHarness): void {
     describe("without snapshots", () => withoutSnapshotsCases(current));
     describe("snapshots", () => snapshotCases(current));
     describe("Node", { skip: harness.noMounts }, () => nodeCases(current));
+
+    if (harness.more !== undefined)
+      describe("its own", { skip: harness.noMounts }, () => harness.more?.(current));
 
     it("secrets reach neither log nor error", async () => {
       const secrets = { password: SECRET };

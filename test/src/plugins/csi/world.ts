@@ -218,12 +218,25 @@ export class World {
     return targetPath;
   }
 
+  /** Who may only read needs somebody who has written; of a folder nothing is needed. */
+  async format(volumeId: string): Promise<void> {
+    if (!this.kind.isBlock) return;
+    const nodeId = await this.nodeID();
+    const volumeCapability = this.cap();
+    await this.call("ControllerPublishVolume", { volumeId, nodeId, volumeCapability });
+    const stagingTargetPath = this.stagingPath();
+    await this.call("NodeStageVolume", { volumeId, stagingTargetPath, volumeCapability });
+    await this.call("NodeUnstageVolume", { volumeId, stagingTargetPath });
+    await this.call("ControllerUnpublishVolume", { volumeId, nodeId });
+  }
+
   /** A volume that is staged on this node. */
   async staged(
     capability: Message = this.cap(),
     request: object = {},
   ): Promise<{ readonly volumeId: string; readonly staging: string }> {
     const { volumeId } = await this.create({ volumeCapabilities: [capability], ...request });
+    if (/READER_ONLY/.test(capability.accessMode.mode)) await this.format(volumeId);
     await this.publishTo(volumeId, await this.nodeID(), { volumeCapability: capability });
     return { volumeId, staging: await this.stage(volumeId, { volumeCapability: capability }) };
   }

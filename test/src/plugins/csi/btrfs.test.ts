@@ -4,17 +4,6 @@ import type { LoopFileSystem } from "../../loop.js";
 import { csiSuite } from "./suite.js";
 
 const noMounts = cannotMount();
-
-csiSuite({
-  name: "vfs",
-  driver: "vfs",
-  service: "vfs",
-  isBlock: false,
-  noMounts,
-  skip: false,
-  configuration: () => "",
-});
-
 let loop: LoopFileSystem | undefined;
 csiSuite({
   name: "btrfs",
