@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { DRIVERS, loadConfig, openApp, SILENT } from "@libstorage/server";
-import type { App } from "@libstorage/server";
+import type { App, DriverModule } from "@libstorage/server";
 
 export const BIN = fileURLToPath(
   new URL("../../../packages/client/bin/libstorage.mjs", import.meta.url),
@@ -44,6 +44,8 @@ export interface TestServerOptions {
   /** How long each operation of the mock driver takes. */
   readonly mockDelayMs?: number;
   readonly tls?: ServerOptions;
+  /** In place of the server's own, by name. */
+  readonly drivers?: Readonly<Record<string, DriverModule>>;
 }
 
 export async function makeFolder(): Promise<string> {
@@ -72,13 +74,14 @@ ${config}
 
 export async function startServer(options: TestServerOptions = {}): Promise<TestServer> {
   const folder = await makeFolder();
-  const config = loadConfig(DRIVERS, {
+  const drivers = { ...DRIVERS, ...options.drivers };
+  const config = loadConfig(drivers, {
     text: configText(folder, options),
     env: { LIBSTORAGE_HOME: join(folder, "home") },
     isRoot: true,
     home: folder,
   });
-  const app = await openApp(config, { log: SILENT });
+  const app = await openApp(config, { log: SILENT, drivers });
   await app.ready;
   const requests: TestServer["requests"] = [];
   const listener: RequestListener = (req, res) => {

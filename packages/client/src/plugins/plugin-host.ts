@@ -5,7 +5,7 @@ import type { CallContext, VolumeService } from "@libstorage/model";
 import { openClient } from "../client.js";
 import { runCommand } from "../executor/exec.js";
 import type { Exec } from "../executor/exec.js";
-import type { ExecutorContext } from "../executor/executor.js";
+import type { ExecutorContext, Places } from "../executor/executor.js";
 import { HostVolumes } from "../host/host-volumes.js";
 import type { ClientSettings } from "../settings.js";
 import { watchedExec, watchedService } from "./waiting.js";
@@ -14,6 +14,8 @@ export interface PluginHostOptions {
   readonly settings: ClientSettings;
   /** Default: commands of this host. */
   readonly exec?: Exec;
+  /** Where the kernel shows its devices, for tests. */
+  readonly places?: Partial<Places>;
   /** What stands between the plugin and its server, for tests. */
   readonly wrapService?: (service: VolumeService) => VolumeService;
 }
@@ -27,10 +29,12 @@ export class PluginHost {
   readonly address: string;
   readonly #service: VolumeService;
   readonly #exec: Exec;
+  readonly #places: Partial<Places> | undefined;
   readonly #close: () => void;
   #volumes: Promise<HostVolumes> | undefined;
 
-  constructor({ settings, exec = runCommand, wrapService }: PluginHostOptions) {
+  constructor({ settings, exec = runCommand, wrapService, places }: PluginHostOptions) {
+    this.#places = places;
     this.settings = settings;
     const { host, tls, token, keepAlive, responseTimeoutMs } = settings;
     const client = openClient({
@@ -66,6 +70,7 @@ export class PluginHost {
       hostName: hostname(),
       isRoot: process.geteuid?.() === 0,
       exec: this.#exec,
+      ...(this.#places !== undefined && { places: this.#places }),
     };
   }
 

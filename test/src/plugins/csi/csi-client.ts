@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { credentials, makeGenericClientConstructor, status } from "@grpc/grpc-js";
 import type { ServiceError } from "@grpc/grpc-js";
 import { loadServices, openCsiPlugin, SERVICES } from "@libstorage/client/csi";
-import type { CsiPlugin, SnapshotBlocks } from "@libstorage/client/csi";
+import type { CsiPlugin, CsiPluginOptions, SnapshotBlocks } from "@libstorage/client/csi";
 import { loadConfiguration, openPluginLog, readModules } from "@libstorage/client/plugins";
 import type { Exec } from "@libstorage/client/host";
 import type { VolumeService } from "@libstorage/model";
@@ -93,6 +93,7 @@ export interface TestPluginOptions {
   readonly exec?: Exec;
   readonly wrapService?: (service: VolumeService) => VolumeService;
   readonly blocks?: SnapshotBlocks;
+  readonly places?: CsiPluginOptions["places"];
   /** The file name of its socket. */
   readonly socket?: string;
 }
@@ -106,7 +107,7 @@ export interface TestPlugin extends CsiClient {
 }
 
 export async function openTestPlugin(options: TestPluginOptions): Promise<TestPlugin> {
-  const { host, folder, service, settings, exec, wrapService, blocks } = options;
+  const { host, folder, service, settings, exec, wrapService, blocks, places } = options;
   await mkdir(folder, { recursive: true });
   const socket = join(folder, options.socket ?? "csi.sock");
   const configuration = await loadConfiguration({
@@ -125,6 +126,7 @@ export async function openTestPlugin(options: TestPluginOptions): Promise<TestPl
     ...(exec !== undefined && { exec }),
     ...(wrapService !== undefined && { wrapService }),
     ...(blocks !== undefined && { blocks }),
+    ...(places !== undefined && { places }),
     log: openPluginLog({}, (line) => log.push(JSON.parse(line) as Record<string, unknown>)),
   });
   const client = openCsiClient(socket);

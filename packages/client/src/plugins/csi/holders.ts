@@ -1,4 +1,5 @@
 /** Who has a volume, and how: the nodes among the holders, with what the plugin noted of each. */
+import { randomUUID } from "node:crypto";
 import { isSameInstance } from "@libstorage/model";
 import type { InstanceID, Opts, Volume, VolumeAttachment } from "@libstorage/model";
 import type { KnownMode } from "./access-modes.js";
@@ -9,6 +10,7 @@ const NODE = "holder.node";
 const MODE = "holder.mode";
 const ACCESS = "holder.access";
 const READONLY = "holder.readonly";
+const TOKEN = "holder.token";
 
 /** How a node has a volume. */
 export interface Hold {
@@ -20,7 +22,18 @@ export interface Hold {
 
 /** For the options of an attach: the service keeps them with the attachment. */
 export function holdOptions({ nodeID, mode, access, readonly }: Hold): Opts {
-  return { [NODE]: nodeID, [MODE]: mode, [ACCESS]: access, [READONLY]: String(readonly) };
+  return {
+    [NODE]: nodeID,
+    [MODE]: mode,
+    [ACCESS]: access,
+    [READONLY]: String(readonly),
+    [TOKEN]: randomUUID(),
+  };
+}
+
+/** Another one each time that a node gets the volume; empty for a holder that came another way. */
+export function tokenOf({ fields = {} }: VolumeAttachment): string {
+  return fields[TOKEN] ?? "";
 }
 
 /** @returns undefined for an attachment that the plugin did not make */

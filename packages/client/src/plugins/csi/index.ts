@@ -71,7 +71,7 @@ export async function openCsiPlugin(
   const backend = new Backend(host, own.infoMs);
   const context = { backend, settings: own, pending: new Pending(), log };
   const records = new NodeRecords(join(settings.folders.lib, "csi", pathPart(own.driverName)));
-  const storage = new NodeStorage(host.executors);
+  const storage = new NodeStorage(backend, host.executors, own.fsType);
   const nodeContext = { ...context, records, storage };
   const isNode = own.mode !== "controller";
   const missing = (): Promise<string | undefined> =>

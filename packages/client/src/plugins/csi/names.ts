@@ -39,5 +39,5 @@ export function checkID(what: string, id: string): void {
 
 /** Whether an id can be one at all: the service's paths take no others. */
 export function isPossibleID(id: string): boolean {
-  return !BANNED.test(id) && id !== "." && id !== "..";
+  return !/[\p{Cc}/]/u.test(id) && id !== "." && id !== "..";
 }

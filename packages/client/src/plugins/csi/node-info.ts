@@ -1,7 +1,7 @@
 /** Who this node is, what it can do, and how its volumes are. */
 import { statfs } from "node:fs/promises";
 import type { StatsFs } from "node:fs";
-import { canonical } from "../../executor/folder-mount.js";
+import { canonical } from "../../executor/mount-point.js";
 import { mountsAt, readMountTable } from "../../executor/mount-table.js";
 import { can, isBlock, nodeCapabilities } from "./capabilities.js";
 import type { UnaryHandler, UnaryCalls, VolumeCondition } from "./messages.js";
@@ -9,8 +9,9 @@ import { checkID } from "./names.js";
 import type { NodeContext } from "./node-context.js";
 import { formatNodeID } from "./node-id.js";
 import type { StageRecord } from "./node-records.js";
-import { checkRange } from "./sizes.js";
-import { CsiError, invalid } from "./status.js";
+import { recordSource } from "./node-stage.js";
+import { bytesOf, checkRange } from "./sizes.js";
+import { CsiError, invalid, textOf } from "./status.js";
 
 /** Looking at a file system whose device or server is gone can take for ever. */
 const LOOK_MS = 10_000;
@@ -69,8 +70,9 @@ export function volumeStats(context: NodeContext): UnaryHandler<"NodeGetVolumeSt
     checkID("volume_id", volumeId);
     if (volumePath === "") throw invalid("volume_path is missing");
     const record = await recordAt(context, volumeId, volumePath, signal);
-    const table = await readMountTable();
-    const top = mountsAt(table, await canonical(volumePath)).at(-1);
+    const top = mountsAt(await readMountTable(), await canonical(volumePath)).at(-1);
+    if (record.access === "block" && (top !== undefined || volumePath === record.stagingPath))
+      return deviceStats(context, record, signal);
     if (top === undefined) throw notAt(volumeId, volumePath);
     const isReadOnly = `${top.opts},${top.vfsOpts}`.split(",").includes("ro");
     const shallWrite = !record.readonly && !isPublishedReadonly(record, volumePath);
@@ -86,6 +88,21 @@ export function volumeStats(context: NodeContext): UnaryHandler<"NodeGetVolumeSt
           : { abnormal: false, message: "the volume is mounted and answers" },
     };
   };
+}
+
+async function deviceStats(
+  { storage }: NodeContext,
+  record: StageRecord,
+  signal: AbortSignal,
+): Promise<Stats> {
+  try {
+    const node = await storage.deviceOf(recordSource(record), signal);
+    const total = await storage.sizeOf(node, signal);
+    const volumeCondition = { abnormal: false, message: "the volume's device is there" };
+    return { usage: [{ unit: "BYTES", total }], volumeCondition };
+  } catch (error) {
+    return { usage: [], volumeCondition: abnormal(textOf(error)) };
+  }
 }
 
 function isPublishedReadonly({ publications }: StageRecord, path: string): boolean {
@@ -124,14 +141,16 @@ export function expandOnNode(context: NodeContext): UnaryHandler<"NodeExpandVolu
     if (volumePath === "") throw invalid("volume_path is missing");
     if (capacityRange !== null) checkRange(capacityRange);
     return context.pending.alone("NodeExpandVolume", [`volume ${volumeId}`], async () => {
-      await recordAt(context, volumeId, volumePath, signal);
+      const record = await recordAt(context, volumeId, volumePath, signal);
       const info = await context.backend.info(signal);
       if (!can(info, "expand"))
         throw new CsiError("UNIMPLEMENTED", `service ${info.name} cannot expand volumes`);
       const volume = await context.backend.volume(volumeId, signal);
-      const capacityBytes = (volume.size ?? 0) * 1024 ** 3;
+      const capacityBytes = bytesOf(volume.size);
       if (!isBlock(info)) return { capacityBytes };
-      throw new CsiError("UNIMPLEMENTED", "file systems on devices cannot be grown yet");
+      const path = record.access === "mount" ? record.stagingPath : undefined;
+      await context.storage.grow(recordSource(record), path, signal);
+      return { capacityBytes };
     });
   };
 }

@@ -1,6 +1,8 @@
 /** NodePublishVolume and NodeUnpublishVolume: a workload gets the staged volume at its own path. */
 import { lstat } from "node:fs/promises";
-import { canonical, mountFolder, unmountFolder } from "../../executor/folder-mount.js";
+import { mountFolder, unmountFolder } from "../../executor/folder-mount.js";
+import { canonical, mountInWords, unmountBusy } from "../../executor/mount-point.js";
+import type { MountHost } from "../../executor/mount-point.js";
 import { mountsAt, readMountTable } from "../../executor/mount-table.js";
 import { allowedBy, isKnownMode } from "./access-modes.js";
 import type { AccessMode } from "./access-modes.js";
@@ -9,9 +11,10 @@ import type { CheckedCapability } from "./capabilities.js";
 import type { UnaryHandler } from "./messages.js";
 import { checkID } from "./names.js";
 import type { NodeContext } from "./node-context.js";
-import { checkPath, makeTargetFolder, removeTarget } from "./node-paths.js";
+import { checkPath, makeFile, makeTargetFolder, removeTarget } from "./node-paths.js";
 import type { Publication, StageRecord } from "./node-records.js";
-import { digestOfCapability, recordSource } from "./node-stage.js";
+import { digestOfCapability, isStanding, recordSource } from "./node-stage.js";
+import { isSameDevice } from "./node-storage.js";
 import { CsiError } from "./status.js";
 
 /** How long a busy target is tried again. */
@@ -44,7 +47,7 @@ export function publishVolume(context: NodeContext): UnaryHandler<"NodePublishVo
         mode: capability.mode,
         capability: digestOfCapability(capability),
       };
-      if (await isPublishedSo(record, wanted)) return {};
+      if (await isPublishedSo(context, record, wanted, signal)) return {};
       checkOthers(record, wanted, capability);
       await publishNew(context, record, wanted, signal);
       return {};
@@ -66,7 +69,7 @@ async function checkStaged(
 ): Promise<void> {
   const { volumeID, stagingPath, phase, access } = record;
   if (phase !== "staged" || stagingPath !== path) throw notStaged(volumeID, path);
-  if (access === "mount" && !(await storage.isStaged(recordSource(record), path)))
+  if (access === "mount" && !(await isStanding(storage, record)))
     throw new CsiError(
       "FAILED_PRECONDITION",
       `volume ${volumeID} no longer stands at ${path}, where it was staged: call NodeStageVolume again`,
@@ -74,9 +77,14 @@ async function checkStaged(
 }
 
 /** @throws {CsiError} ALREADY_EXISTS for one that is published there otherwise */
-async function isPublishedSo(record: StageRecord, wanted: Publication): Promise<boolean> {
+async function isPublishedSo(
+  context: NodeContext,
+  record: StageRecord,
+  wanted: Publication,
+  signal: AbortSignal,
+): Promise<boolean> {
   const there = record.publications.find(({ target }) => target === wanted.target);
-  if (there === undefined || !(await isStanding(record, wanted.target))) return false;
+  if (there === undefined || !(await isPublished(context, record, wanted.target, signal))) return false;
   if (there.capability === wanted.capability && there.readonly === wanted.readonly) return true;
   throw new CsiError(
     "ALREADY_EXISTS",
@@ -85,12 +93,19 @@ async function isPublishedSo(record: StageRecord, wanted: Publication): Promise<
 }
 
 /** Whether a mount is there, and shows what is staged. */
-async function isStanding({ stagingPath }: StageRecord, target: string): Promise<boolean> {
+async function isPublished(
+  { storage }: NodeContext,
+  record: StageRecord,
+  target: string,
+  signal: AbortSignal,
+): Promise<boolean> {
   const table = await readMountTable();
   if (mountsAt(table, await canonical(target)).length === 0) return false;
+  if (record.access === "block")
+    return isSameDevice(target, await storage.deviceOf(recordSource(record), signal));
   const [at, staged] = await Promise.all([
     lstat(target).catch(() => undefined),
-    lstat(stagingPath).catch(() => undefined),
+    lstat(record.stagingPath).catch(() => undefined),
   ]);
   return at !== undefined && at.dev === staged?.dev && at.ino === staged.ino;
 }
@@ -115,59 +130,93 @@ function checkOthers(
 }
 
 async function publishNew(
-  { records, storage }: NodeContext,
+  context: NodeContext,
   record: StageRecord,
   wanted: Publication,
   signal: AbortSignal,
 ): Promise<void> {
+  const { records } = context;
   const others = record.publications.filter(({ target }) => target !== wanted.target);
   await records.write({ ...record, publications: [...others, wanted] });
-  const isReadonly = wanted.readonly || record.readonly;
   try {
-    await makeTargetFolder(wanted.target);
-    const host = { exec: storage.exec, isRoot: storage.isRoot, busyMs: BUSY_MS };
-    await mountFolder(host, {
-      device: record.stagingPath,
-      mountPoint: wanted.target,
-      ...(isReadonly && { options: "ro" }),
-      signal,
-    });
+    if (record.access === "block") await publishDevice(context, record, wanted, others, signal);
+    else await publishFolder(context, record, wanted, signal);
   } catch (error) {
-    await takeBack(record, wanted, others, records).catch(() => {});
+    await takeBack(context, record, wanted, others).catch(() => {});
     throw error;
   }
 }
 
-/** Nothing is left of a publication that failed, unless it stands after all. */
-async function takeBack(
+async function publishFolder(
+  { storage }: NodeContext,
+  record: StageRecord,
+  wanted: Publication,
+  signal: AbortSignal,
+): Promise<void> {
+  await makeTargetFolder(wanted.target);
+  await mountFolder(hostOf(storage), {
+    device: record.stagingPath,
+    mountPoint: wanted.target,
+    ...((wanted.readonly || record.readonly) && { options: "ro" }),
+    signal,
+  });
+}
+
+/**
+ * A device is made visible at a file. What the mount says of writing does not hold for devices, so one that
+ * is published read-only is read-only for all.
+ */
+async function publishDevice(
+  { storage }: NodeContext,
   record: StageRecord,
   wanted: Publication,
   others: readonly Publication[],
-  records: NodeContext["records"],
+  signal: AbortSignal,
 ): Promise<void> {
-  if (await isStanding(record, wanted.target)) return;
-  await removeTarget(wanted.target);
-  await records.write({ ...record, publications: [...others] });
+  const source = recordSource(record);
+  const other = others.find(({ readonly }) => readonly !== wanted.readonly);
+  if (other !== undefined && !record.readonly)
+    throw new CsiError(
+      "FAILED_PRECONDITION",
+      `volume ${record.volumeID} is published at ${other.target} ${other.readonly ? "read-only" : "for writing"}, and a device is either for all`,
+    );
+  const node = await storage.deviceOf(source, signal);
+  await makeFile(wanted.target);
+  if (!record.readonly) await storage.setReadonly(source, wanted.readonly, signal);
+  await storage.exec("mount", ["-o", "bind", "--", node, wanted.target], { signal });
+  if (await isSameDevice(wanted.target, node)) return;
+  throw new CsiError("INTERNAL", `mount succeeded, but ${node} does not stand at ${wanted.target}`);
 }
 
-export function unpublishVolume({
-  records,
-  storage,
-  pending,
-}: NodeContext): UnaryHandler<"NodeUnpublishVolume"> {
+function hostOf({ exec, isRoot }: NodeContext["storage"]): MountHost {
+  return { exec, isRoot, busyMs: BUSY_MS };
+}
+
+/** Nothing is left of a publication that failed, unless it stands after all. */
+async function takeBack(
+  context: NodeContext,
+  record: StageRecord,
+  wanted: Publication,
+  others: readonly Publication[],
+): Promise<void> {
+  if (await isPublished(context, record, wanted.target, AbortSignal.timeout(BUSY_MS))) return;
+  await removeTarget(wanted.target);
+  await context.records.write({ ...record, publications: [...others] });
+}
+
+export function unpublishVolume(context: NodeContext): UnaryHandler<"NodeUnpublishVolume"> {
+  const { records, pending } = context;
   return async ({ volumeId, targetPath }, signal) => {
     checkID("volume_id", volumeId);
     checkPath("target_path", targetPath);
     return pending.alone("NodeUnpublishVolume", [`volume ${volumeId}`], async () => {
       const record = await records.read(volumeId);
       const there = record?.publications.find(({ target }) => target === targetPath);
-      const host = { exec: storage.exec, isRoot: storage.isRoot, busyMs: BUSY_MS };
       if (record === undefined || there === undefined) {
         await refuseForeign(volumeId, targetPath);
         return {};
       }
-      const device = record.stagingPath;
-      await unmountFolder(host, { mountPoint: targetPath, device, removeFolder: false, signal });
+      await unmountTarget(context, record, targetPath, signal);
       await removeTarget(targetPath);
       const publications = record.publications.filter(({ target }) => target !== targetPath);
       await records.write({ ...record, publications });
@@ -176,12 +225,37 @@ export function unpublishVolume({
   };
 }
 
+async function unmountTarget(
+  { storage }: NodeContext,
+  { access, stagingPath }: StageRecord,
+  target: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const host = hostOf(storage);
+  if (access === "mount") {
+    await unmountFolder(host, {
+      mountPoint: target,
+      device: stagingPath,
+      removeFolder: false,
+      signal,
+    });
+    return;
+  }
+  const mountPoint = await canonical(target);
+  const top = mountsAt(await readMountTable(), mountPoint).at(-1);
+  if (top === undefined) return;
+  // The device may be gone; what is bound there is a node of /dev, as a publication leaves it.
+  if (top.fsType !== "devtmpfs" && top.fsType !== "tmpfs")
+    throw new CsiError("FAILED_PRECONDITION", `${target} is left as it is: there is ${mountInWords(top)}`);
+  await unmountBusy(host, mountPoint, signal);
+}
+
 /** What stands at a target of which there is no record is somebody else's. */
 async function refuseForeign(volumeID: string, target: string): Promise<void> {
   const top = mountsAt(await readMountTable(), await canonical(target)).at(-1);
   if (top === undefined) return;
   throw new CsiError(
     "FAILED_PRECONDITION",
-    `${target} is left as it is: there is a mount of ${top.source}${top.root}, and this node has not published volume ${volumeID} there`,
+    `${target} is left as it is: there is ${mountInWords(top)}, and this node has not published volume ${volumeID} there`,
   );
 }

@@ -32,6 +32,11 @@ const StageRecord = v.object({
   /** Where the service says that the volume is. */
   device: v.string(),
   fields: v.record(v.string(), v.string()),
+  /** The controller's token of this node's turn: another turn, another token. */
+  token: v.string(),
+  /** Of a volume on a device: what is mounted there. */
+  mount: v.optional(v.object({ source: v.string(), major: v.number(), minor: v.number() })),
+  /** `formatting`: what is on the device is a part of a file system that nobody has used. */
   phase: v.picklist(["staging", "formatting", "staged", "unstaging"]),
   publications: v.array(Publication),
   /** While snapshots are taken. */
@@ -84,7 +89,9 @@ export class NodeRecords {
   /** Nothing of an earlier start of this host is mounted any more. */
   async #now(record: StageRecord): Promise<StageRecord> {
     if (record.boot === (await this.boot())) return record;
-    return { ...record, phase: "staging", publications: [] };
+    const { mount: _mount, ...rest } = record;
+    const phase = record.phase === "formatting" ? "formatting" : "staging";
+    return { ...rest, phase, publications: [], isFrozen: false };
   }
 
   async write(record: NewStageRecord): Promise<StageRecord> {

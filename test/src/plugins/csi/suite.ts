@@ -1,0 +1,104 @@
+/** The CSI suite over one driver: the same cases for all, over the socket of a plugin with a server behind it. */
+import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { CsiPluginOptions } from "@libstorage/client/csi";
+import type { DriverModule } from "@libstorage/server";
+import { startServer } from "../../client/fixture.js";
+import type { TestServer } from "../../client/fixture.js";
+import { createCases } from "./cases-create.js";
+import { identityCases } from "./cases-identity.js";
+import { listCases } from "./cases-lists.js";
+import { nodeCases } from "./cases-node.js";
+import { publishCases } from "./cases-publish.js";
+import { snapshotCases, withoutSnapshotsCases } from "./cases-snapshots.js";
+import { sourceCases } from "./cases-sources.js";
+import { openTestPlugin } from "./csi-client.js";
+import { World } from "./world.js";
+import type { Kind } from "./world.js";
+
+export interface CsiHarness extends Kind {
+  /** Why the driver cannot be here, or false. */
+  readonly skip: string | false;
+  readonly service: string;
+  /** Lines below `libstorage.server.services` for the service; made before the server starts. */
+  configuration(): Promise<string> | string;
+  /** In place of the server's own, by name. */
+  readonly drivers?: Readonly<Record<string, DriverModule>>;
+  /** Where the node finds its devices; once the server runs. */
+  places?(): NonNullable<CsiPluginOptions["places"]>;
+  /** Cases of this driver alone. */
+  more?(world: () => World): void;
+  /** What `configuration` made. */
+  remove?(): Promise<void> | void;
+}
+
+const SECRET = "hunter2-never-to-be-seen";
+
+export function csiSuite(harness: CsiHarness): void {
+  describe(`CSI over ${harness.name}`, { skip: harness.skip, timeout: 600_000 }, () => {
+    let server: TestServer;
+    let world: World;
+    const current = (): World => world;
+
+    before(async () => {
+      const { drivers } = harness;
+      server = await startServer({
+        config: await harness.configuration(),
+        ...(drivers !== undefined && { drivers }),
+      });
+      const folder = join(server.folder, "host");
+      const places = harness.places?.();
+      const plugin = await openTestPlugin({
+        host: server.host,
+        folder,
+        service: harness.service,
+        ...(places !== undefined && { places }),
+      });
+      world = new World(harness, plugin, join(server.folder, "paths"));
+    });
+    after(async () => {
+      await world.plugin.stop();
+      await server.close();
+      await harness.remove?.();
+    });
+    beforeEach(() => world.begin());
+    afterEach(() => world.end());
+
+    describe("Identity", () => identityCases(current));
+    describe("CreateVolume, DeleteVolume", () => createCases(current));
+    describe("sources and sizes", () => sourceCases(current));
+    describe("lists", () => listCases(current));
+    describe("ControllerPublishVolume", () => publishCases(current));
+    describe("without snapshots", () => withoutSnapshotsCases(current));
+    describe("snapshots", () => snapshotCases(current));
+    describe("Node", { skip: harness.noMounts }, () => nodeCases(current));
+
+    if (harness.more !== undefined)
+      describe("its own", { skip: harness.noMounts }, () => harness.more?.(current));
+
+    it("secrets reach neither log nor error", async () => {
+      const secrets = { password: SECRET };
+      const name = "with-secrets";
+      const volumeCapabilities = [world.cap()];
+      const { volume } = await world.call("CreateVolume", { name, volumeCapabilities, secrets });
+      const { volumeId } = volume;
+      await world.fails("NOT_FOUND", "ControllerPublishVolume", {
+        volumeId,
+        nodeId: "nobody",
+        volumeCapability: world.cap(),
+        secrets,
+      });
+      const flags = world.cap("SINGLE_NODE_WRITER", { mountFlags: [`password=${SECRET} `] });
+      await world.fails("INVALID_ARGUMENT", "NodeStageVolume", {
+        volumeId,
+        stagingTargetPath: "/x/y",
+        volumeCapability: flags,
+        secrets,
+      });
+      await world.call("DeleteVolume", { volumeId, secrets });
+      assert.ok(world.plugin.log.length > 3);
+      assert.ok(!JSON.stringify(world.plugin.log).includes(SECRET));
+    });
+  });
+}
