@@ -2,10 +2,12 @@
 import type { ExporterModule } from "../core/exporter.js";
 import { iscsiLio } from "./iscsi-lio/index.js";
 import { iscsiTgt } from "./iscsi-tgt/index.js";
+import { nbd } from "./nbd/index.js";
 import { nfs } from "./nfs/index.js";
 
 export const EXPORTERS = {
   "iscsi-lio": iscsiLio,
   "iscsi-tgt": iscsiTgt,
+  nbd,
   nfs,
 } as const satisfies Record<string, ExporterModule>;

@@ -4,8 +4,9 @@ import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import type { ImageNote } from "../folders/records.js";
 import { copyTree } from "../folders/cp.js";
 import type { ImageConfig } from "./config.js";
-import { copyDisk, diskPath, freeze, layersBelow, overlayOf, qemuFormat } from "./layers.js";
+import { copyDisk, diskPath, freeze, overlayOf, qemuFormat } from "./layers.js";
 import type { Format } from "./layers.js";
+import { layersBelow } from "../../images/layers.js";
 import {
   convertImage,
   createImage,
@@ -18,7 +19,7 @@ import type { Image, Preallocation } from "./qemu-img.js";
 import { importOf, openImport } from "./import.js";
 import type { Import } from "./import.js";
 import { userOf } from "./in-use.js";
-import { readQcow2Header } from "./qcow2-header.js";
+import { readQcow2Header } from "../../images/qcow2-header.js";
 
 /** What there is to copy. */
 export interface Original {

@@ -39,7 +39,7 @@ import type { ImageConfig } from "./config.js";
 import { diskPath, flawOfFolder } from "./layers.js";
 import { convertDisk, formatNamed, shrinkDisk } from "./maintenance.js";
 import { checkImage, measureImage, resizeImage } from "./qemu-img.js";
-import { readQcow2Header } from "./qcow2-header.js";
+import { readQcow2Header } from "../../images/qcow2-header.js";
 
 const MIB = 1024 ** 2;
 const DEFERRED = { isSyncDeferred: true };

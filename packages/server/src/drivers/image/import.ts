@@ -12,7 +12,7 @@ import { isId } from "../folders/ids.js";
 import type { Format } from "./layers.js";
 import { qemuFormat } from "./layers.js";
 import type { Image } from "./qemu-img.js";
-import { objectionTo, readHead, readQcow2Header } from "./qcow2-header.js";
+import { objectionTo, readHead, readQcow2Header } from "../../images/qcow2-header.js";
 
 /** The folder below the root. */
 export const IMPORT_FOLDER = "import";

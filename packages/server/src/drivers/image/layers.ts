@@ -9,10 +9,9 @@ import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
 import type { ImageNote } from "../folders/records.js";
 import { createImage } from "./qemu-img.js";
-import { readQcow2Header } from "./qcow2-header.js";
+import { LAYER, layersBelow } from "../../images/layers.js";
 
 const DEFERRED = { isSyncDeferred: true };
-const LAYER = /^(\d{1,6})\.(raw|qcow2)$/;
 
 /** Long chains are slow to open, and read through every layer. */
 const MAX_LAYERS = 200;
@@ -38,42 +37,6 @@ export function flawOfFolder(folder: string): string | undefined {
   if (found.length === 0) return `${folder} has no image disk.raw, disk.qcow2 or disk.iso`;
   if (!found.every((stats) => stats.isFile())) return `the image in ${folder} is not a plain file`;
   return undefined;
-}
-
-/** The layers below a disk, the uppermost first. @throws {StorageError} for a chain that is not ours */
-export function layersBelow(disk: string): string[] {
-  const layers: string[] = [];
-  let current = disk;
-  let before = Number.MAX_SAFE_INTEGER;
-  while (current.endsWith(".qcow2")) {
-    const { backingFile, hasDataFile } = headerOf(current);
-    if (hasDataFile) throw foreign(current, "keeps its data in another file");
-    if (backingFile === undefined) return layers;
-    const number = Number(LAYER.exec(backingFile)?.[1] ?? Number.NaN);
-    // Numbers that fall make a chain without a loop.
-    if (!(number < before))
-      throw foreign(current, `names the backing file ${JSON.stringify(backingFile)}`);
-    before = number;
-    current = join(dirname(disk), basename(backingFile));
-    layers.push(current);
-  }
-  return layers;
-}
-
-function headerOf(path: string) {
-  try {
-    return readQcow2Header(path);
-  } catch (error) {
-    throw foreign(path, `cannot be read as qcow2: ${(error as Error).message}`);
-  }
-}
-
-function foreign(path: string, why: string): StorageError {
-  return new StorageError(
-    "failed-precondition",
-    `the image ${path} ${why}, which this server has not made; it is left alone`,
-    { path },
-  );
 }
 
 /** Freezes the present content of a disk as a layer, and lays a new, empty overlay over it. */

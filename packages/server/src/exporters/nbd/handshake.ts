@@ -1,0 +1,162 @@
+/**
+ * The beginning of NBD: what server and client agree on before the first request. It is held with the client
+ * until that has named an export and may have it; from then on the storage daemon speaks.
+ * @see https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md
+ */
+import type { Duplex } from "node:stream";
+
+const NBD_MAGIC = 0x4e42444d41474943n;
+const OPTION_MAGIC = 0x49484156454f5054n;
+const REPLY_MAGIC = 0x3e889045565a9n;
+
+const FIXED_NEWSTYLE = 1;
+const NO_ZEROES = 2;
+
+export const OPTION = {
+  exportName: 1,
+  abort: 2,
+  list: 3,
+  startTls: 5,
+  info: 6,
+  go: 7,
+  structuredReply: 8,
+  listMetaContext: 9,
+  setMetaContext: 10,
+} as const;
+
+const ACK = 1;
+export const REFUSAL = {
+  unsupported: 0x8000_0001,
+  policy: 0x8000_0002,
+  invalid: 0x8000_0003,
+  tlsRequired: 0x8000_0005,
+  unknown: 0x8000_0006,
+} as const;
+
+/** Names have at most 4096 bytes; what else options carry is small. */
+const MAX_OPTION_BYTES = 16 * 1024;
+
+/** What is not NBD, or not as it should be; the connection is closed. */
+export class HandshakeError extends Error {
+  override readonly name = "HandshakeError";
+}
+
+/** Reads a stream piece by piece; nothing is taken that was not asked for. */
+export async function take(stream: Duplex, bytes: number): Promise<Buffer> {
+  for (;;) {
+    const piece = (bytes === 0 ? Buffer.alloc(0) : stream.read(bytes)) as Buffer | null;
+    if (piece !== null && piece.length === bytes) return piece;
+    if (piece !== null || stream.readableEnded || stream.destroyed)
+      throw new HandshakeError("the connection ended");
+    await new Promise<void>((resolve, reject) => {
+      const done = (): void => {
+        for (const event of ["readable", "end", "close"]) stream.off(event, done);
+        stream.off("error", fail);
+        resolve();
+      };
+      const fail = (error: Error): void => {
+        done();
+        reject(error);
+      };
+      for (const event of ["readable", "end", "close"]) stream.once(event, done);
+      stream.once("error", fail);
+    });
+  }
+}
+
+/** The server's first words. */
+export function greeting(): Buffer {
+  const text = Buffer.alloc(18);
+  text.writeBigUInt64BE(NBD_MAGIC, 0);
+  text.writeBigUInt64BE(OPTION_MAGIC, 8);
+  text.writeUInt16BE(FIXED_NEWSTYLE | NO_ZEROES, 16);
+  return text;
+}
+
+/** @returns the flags that the client sends, checked */
+export async function readFlags(client: Duplex): Promise<Buffer> {
+  const flags = await take(client, 4);
+  const value = flags.readUInt32BE(0);
+  if ((value & ~(FIXED_NEWSTYLE | NO_ZEROES)) !== 0 || (value & FIXED_NEWSTYLE) === 0)
+    throw new HandshakeError(`the client's flags ${value} are not known`);
+  return flags;
+}
+
+export interface Option {
+  readonly type: number;
+  readonly data: Buffer;
+}
+
+export async function readOption(client: Duplex): Promise<Option> {
+  const head = await take(client, 16);
+  if (head.readBigUInt64BE(0) !== OPTION_MAGIC) throw new HandshakeError("it does not speak NBD");
+  const length = head.readUInt32BE(12);
+  if (length > MAX_OPTION_BYTES) throw new HandshakeError(`an option of ${length} bytes`);
+  return { type: head.readUInt32BE(8), data: await take(client, length) };
+}
+
+export function optionText({ type, data }: Option): Buffer {
+  const head = Buffer.alloc(16);
+  head.writeBigUInt64BE(OPTION_MAGIC, 0);
+  head.writeUInt32BE(type, 8);
+  head.writeUInt32BE(data.length, 12);
+  return Buffer.concat([head, data]);
+}
+
+function reply(type: number, code: number, text: string): Buffer {
+  const data = Buffer.from(text);
+  const head = Buffer.alloc(20);
+  head.writeBigUInt64BE(REPLY_MAGIC, 0);
+  head.writeUInt32BE(type, 8);
+  head.writeUInt32BE(code, 12);
+  head.writeUInt32BE(data.length, 16);
+  return Buffer.concat([head, data]);
+}
+
+export function acknowledged({ type }: Option): Buffer {
+  return reply(type, ACK, "");
+}
+
+export function refused({ type }: Option, code: number, text: string): Buffer {
+  return reply(type, code, text);
+}
+
+/** The export that an option names, or undefined for one that names none. */
+export function exportOf({ type, data }: Option): string | undefined {
+  switch (type) {
+    case OPTION.exportName:
+      return data.toString();
+    case OPTION.go:
+    case OPTION.info:
+    case OPTION.listMetaContext:
+    case OPTION.setMetaContext: {
+      if (data.length < 4) throw new HandshakeError("an option that is cut short");
+      const length = data.readUInt32BE(0);
+      if (length > data.length - 4) throw new HandshakeError("a name that is cut short");
+      return data.toString("utf8", 4, 4 + length);
+    }
+    default:
+      return undefined;
+  }
+}
+
+/**
+ * Says to the daemon what the client has said, and reads what it answers, which the client was told already.
+ * @param accepted options that were acknowledged to the client
+ */
+export async function catchUp(
+  daemon: Duplex,
+  flags: Buffer,
+  accepted: readonly Option[],
+): Promise<void> {
+  const first = await take(daemon, 18);
+  if (first.readBigUInt64BE(0) !== NBD_MAGIC) throw new HandshakeError("no NBD server answers");
+  daemon.write(flags);
+  for (const option of accepted) {
+    daemon.write(optionText(option));
+    const head = await take(daemon, 20);
+    await take(daemon, head.readUInt32BE(16));
+    if (head.readUInt32BE(12) !== ACK)
+      throw new HandshakeError(`the storage daemon refuses option ${option.type}`);
+  }
+}

@@ -1,0 +1,66 @@
+/** The block nodes of a source, as QEMU's daemon is told of them: every format and every file is stated. */
+import { StorageError } from "@libstorage/model";
+import type { Source } from "../../core/driver.js";
+import { layersBelow } from "../../images/layers.js";
+
+type Options = Readonly<Record<string, unknown>>;
+
+function fileNode(filename: string): Options {
+  return { driver: "file", filename, discard: "unmap" };
+}
+
+/** Locks of exported raw files keep nobody else out, unless something in between does not share. */
+function lockedFileNode(filename: string): Options {
+  return {
+    driver: "blkdebug",
+    "unshare-child-perms": ["write", "resize"],
+    discard: "unmap",
+    image: fileNode(filename),
+  };
+}
+
+/** Without the member, the header would say which files are opened. */
+function backingOf(layers: readonly string[]): Options | null {
+  const [layer, ...below] = layers;
+  if (layer === undefined) return null;
+  const file = { driver: "file", filename: layer };
+  if (layer.endsWith(".raw")) return { driver: "raw", "read-only": true, file };
+  return { driver: "qcow2", "read-only": true, backing: backingOf(below), file };
+}
+
+/** Whether only reading makes sense. */
+export function isReadOnly(source: Source): boolean {
+  return source.kind === "file" && source.format === "iso";
+}
+
+/**
+ * @param name the node's
+ * @throws {StorageError} `unimplemented` for a source that the daemon cannot open
+ */
+export function nodeOf(source: Source, name: string, isWritable: boolean): Options {
+  const common = { "node-name": name, discard: "unmap", "read-only": !isWritable };
+  if (source.kind === "block") {
+    const file = { driver: "host_device", filename: source.path, discard: "unmap" };
+    return { ...common, driver: "raw", file };
+  }
+  if (source.kind !== "file") throw unable(source.kind);
+  const { path, format } = source;
+  if (format === "raw" || format === "iso") {
+    const file = isWritable ? lockedFileNode(path) : fileNode(path);
+    return { ...common, driver: "raw", file };
+  }
+  if (format !== "qcow2") throw unable(format);
+  return {
+    ...common,
+    driver: "qcow2",
+    backing: backingOf(layersBelow(path)),
+    file: fileNode(path),
+  };
+}
+
+function unable(what: string): StorageError {
+  return new StorageError(
+    "unimplemented",
+    `the storage daemon exports raw and qcow2 images and block devices, and the volume is of kind ${what}`,
+  );
+}
