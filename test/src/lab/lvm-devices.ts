@@ -85,8 +85,7 @@ function sharedTests(thinPool: string | undefined, prefix: string): void {
     assert.equal(digest(deviceOf(source)), later);
     await release(driver, source);
     for (const one of [source, copy, made]) await driver.volumeRemove(one.id, context);
-    for (const one of [snapshot, second])
-      await driver.snapshots?.snapshotRemove(one.id, context);
+    for (const one of [snapshot, second]) await driver.snapshots?.snapshotRemove(one.id, context);
     assert.equal(sh(`lvs --noheadings -o lv_name ${GROUP} | grep -c ${prefix} || true`), "0");
   });
 
@@ -168,7 +167,10 @@ function thickTests(): void {
   });
 
   it("zeros are written over what is removed, where that is asked for", async () => {
-    const driver = await openDriver(configOf(undefined, { prefix: "zero-", wipe: "zero" }), context);
+    const driver = await openDriver(
+      configOf(undefined, { prefix: "zero-", wipe: "zero" }),
+      context,
+    );
     const volume = await held(driver, await driver.volumeCreate(volumeOf(driver, 0), context));
     fill(deviceOf(volume));
     const place = sh(`dmsetup table ${deviceOf(volume)} | cut -d' ' -f4,5`);

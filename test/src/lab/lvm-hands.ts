@@ -12,7 +12,11 @@ const context = contextOf();
 /** A change of one group, and the words with which it is refused. */
 const REFUSALS: readonly (readonly [string, string, RegExp])[] = [
   ["is exported", "vgexport -qq odd", /exported; import it first: vgimport/],
-  ["belongs to another host", "vgimport -qq odd; vgchange -qq -y --systemid other odd", /belongs to the host with the system ID other/],
+  [
+    "belongs to another host",
+    "vgimport -qq odd; vgchange -qq -y --systemid other odd",
+    /belongs to the host with the system ID other/,
+  ],
 ];
 
 async function brokenOf(driver: StorageDriver, id: string): Promise<string | undefined> {

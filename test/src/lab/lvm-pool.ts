@@ -64,7 +64,9 @@ export function poolTests(): void {
       sh(`lvextend -qq -L 256M ${GROUP}/tight`);
       await until("the writer has ended", async () => ended() !== undefined);
       assert.equal(ended(), 0, "the writer lost nothing");
-      const read = sh(`dd if=${device} bs=64K skip=1000 count=1 status=none | head -c 1 | od -An -tu1`);
+      const read = sh(
+        `dd if=${device} bs=64K skip=1000 count=1 status=none | head -c 1 | od -An -tu1`,
+      );
       assert.equal(read.trim(), String(1000 % 8));
       await driver.volumeDetach(volume, attachmentOf("lab").instanceID, false, context);
       await driver.volumeRemove(volume.id, context);
@@ -92,7 +94,10 @@ export function poolTests(): void {
         return Number(size) === 48;
       });
       await sleep(2000);
-      assert.equal(Number(sh(`lvs --noheadings --units m --nosuffix -o lv_size ${GROUP}/grow`)), 48);
+      assert.equal(
+        Number(sh(`lvs --noheadings --units m --nosuffix -o lv_size ${GROUP}/grow`)),
+        48,
+      );
       await driver.volumeDetach(volume, attachmentOf("lab").instanceID, false, context);
       await driver.volumeRemove(volume.id, context);
       await driver.close();
@@ -101,11 +106,23 @@ export function poolTests(): void {
 
     it("a volume that waits can be taken away when nobody has it open", async () => {
       makePool("stuck", "-L 32M");
-      const first = await service("stuck", { warnAt: 30, extendAt: 85, refuseAt: 92, suspendAt: 97, checkSeconds: 600 });
+      const first = await service("stuck", {
+        warnAt: 30,
+        extendAt: 85,
+        refuseAt: 92,
+        suspendAt: 97,
+        checkSeconds: 600,
+      });
       const { volume, device } = await heldDevice(first);
       sh(`dd if=/dev/zero of=${device} bs=1M count=20 oflag=direct status=none`);
       await first.close();
-      const driver = await service("stuck", { warnAt: 30, extendAt: 85, refuseAt: 40, suspendAt: 50, checkSeconds: 600 });
+      const driver = await service("stuck", {
+        warnAt: 30,
+        extendAt: 85,
+        refuseAt: 40,
+        suspendAt: 50,
+        checkSeconds: 600,
+      });
       const dm = sh(`readlink -f ${device}`).slice("/dev/".length);
       assert.equal(sh(`cat /sys/block/${dm}/dm/suspended`), "1", "suspended at the start");
       await driver.volumeDetach(volume, attachmentOf("lab").instanceID, false, context);

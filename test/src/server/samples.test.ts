@@ -34,6 +34,15 @@ describe("samples", () => {
         ],
       );
     },
+    "lvm-iscsi.yml": ({ services }) => {
+      assert.deepEqual(
+        services.map(({ driver, exporter }) => [driver, exporter?.name]),
+        [
+          ["lvm-iscsi", "iscsi-lio"],
+          ["lvm-iscsi", "iscsi-lio"],
+        ],
+      );
+    },
     "sidecar.yml": ({ endpoints, http }) => {
       assert.equal(endpoints[0]?.socketMode, 0o660);
       assert.equal(http.bodyLimitBytes, 256 * 1024);

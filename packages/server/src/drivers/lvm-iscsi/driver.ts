@@ -40,6 +40,7 @@ export interface LvmParts {
   readonly group: VgRow;
   readonly defaultSizeBytes: number;
   readonly watchSeconds: number;
+  readonly lockFolder: string;
   /** Of a service with a thin pool. */
   readonly guard: PoolGuard | undefined;
 }
@@ -51,6 +52,7 @@ export class LvmDriver implements StorageDriver {
   readonly allocationUnitBytes: number;
   readonly defaultSizeBytes: number;
   readonly ids: IdScheme;
+  readonly ownFolders: readonly string[];
   readonly #parts: LvmParts;
   readonly #lvm: Lvm;
   readonly #known: Known;
@@ -66,6 +68,7 @@ export class LvmDriver implements StorageDriver {
     this.#objects = new Objects(parts);
     this.#context = context;
     this.ids = parts.names.ids;
+    this.ownFolders = [parts.lockFolder];
     this.allocationUnitBytes = parts.group.extentBytes;
     this.defaultSizeBytes = roundUp(parts.defaultSizeBytes, parts.group.extentBytes);
   }

@@ -46,9 +46,12 @@ describe("what LVM says", () => {
   for (const [stderr, code, message] of SAID)
     it(stderr.trim().slice(0, 60), () => {
       const error = failureOf(failed(stderr), "create volume lvm-001", ABOUT);
-      assert.throws(() => {
-        throw error;
-      }, { code, message });
+      assert.throws(
+        () => {
+          throw error;
+        },
+        { code, message },
+      );
     });
 
   it("in use, and taken, are told apart", () => {

@@ -11,12 +11,21 @@ describe("names of logical volumes", () => {
   });
 
   it("tell what they are, and those of another prefix are nothing", () => {
-    const { kindOf, ids, stillOf } = namesWith("a+b.");
-    assert.equal(kindOf(ids.volumeID(7)), "volume");
-    assert.equal(kindOf(ids.snapshotID(12, ids.volumeID(7))), "snapshot");
-    for (const id of ["a+b.", "a+b.00", "aab.000", "a+bx000", "a+b.000x", "../a+b.000", "a+b.000-1"])
-      assert.equal(kindOf(id), undefined, id);
-    assert.equal(kindOf(stillOf(ids.volumeID(7))), undefined);
-    assert.ok(isLvmName(stillOf(ids.snapshotID(123_456, ids.volumeID(7)))));
+    const names = namesWith("a+b.");
+    const { ids } = names;
+    assert.equal(names.kindOf(ids.volumeID(7)), "volume");
+    assert.equal(names.kindOf(ids.snapshotID(12, ids.volumeID(7))), "snapshot");
+    for (const id of [
+      "a+b.",
+      "a+b.00",
+      "aab.000",
+      "a+bx000",
+      "a+b.000x",
+      "../a+b.000",
+      "a+b.000-1",
+    ])
+      assert.equal(names.kindOf(id), undefined, id);
+    assert.equal(names.kindOf(names.stillOf(ids.volumeID(7))), undefined);
+    assert.ok(isLvmName(names.stillOf(ids.snapshotID(123_456, ids.volumeID(7)))));
   });
 });

@@ -5,7 +5,11 @@ import { recordIn, tagsOf, UNWIPED } from "./tags.js";
 /** What LVM allows in a tag. @see lvm(8), TAGS */
 const TAG = /^[A-Za-z0-9_+.\-/=!:&#]{1,1024}$/;
 
-const RECORD = { id: "lvm-000", name: "Grüße, 世界 🌍 <&> \"\\ '", fields: { a: "x".repeat(3000) } };
+const RECORD = {
+  id: "lvm-000",
+  name: "Grüße, 世界 🌍 <&> \"\\ '",
+  fields: { a: "x".repeat(3000) },
+};
 
 describe("records in tags", () => {
   it("come back as they were, in tags that LVM allows", () => {
