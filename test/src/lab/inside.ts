@@ -8,6 +8,8 @@ import type { MachineOptions } from "./machine.js";
 import { Replay } from "./replay.js";
 
 const INSIDE = "LIBSTORAGE_LAB_INSIDE";
+/** Suites that choose some of many cases run all of them when this is 1. */
+const FULL = "LIBSTORAGE_LAB_FULL";
 const REPORTER = "/project/test/dist/lab/events-reporter.js";
 
 export interface InsideOptions extends Omit<MachineOptions, "name"> {
@@ -35,7 +37,7 @@ export function insideOneMachine(url: string, options: InsideOptions, declare: (
       const inside = `/project/${relative(ROOT, file)}`;
       const suite = machine.start(
         `mkdir -p /suite && cd /suite && exec node --enable-source-maps --test-reporter=${REPORTER} --test-reporter-destination=stdout ${inside}`,
-        { env: { [INSIDE]: "1" } },
+        { env: { [INSIDE]: "1", [FULL]: process.env[FULL] ?? "" } },
       );
       suite.onLine((line) => replay.line(line));
       const timer = setTimeout(() => suite.signal("SIGTERM"), end - Date.now());

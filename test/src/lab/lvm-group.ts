@@ -2,6 +2,7 @@
 import { DRIVERS } from "@libstorage/server";
 import type { DriverContext, StorageDriver } from "@libstorage/server";
 import type { Harness } from "../conformance/fixture.js";
+import { isWantedIn } from "./lvm-sample.js";
 import { sh } from "./shell.js";
 
 export const GROUP = "vg0";
@@ -63,6 +64,7 @@ export function harnessOf(thinPool: string | undefined): Harness {
     isDurable: true,
     hasFolders: "volumes are block devices",
     hasDoors: true,
+    isWanted: isWantedIn(thinPool === undefined ? "thick" : "thin"),
     before: async () => lvNames().forEach((name) => others.add(name)),
     place: async () => ({
       open: (context) => openDriver(configOf(thinPool), context),

@@ -41,6 +41,15 @@ describe("samples", () => {
       assert.deepEqual(portals, [{ address: "10.0.0.1", port: 3260 }]);
       assert.deepEqual(chap, { mode: "mutual", secretsFile: "/etc/libstorage/iscsi-chap.yml" });
     },
+    "lvm-iscsi.yml": ({ services }) => {
+      assert.deepEqual(
+        services.map(({ driver, exporter }) => [driver, exporter?.name]),
+        [
+          ["lvm-iscsi", "iscsi-lio"],
+          ["lvm-iscsi", "iscsi-lio"],
+        ],
+      );
+    },
     "sidecar.yml": ({ endpoints, http }) => {
       assert.equal(endpoints[0]?.socketMode, 0o660);
       assert.equal(http.bodyLimitBytes, 256 * 1024);

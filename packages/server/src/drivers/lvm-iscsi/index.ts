@@ -1,4 +1,6 @@
 /** lvm-iscsi: each volume and each snapshot is a logical volume, with its record in its tags. */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import { GIB, parseSize } from "@libstorage/model";
 import { defineDriver } from "../../core/driver.js";
 import { LvmConfig } from "./config.js";
@@ -11,6 +13,9 @@ import { PoolGuard } from "./pool-guard.js";
 import { ThickLayout } from "./thick.js";
 import { ThinLayout } from "./thin.js";
 import { Wiping } from "./wiping.js";
+
+/** Where services lock their part of a group against other servers. It is empty after a boot. */
+const LOCKS = "/run/lock/libstorage/lvm-iscsi";
 
 export const lvmIscsi = defineDriver({
   name: "lvm-iscsi",
@@ -34,6 +39,8 @@ export const lvmIscsi = defineDriver({
       pool === undefined
         ? undefined
         : new PoolGuard({ lvm, names, limits: config.pool, first: pool, context });
+    const lockFolder = join(LOCKS, `${volumeGroup}.${prefix}`);
+    await mkdir(lockFolder, { recursive: true, mode: 0o700 });
     const driver = new LvmDriver(
       {
         lvm,
@@ -43,6 +50,7 @@ export const lvmIscsi = defineDriver({
         group,
         watchSeconds,
         guard,
+        lockFolder,
         defaultSizeBytes: parseSize(defaultSize) ?? GIB,
       },
       context,

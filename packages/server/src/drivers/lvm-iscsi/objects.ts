@@ -1,0 +1,228 @@
+/** The volumes and snapshots of a service as they stand in its group, and how they come and go. */
+import { notFound, StorageError } from "@libstorage/model";
+import type { Listing, OpContext, SnapshotRecord, VolumeRecord } from "../../core/driver.js";
+import { usesOf, wordsOf } from "./devices.js";
+import { failureOf, isGone, isInUse, isTaken } from "./failures.js";
+import type { Known } from "./known.js";
+import type { Layout, Made, NewObject } from "./layout.js";
+import type { Lvm } from "./lvm.js";
+import type { Names } from "./names.js";
+import { snapshotIn, volumeIn } from "./records.js";
+import type { LvRow } from "./reports.js";
+import { isOurs, MAKING, REMOVED } from "./tags.js";
+
+export type Kind = "volume" | "snapshot";
+
+/** An undo has its own time, since the end of the operation's may be what failed. */
+const UNDO_MS = 10 * 60_000;
+
+const CUT_SHORT = "a copy to it was cut short; remove it with force";
+
+export interface ObjectParts {
+  readonly lvm: Lvm;
+  readonly known: Known;
+  readonly names: Names;
+  readonly layout: Layout;
+}
+
+export class Objects {
+  readonly #lvm: Lvm;
+  readonly #known: Known;
+  readonly #names: Names;
+  readonly #layout: Layout;
+  /** What is being changed, and how often at once. */
+  readonly #busy = new Map<string, number>();
+
+  constructor({ lvm, known, names, layout }: ObjectParts) {
+    this.#lvm = lvm;
+    this.#known = known;
+    this.#names = names;
+    this.#layout = layout;
+  }
+
+  isBusy(id: string): boolean {
+    return this.#busy.has(id);
+  }
+
+  async list(context: OpContext): Promise<Listing> {
+    const { rows, touched } = await this.#known.list(() => this.#lvm.lvs(context));
+    this.#known.take(rows, touched);
+    return {
+      volumes: this.shown(rows, "volume").map((row) => this.volume(row)),
+      snapshots: this.shown(rows, "snapshot").map((row) => this.snapshot(row)),
+    };
+  }
+
+  /** Those of one kind that are shown, in order of id. */
+  shown(rows: readonly LvRow[], kind: Kind): LvRow[] {
+    return rows
+      .filter((row) => this.#names.kindOf(row.name) === kind && this.#isShown(row))
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** What is being made is no volume yet, and what was removed is none any more. */
+  #isShown({ name, tags }: LvRow): boolean {
+    if (tags.includes(REMOVED)) return false;
+    return !(tags.includes(MAKING) && this.#busy.has(name));
+  }
+
+  volume(row: LvRow): VolumeRecord {
+    const volume = volumeIn(row, this.#lvm.device(row.name));
+    return row.tags.includes(MAKING) ? { ...volume, broken: CUT_SHORT } : volume;
+  }
+
+  snapshot(row: LvRow): SnapshotRecord {
+    const snapshot = snapshotIn(row, row.origin);
+    return row.tags.includes(MAKING) ? { ...snapshot, broken: CUT_SHORT } : snapshot;
+  }
+
+  async inspect(id: string, kind: Kind, context: OpContext): Promise<LvRow | undefined> {
+    if (this.#names.kindOf(id) !== kind) return undefined;
+    const row = await this.#look(id, context);
+    return row !== undefined && this.#isShown(row) ? row : undefined;
+  }
+
+  async #look(id: string, context: OpContext): Promise<LvRow | undefined> {
+    const { rows, touched } = await this.#known.list(async () => {
+      const row = await this.#lvm.lv(id, context);
+      return row === undefined ? [] : [row];
+    });
+    const [row] = rows;
+    if (touched.has(id)) return row;
+    if (row === undefined) this.#known.forget(id);
+    else this.#known.put(row);
+    return row;
+  }
+
+  /** @throws {StorageError} `not-found`, or `failed-precondition` when it is broken */
+  async existing(id: string, kind: Kind, context: OpContext): Promise<LvRow> {
+    const isKind = this.#names.kindOf(id) === kind;
+    const row = isKind ? (this.#known.get(id) ?? (await this.#look(id, context))) : undefined;
+    if (row === undefined || !this.#isShown(row)) throw notFound(kind, id);
+    const { broken } = kind === "volume" ? this.volume(row) : this.snapshot(row);
+    if (broken === undefined) return row;
+    throw new StorageError("failed-precondition", `${kind} ${id} is broken: ${broken}`, {
+      resourceID: id,
+    });
+  }
+
+  /** The way to every change of one id. @throws {StorageError} */
+  async change<R>(
+    kind: Kind,
+    id: string,
+    verb: string,
+    context: OpContext,
+    act: () => Promise<R>,
+  ): Promise<R> {
+    this.#busy.set(id, (this.#busy.get(id) ?? 0) + 1);
+    try {
+      context.signal.throwIfAborted();
+      return await act();
+    } catch (error) {
+      this.#known.forget(id);
+      throw failureOf(error, `${verb} ${kind} ${id}`, this.#lvm.about);
+    } finally {
+      const left = (this.#busy.get(id) ?? 1) - 1;
+      if (left > 0) this.#busy.set(id, left);
+      else this.#busy.delete(id);
+    }
+  }
+
+  /**
+   * Makes something, unless it is there already. What is half there after a failure is taken away.
+   * @throws {StorageError} `already-exists` when something else has the id
+   */
+  async make(
+    kind: Kind,
+    wanted: NewObject,
+    context: OpContext,
+    make: () => Promise<Made>,
+  ): Promise<LvRow> {
+    const { id, sizeBytes } = wanted;
+    const before = this.#known.get(id);
+    if (before !== undefined) return sameOrTaken(kind, before, wanted);
+    try {
+      const row = newRow(id, sizeBytes, await make());
+      this.#known.put(row);
+      return row;
+    } catch (error) {
+      if (isTaken(error)) return sameOrTaken(kind, await this.#lvm.lv(id, context), wanted);
+      const undoContext = { ...context, signal: AbortSignal.timeout(UNDO_MS) };
+      await this.#unmake(wanted, undoContext).catch((undoError: unknown) =>
+        context.log.error({ error: undoError }, "undo failed"),
+      );
+      throw error;
+    }
+  }
+
+  /** Only what this call has made: something else may have the name. */
+  async #unmake({ id, tags }: NewObject, context: OpContext): Promise<void> {
+    await this.#layout.clear(id, context);
+    const row = await this.#lvm.lv(id, context);
+    if (row === undefined) return;
+    if (!row.tags.includes(MAKING) && !tags.every((tag) => row.tags.includes(tag))) return;
+    await this.#lvm.remove([id], context);
+  }
+
+  /** Removes what there is of it. */
+  async remove(kind: Kind, id: string, context: OpContext): Promise<void> {
+    if (this.#names.kindOf(id) !== kind) return;
+    const known = this.#known.get(id);
+    if (known === undefined || known.tags.includes(MAKING)) await this.#layout.clear(id, context);
+    const row = known ?? (await this.#look(id, context));
+    if (row === undefined) return;
+    if (!row.tags.some(isOurs)) {
+      // Never shown: it got its name by hand while this server was about to use it. It is left alone.
+      if (known === undefined) return;
+      throw new StorageError(
+        "failed-precondition",
+        `${kind} ${id} has no tags of libStorage, so it may be someone else's; remove it by hand: lvremove ${this.#lvm.path(id)}`,
+        { resourceID: id },
+      );
+    }
+    await this.#layout.remove(row, context).catch((error: unknown) => {
+      if (isGone(error)) return;
+      throw this.explained(error, kind, id, "be removed");
+    });
+    if (this.#known.get(id)?.tags.includes(REMOVED) !== true) this.#known.forget(id);
+  }
+
+  /** Names what has a volume open, where that is why something failed. */
+  explained(error: unknown, kind: Kind, id: string, doing: string): unknown {
+    if (!isInUse(error)) return error;
+    const uses = usesOf(this.#lvm.device(id));
+    return new StorageError(
+      "failed-precondition",
+      `${kind} ${id} cannot ${doing}: ${wordsOf(uses)}; then try again`,
+      { resourceID: id, ...uses },
+      { cause: error },
+    );
+  }
+}
+
+function newRow(name: string, sizeBytes: number, { tags, origin = "" }: Made): LvRow {
+  return {
+    name,
+    dmUUID: "",
+    seqno: 0,
+    sizeBytes,
+    dataBytes: sizeBytes,
+    tags,
+    origin,
+    pool: "",
+    isActive: false,
+    health: "",
+    isSnapshotInvalid: false,
+    segmentType: "",
+  };
+}
+
+/** The same record under the same id is what an earlier, equal call has made. */
+function sameOrTaken(kind: Kind, there: LvRow | undefined, { id, tags }: NewObject): LvRow {
+  if (there !== undefined && tags.every((tag) => there.tags.includes(tag))) return there;
+  throw new StorageError(
+    "already-exists",
+    `there is a logical volume ${id} already, which is not the ${kind} that was to be made`,
+    { resourceID: id },
+  );
+}

@@ -1,0 +1,134 @@
+/** A thin pool that fills: nothing that was written is lost, and it never overflows. */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { StorageDriver } from "@libstorage/server";
+import { attachmentOf, contextOf, volumeOf } from "../conformance/fixture.js";
+import { until } from "./limit.js";
+import { configOf, GROUP, makePool, openDriver } from "./lvm-group.js";
+import { sh } from "./shell.js";
+
+const context = contextOf();
+const MIB = 1024 ** 2;
+
+function percentOf(pool: string): number {
+  return Number(sh(`lvs --noheadings -o data_percent ${GROUP}/${pool}`));
+}
+
+/** Writes blocks that are all different, from the start, and tells how it ended. */
+function writer(device: string, blocks: number) {
+  const script = `for i in $(seq ${blocks}); do head -c 65536 /dev/zero | tr '\\0' "\\\\$((i % 8))" | dd of=${device} bs=64K seek=$i oflag=direct status=none || exit 1; done`;
+  const child = spawn("bash", ["-c", script], { stdio: "ignore" });
+  let code: number | null | undefined;
+  child.once("exit", (exit) => (code = exit));
+  return { ended: () => code, child };
+}
+
+async function service(pool: string, limits: object): Promise<StorageDriver> {
+  const config = configOf(pool, { prefix: `${pool}-`, pool: limits });
+  return openDriver(config, context);
+}
+
+async function heldDevice(driver: StorageDriver) {
+  const wanted = volumeOf(driver, 0, { sizeBytes: 256 * MIB });
+  const made = await driver.volumeCreate(wanted, context);
+  const volume = await driver.volumeAttach(made, attachmentOf("lab"), context);
+  return { volume, device: volume.attachments[0]?.deviceName ?? "" };
+}
+
+export function poolTests(): void {
+  describe("a thin pool that fills", () => {
+    it("suspends its writers before it is full, and they go on once it has room", async () => {
+      makePool("tight", "-L 32M");
+      const driver = await service("tight", {
+        warnAt: 30,
+        extendAt: 85,
+        refuseAt: 40,
+        suspendAt: 60,
+        checkSeconds: 1,
+      });
+      const { volume, device } = await heldDevice(driver);
+      const dm = sh(`readlink -f ${device}`).slice("/dev/".length);
+      const isSuspended = (): boolean => sh(`cat /sys/block/${dm}/dm/suspended`) === "1";
+      // Twice what the pool holds.
+      const { ended } = writer(device, 1000);
+      await until("the writer waits", async () => isSuspended());
+      await sleep(3000);
+      assert.ok(percentOf("tight") < 100, `${percentOf("tight")} %`);
+      assert.equal(ended(), undefined, "the writer neither failed nor ended");
+      const another = driver.volumeCreate(volumeOf(driver, 1), context);
+      await assert.rejects(another, { code: "resource-exhausted", message: /lvextend/ });
+      const { freeBytes, totalBytes } = (await driver.capacity?.(context)) ?? {};
+      assert.ok((freeBytes ?? 0) > 0 && (freeBytes ?? 0) < (totalBytes ?? 0) / 2);
+      sh(`lvextend -qq -L 256M ${GROUP}/tight`);
+      await until("the writer has ended", async () => ended() !== undefined);
+      assert.equal(ended(), 0, "the writer lost nothing");
+      const read = sh(
+        `dd if=${device} bs=64K skip=1000 count=1 status=none | head -c 1 | od -An -tu1`,
+      );
+      assert.equal(read.trim(), String(1000 % 8));
+      await driver.volumeDetach(volume, attachmentOf("lab").instanceID, false, context);
+      await driver.volumeRemove(volume.id, context);
+      await driver.close();
+      sh(`lvremove -qq -y ${GROUP}/tight`);
+    });
+
+    it("grows by itself as it is told, and no further", async () => {
+      makePool("grow", "-L 16M");
+      const driver = await service("grow", {
+        warnAt: 20,
+        extendAt: 30,
+        extendBy: "16M",
+        extendTo: "48M",
+        refuseAt: 92,
+        suspendAt: 97,
+        checkSeconds: 0.5,
+      });
+      const { volume, device } = await heldDevice(driver);
+      const { ended } = writer(device, 200);
+      await until("the writer has ended", async () => ended() !== undefined);
+      assert.equal(ended(), 0);
+      await until("it has grown to its limit", async () => {
+        const size = sh(`lvs --noheadings --units m --nosuffix -o lv_size ${GROUP}/grow`);
+        return Number(size) === 48;
+      });
+      await sleep(2000);
+      assert.equal(
+        Number(sh(`lvs --noheadings --units m --nosuffix -o lv_size ${GROUP}/grow`)),
+        48,
+      );
+      await driver.volumeDetach(volume, attachmentOf("lab").instanceID, false, context);
+      await driver.volumeRemove(volume.id, context);
+      await driver.close();
+      sh(`lvremove -qq -y ${GROUP}/grow`);
+    });
+
+    it("a volume that waits can be taken away when nobody has it open", async () => {
+      makePool("stuck", "-L 32M");
+      const first = await service("stuck", {
+        warnAt: 30,
+        extendAt: 85,
+        refuseAt: 92,
+        suspendAt: 97,
+        checkSeconds: 600,
+      });
+      const { volume, device } = await heldDevice(first);
+      sh(`dd if=/dev/zero of=${device} bs=1M count=20 oflag=direct status=none`);
+      await first.close();
+      const driver = await service("stuck", {
+        warnAt: 30,
+        extendAt: 85,
+        refuseAt: 40,
+        suspendAt: 50,
+        checkSeconds: 600,
+      });
+      const dm = sh(`readlink -f ${device}`).slice("/dev/".length);
+      assert.equal(sh(`cat /sys/block/${dm}/dm/suspended`), "1", "suspended at the start");
+      await driver.volumeDetach(volume, attachmentOf("lab").instanceID, false, context);
+      await driver.volumeRemove(volume.id, context);
+      await driver.close();
+      sh(`lvremove -qq -y ${GROUP}/stuck`);
+    });
+  });
+}
