@@ -85,7 +85,8 @@ export function openBlock(context: ExecutorContext, driver: string): Executor {
       );
       if (there.kind !== "mount") return "";
       const kind = kindOf(there.top.fsType);
-      return growFileSystem(deviceOf(attached, limits.signal), kind, path, mountPoint);
+      await growFileSystem(deviceOf(attached, limits.signal), kind, path, mountPoint);
+      return `the ${kind.type} at ${mountPoint} was fitted to its device`;
     },
     async mount({ volumeID = "", device, fields = {}, options = "", signal, ...request }) {
       const attached: Attached = { volumeID, device, fields };

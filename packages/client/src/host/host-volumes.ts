@@ -353,13 +353,21 @@ export class HostVolumes {
     });
   }
 
+  /** Ids are not given twice, so a lock of each volume that there ever was would be kept for nothing. */
+  async #isKnown(volumeID: string): Promise<boolean> {
+    return (
+      (await this.#records.read(volumeID)) !== undefined ||
+      (await this.host.connections.read(volumeID)) !== undefined
+    );
+  }
+
   #locked<T>(volumeID: string, context: CallContext, act: () => Promise<T>): Promise<T> {
     const { exec } = this.#options.executors;
     const signal = context.signal ?? new AbortController().signal;
     return withHostLock(
       exec,
       this.#records.lockOf(volumeID),
-      { waitMs: LOCK_WAIT_MS, signal },
+      { waitMs: LOCK_WAIT_MS, signal, isNeeded: () => this.#isKnown(volumeID) },
       act,
     );
   }
