@@ -32,7 +32,7 @@ export function openBlock(context: ExecutorContext, driver: string): Executor {
   const byID = join(dev, "disk/by-id");
   const host: MountHost = { exec, isRoot, busyMs: 5_000 };
   const name = hostNameOf(context, driver);
-  const likely: InstanceID = { id: name, driver, service: "" };
+  const own: InstanceID = { id: name, driver, service: "" };
 
   const deviceOf = (attached: Attached, signal: AbortSignal): VolumeDevice => ({
     volumeID: attached.volumeID,
@@ -57,9 +57,9 @@ export function openBlock(context: ExecutorContext, driver: string): Executor {
   return {
     driver,
     async instanceID() {
-      return { id: "", driver, service: "", metadata: name };
+      return own;
     },
-    likelyID: () => likely,
+    likelyID: () => own,
     async localDevices() {
       const names = (await readdir(byID).catch(() => [])).filter(
         (one) => NAMING.test(one) && !UNFIT.test(one),
@@ -85,7 +85,8 @@ export function openBlock(context: ExecutorContext, driver: string): Executor {
       );
       if (there.kind !== "mount") return "";
       const kind = kindOf(there.top.fsType);
-      return growFileSystem(deviceOf(attached, limits.signal), kind, path, mountPoint);
+      await growFileSystem(deviceOf(attached, limits.signal), kind, path, mountPoint);
+      return `the ${kind.type} at ${mountPoint} was fitted to its device`;
     },
     async mount({ volumeID = "", device, fields = {}, options = "", signal, ...request }) {
       const attached: Attached = { volumeID, device, fields };

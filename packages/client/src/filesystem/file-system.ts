@@ -172,8 +172,7 @@ export async function growFileSystem(
   kind: FileSystemKind,
   node: string,
   mountPoint: string,
-): Promise<string> {
+): Promise<void> {
   const [tool, ...args] = kind.grow(node, mountPoint);
-  const { stdout } = await exec(tool, args, { signal, timeoutMs: GROW_MS });
-  return stdout.trim();
+  await exec(tool, args, { signal, timeoutMs: GROW_MS });
 }

@@ -1,11 +1,12 @@
 /** Files that killed processes have left: half-written ones, locks of nobody, loop devices without their file. */
 import { readdir, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import * as v from "valibot";
 import { CommandError } from "../executor/exec.js";
 import { placesOf } from "../executor/executor.js";
 import { mountFolderOf } from "../host/mount-records.js";
 import { pathPart } from "../host/path-part.js";
+import { lockOfTarget } from "../transports/iscsi/login.js";
 import { TEMPORARY } from "../transports/iscsi/node-record.js";
 import { knownServices, readKnown } from "./known.js";
 import type { Check, CheckOptions, Leftover } from "./leftover.js";
@@ -64,19 +65,25 @@ export const checkTemporaries: Check = async (options) => {
 
 /** Locks whose volume has no record left. One that is taken now stays. */
 export const checkLocks: Check = async (options) => {
+  const { libFolder } = options.executors;
   const { mounts, connections } = await readKnown(options);
   const needed = new Set([
     ...mounts.map(({ record, records }) => records.lockOf(record.volumeID)),
     ...connections.map((known) =>
       join(
-        mountFolderOf(options.executors.libFolder, known.server, known.service),
+        mountFolderOf(libFolder, known.server, known.service),
         `${pathPart(known.record.volumeID)}.lock`,
       ),
     ),
+    ...connections.flatMap(({ record: { fields } }) =>
+      fields["iqn"] === undefined ? [] : [lockOfTarget(libFolder, fields["iqn"])],
+    ),
   ]);
+  const folders = (await knownServices(options)).map(({ server, service }) =>
+    mountFolderOf(libFolder, server, service),
+  );
   const found: Leftover[] = [];
-  for (const { server, service } of await knownServices(options)) {
-    const folder = mountFolderOf(options.executors.libFolder, server, service);
+  for (const folder of [...folders, dirname(lockOfTarget(libFolder, "any"))]) {
     for (const name of await namesIn(folder)) {
       const file = join(folder, name);
       if (!name.endsWith(".lock") || needed.has(file) || !(await isOld(file))) continue;

@@ -18,7 +18,9 @@ export async function locked<T>(
   file: string,
   act: () => Promise<T>,
 ): Promise<T> {
-  return withHostLock(executors.exec, file, { waitMs: LOCK_MS, signal }, act);
+  // The file is made anew by whoever needs it next.
+  const isNeeded = async (): Promise<boolean> => false;
+  return withHostLock(executors.exec, file, { waitMs: LOCK_MS, signal, isNeeded }, act);
 }
 
 async function stands(options: CheckOptions, { record }: KnownMount): Promise<boolean> {

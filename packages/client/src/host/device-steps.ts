@@ -1,7 +1,14 @@
 /** Steps of a host's volumes that concern their devices and file systems. Their caller has the volume's lock. */
 import type { CallContext, Volume } from "@libstorage/model";
-import type { Executor, WantedFileSystem } from "../executor/executor.js";
+import type {
+  Attached,
+  Executor,
+  Mounted,
+  MountRequest,
+  WantedFileSystem,
+} from "../executor/executor.js";
 import { openExecutor } from "../executor/index.js";
+import { failing } from "./mount-errors.js";
 import type { HostService } from "./host-service.js";
 import type { LocalMounts } from "./local-mounts.js";
 import type { MountRecordFile } from "./mount-records.js";
@@ -77,4 +84,25 @@ export async function takeAway(
   const known = { device, fields, ...(source !== undefined && { source }), signal };
   for (const { mountPoint, ownsFolder } of places)
     await executor?.unmount?.({ ...known, mountPoint, removeFolder: ownsFolder });
+}
+
+/** Mounts what is attached, and notes the way back. */
+export async function mountThere(
+  executor: Executor,
+  { volumeID, device, fields }: Attached,
+  { mountPoint, ownsFolder }: Place,
+  how: Pick<MountRequest, "fileSystem" | "options">,
+  undo: Undo[],
+  { signal = new AbortController().signal }: CallContext,
+): Promise<Mounted> {
+  if (executor.mount === undefined) throw failing.noMount(volumeID, executor.driver);
+  // A mount that failed may stand all the same, so the way back looks for itself.
+  const stands = async (): Promise<boolean> =>
+    (await executor.isMounted?.(device, mountPoint)) === true;
+  if (!(await stands()))
+    undo.push(async (undoing) => {
+      const back = { mountPoint, device, fields, removeFolder: ownsFolder, signal: undoing };
+      if (await stands()) await executor.unmount?.(back);
+    });
+  return executor.mount({ volumeID, device, fields, mountPoint, signal, ...how });
 }

@@ -1,5 +1,5 @@
 /** One process of this host at a time works on one volume, however the last one ended. */
-import { mkdir, open, stat } from "node:fs/promises";
+import { mkdir, open, rm, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { StorageError } from "@libstorage/model";
@@ -9,6 +9,13 @@ import type { Exec } from "../executor/exec.js";
 /** flock(1) exits so when its time is up. */
 const EXIT_HELD = 1;
 
+export interface LockOptions {
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+  /** Asked at the end: whether the file stays for the next time. Default: it stays. */
+  readonly isNeeded?: () => Promise<boolean>;
+}
+
 /**
  * Runs `act` under the lock of a file. The lock belongs to the open file, which flock(1) only inherits,
  * so it ends with this process and no number of a dead one can hold it.
@@ -17,7 +24,7 @@ const EXIT_HELD = 1;
 export async function withHostLock<T>(
   exec: Exec,
   file: string,
-  { waitMs, signal }: { readonly waitMs: number; readonly signal: AbortSignal },
+  { waitMs, signal, isNeeded }: LockOptions,
   act: () => Promise<T>,
 ): Promise<T> {
   await mkdir(dirname(file), { recursive: true, mode: 0o755 });
@@ -36,6 +43,7 @@ export async function withHostLock<T>(
         try {
           return await act();
         } finally {
+          if ((await isNeeded?.().catch(() => true)) === false) await rm(file, { force: true });
           await handle.truncate(0).catch(() => {});
         }
       }

@@ -11,13 +11,12 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { CallContext, Volume, VolumeAttachment } from "@libstorage/model";
-import type { Attached, Mounted } from "../executor/executor.js";
+import type { Attached } from "../executor/executor.js";
 import { canonical, removeEmpty } from "../executor/mount-point.js";
 import { openExecutor } from "../executor/index.js";
 import { createRequest } from "./create-request.js";
 import type { CreateOptions } from "./create-request.js";
-import { attachAlone, expandHere, fileSystemOf, takeAway } from "./device-steps.js";
-import type { Place } from "./device-steps.js";
+import { attachAlone, expandHere, fileSystemOf, mountThere, takeAway } from "./device-steps.js";
 import { withHostLock } from "./host-lock.js";
 import { attachedBy, HostService, signalOf } from "./host-service.js";
 import type { HostServiceOptions } from "./host-service.js";
@@ -182,7 +181,6 @@ export class HostVolumes {
     const none = { users: 0, namedUsers: [] };
     const base = { volumeID: volume.id, name: volume.name, driver, ownsFolder, ...none };
     const mountOptions = options.mountOptions ?? volume.fields?.[MOUNT_OPTIONS];
-    const request = { ...options, ...(mountOptions !== undefined && { mountOptions }) };
     const undo: Undo[] = [];
     const write = (
       { device, fields }: Pick<Attached, "device" | "fields">,
@@ -208,7 +206,10 @@ export class HostVolumes {
       // The host may have been started anew since it was attached.
       if (own !== undefined) await this.host.connect(own, context, (step) => undo.push(step));
       const place = { mountPoint: wanted, ownsFolder };
-      const mounted = await this.#mountDevice(volume, attached, place, request, undo, context);
+      const { executor } = await this.host.identity(context);
+      const fileSystem = fileSystemOf(volume, options, this.#options.operations);
+      const how = { fileSystem, ...(mountOptions !== undefined && { options: mountOptions }) };
+      const mounted = await mountThere(executor, attached, place, how, undo, context);
       const path = await makeRootFolder(mounted.mountPoint, mount);
       const { mountPoint, kind, source } = mounted;
       const uses = withUse(none, options.user);
@@ -230,36 +231,6 @@ export class HostVolumes {
     const own = await this.host.ownAttachment(volume, context);
     if (own === undefined) throw failing.notAttached(volumeID);
     return own;
-  }
-
-  async #mountDevice(
-    volume: Volume,
-    { volumeID, device, fields }: Attached,
-    { mountPoint, ownsFolder }: Place,
-    options: MountOptions,
-    undo: Undo[],
-    context: CallContext,
-  ): Promise<Mounted> {
-    const { executor } = await this.host.identity(context);
-    if (executor.mount === undefined) throw failing.noMount(volumeID, executor.driver);
-    // A mount that failed may stand all the same, so the way back looks for itself.
-    const stands = async (): Promise<boolean> =>
-      (await executor.isMounted?.(device, mountPoint)) === true;
-    if (!(await stands()))
-      undo.push(async (signal) => {
-        const back = { mountPoint, device, fields, removeFolder: ownsFolder, signal };
-        if (await stands()) await executor.unmount?.(back);
-      });
-    const mounted = await executor.mount({
-      volumeID,
-      device,
-      fields,
-      mountPoint,
-      fileSystem: fileSystemOf(volume, options, this.#options.operations),
-      signal: context.signal ?? new AbortController().signal,
-      ...(options.mountOptions !== undefined && { options: options.mountOptions }),
-    });
-    return mounted;
   }
 
   /** Attaches a volume to this host and connects to it, so that its device is there. Mounts nothing. */
@@ -382,13 +353,21 @@ export class HostVolumes {
     });
   }
 
+  /** Ids are not given twice, so a lock of each volume that there ever was would be kept for nothing. */
+  async #isKnown(volumeID: string): Promise<boolean> {
+    return (
+      (await this.#records.read(volumeID)) !== undefined ||
+      (await this.host.connections.read(volumeID)) !== undefined
+    );
+  }
+
   #locked<T>(volumeID: string, context: CallContext, act: () => Promise<T>): Promise<T> {
     const { exec } = this.#options.executors;
     const signal = context.signal ?? new AbortController().signal;
     return withHostLock(
       exec,
       this.#records.lockOf(volumeID),
-      { waitMs: LOCK_WAIT_MS, signal },
+      { waitMs: LOCK_WAIT_MS, signal, isNeeded: () => this.#isKnown(volumeID) },
       act,
     );
   }

@@ -27,11 +27,19 @@ export function createCases(world: () => World): void {
   });
 
   it("CreateVolume with a capability without access mode is INVALID_ARGUMENT", async () => {
-    await world().fails("INVALID_ARGUMENT", "CreateVolume", request({ volumeCapabilities: [{ mount: {} }] }));
+    await world().fails(
+      "INVALID_ARGUMENT",
+      "CreateVolume",
+      request({ volumeCapabilities: [{ mount: {} }] }),
+    );
   });
 
   it("CreateVolume with access mode UNKNOWN is INVALID_ARGUMENT", async () => {
-    await world().fails("INVALID_ARGUMENT", "CreateVolume", request({ volumeCapabilities: [cap("UNKNOWN")] }));
+    await world().fails(
+      "INVALID_ARGUMENT",
+      "CreateVolume",
+      request({ volumeCapabilities: [cap("UNKNOWN")] }),
+    );
   });
 
   it("CreateVolume with an access mode of a later specification is INVALID_ARGUMENT", async () => {
@@ -40,7 +48,11 @@ export function createCases(world: () => World): void {
   });
 
   it("CreateVolume with a negative capacity is INVALID_ARGUMENT", async () => {
-    await world().fails("INVALID_ARGUMENT", "CreateVolume", request({ capacityRange: { requiredBytes: -1 } }));
+    await world().fails(
+      "INVALID_ARGUMENT",
+      "CreateVolume",
+      request({ capacityRange: { requiredBytes: -1 } }),
+    );
   });
 
   it("CreateVolume with more required than allowed is INVALID_ARGUMENT", async () => {
@@ -50,7 +62,10 @@ export function createCases(world: () => World): void {
 
   it("CreateVolume with a limit below the least size is OUT_OF_RANGE, and says the least", async () => {
     const capacityRange = { requiredBytes: 1000, limitBytes: 2000 };
-    assert.match(await world().fails("OUT_OF_RANGE", "CreateVolume", request({ capacityRange })), /1 GiB/);
+    assert.match(
+      await world().fails("OUT_OF_RANGE", "CreateVolume", request({ capacityRange })),
+      /1 GiB/,
+    );
   });
 
   it("CreateVolume beyond all sizes is OUT_OF_RANGE", async () => {
@@ -68,17 +83,29 @@ export function createCases(world: () => World): void {
   });
 
   it("CreateVolume with an unknown parameter is INVALID_ARGUMENT, and names the known", async () => {
-    const text = await world().fails("INVALID_ARGUMENT", "CreateVolume", request({ parameters: { tpye: "x" } }));
+    const text = await world().fails(
+      "INVALID_ARGUMENT",
+      "CreateVolume",
+      request({ parameters: { tpye: "x" } }),
+    );
     assert.match(text, /"tpye".*iops.*option\.KEY/);
   });
 
   it("CreateVolume with a parameter of no use is INVALID_ARGUMENT", async () => {
-    for (const parameters of [{ iops: "many" }, { encrypted: "perhaps" }, { "option.csi.name": "x" }])
+    for (const parameters of [
+      { iops: "many" },
+      { encrypted: "perhaps" },
+      { "option.csi.name": "x" },
+    ])
       await world().fails("INVALID_ARGUMENT", "CreateVolume", request({ parameters }));
   });
 
   it("CreateVolume with mutable parameters is INVALID_ARGUMENT, since there are none", async () => {
-    await world().fails("INVALID_ARGUMENT", "CreateVolume", request({ mutableParameters: { iops: "5" } }));
+    await world().fails(
+      "INVALID_ARGUMENT",
+      "CreateVolume",
+      request({ mutableParameters: { iops: "5" } }),
+    );
   });
 
   it("CreateVolume from a source that names none is INVALID_ARGUMENT", async () => {
@@ -86,12 +113,20 @@ export function createCases(world: () => World): void {
   });
 
   it("CreateVolume with an empty topology requirement is INVALID_ARGUMENT", async () => {
-    await world().fails("INVALID_ARGUMENT", "CreateVolume", request({ accessibilityRequirements: {} }));
+    await world().fails(
+      "INVALID_ARGUMENT",
+      "CreateVolume",
+      request({ accessibilityRequirements: {} }),
+    );
   });
 
   it("CreateVolume with mount flags that are none is INVALID_ARGUMENT, and does not quote them", async () => {
     const volumeCapabilities = [cap("SINGLE_NODE_WRITER", { mountFlags: ["pass word;rm -rf /"] })];
-    const text = await world().fails("INVALID_ARGUMENT", "CreateVolume", request({ volumeCapabilities }));
+    const text = await world().fails(
+      "INVALID_ARGUMENT",
+      "CreateVolume",
+      request({ volumeCapabilities }),
+    );
     assert.ok(!text.includes("pass"), text);
   });
 
@@ -102,7 +137,12 @@ export function createCases(world: () => World): void {
 
   it("CreateVolume as a device goes where volumes are devices, and is INVALID_ARGUMENT elsewhere", async () => {
     if (world().kind.isBlock) await world().create({ volumeCapabilities: [blockCap()] });
-    else await world().fails("INVALID_ARGUMENT", "CreateVolume", request({ volumeCapabilities: [blockCap()] }));
+    else
+      await world().fails(
+        "INVALID_ARGUMENT",
+        "CreateVolume",
+        request({ volumeCapabilities: [blockCap()] }),
+      );
   });
 
   it("CreateVolume is refused when one capability of several cannot be had", async () => {
@@ -124,7 +164,9 @@ export function createCases(world: () => World): void {
   });
 
   it("CreateVolume with an exact size has that size", async () => {
-    const volume = await world().create({ capacityRange: { requiredBytes: 3 * GIB, limitBytes: 3 * GIB } });
+    const volume = await world().create({
+      capacityRange: { requiredBytes: 3 * GIB, limitBytes: 3 * GIB },
+    });
     assert.equal(volume.capacityBytes, 3 * GIB);
   });
 
@@ -134,7 +176,9 @@ export function createCases(world: () => World): void {
   });
 
   it("CreateVolume takes the parameters that orchestrators add", async () => {
-    await world().create({ parameters: { "csi.storage.k8s.io/pvc/name": "claim", "option.note": "x" } });
+    await world().create({
+      parameters: { "csi.storage.k8s.io/pvc/name": "claim", "option.note": "x" },
+    });
   });
 
   it("CreateVolume takes a name of 128 bytes", async () => {
@@ -163,8 +207,22 @@ export function createCases(world: () => World): void {
 
   it("CreateVolume for every access mode of folders, or the ones of devices", async () => {
     const modes = world().kind.isBlock
-      ? ["SINGLE_NODE_WRITER", "SINGLE_NODE_READER_ONLY", "MULTI_NODE_READER_ONLY", "SINGLE_NODE_SINGLE_WRITER", "SINGLE_NODE_MULTI_WRITER"]
-      : ["SINGLE_NODE_WRITER", "SINGLE_NODE_READER_ONLY", "MULTI_NODE_READER_ONLY", "MULTI_NODE_SINGLE_WRITER", "MULTI_NODE_MULTI_WRITER", "SINGLE_NODE_SINGLE_WRITER", "SINGLE_NODE_MULTI_WRITER"];
+      ? [
+          "SINGLE_NODE_WRITER",
+          "SINGLE_NODE_READER_ONLY",
+          "MULTI_NODE_READER_ONLY",
+          "SINGLE_NODE_SINGLE_WRITER",
+          "SINGLE_NODE_MULTI_WRITER",
+        ]
+      : [
+          "SINGLE_NODE_WRITER",
+          "SINGLE_NODE_READER_ONLY",
+          "MULTI_NODE_READER_ONLY",
+          "MULTI_NODE_SINGLE_WRITER",
+          "MULTI_NODE_MULTI_WRITER",
+          "SINGLE_NODE_SINGLE_WRITER",
+          "SINGLE_NODE_MULTI_WRITER",
+        ];
     for (const mode of modes) await world().create({ volumeCapabilities: [cap(mode)] });
   });
 
@@ -187,27 +245,42 @@ export function createCases(world: () => World): void {
     const name = unique("twice");
     const exact = (size: number): object => ({ requiredBytes: size, limitBytes: size });
     const { volumeId } = await world().create({ name, capacityRange: exact(GIB) });
-    const text = await world().fails("ALREADY_EXISTS", "CreateVolume", request({ name, capacityRange: exact(2 * GIB) }));
+    const text = await world().fails(
+      "ALREADY_EXISTS",
+      "CreateVolume",
+      request({ name, capacityRange: exact(2 * GIB) }),
+    );
     assert.ok(text.includes(volumeId), text);
   });
 
   it("CreateVolume twice with a range that the volume meets is the same volume", async () => {
     const name = unique("twice");
     const first = await world().create({ name, capacityRange: { requiredBytes: 2 * GIB } });
-    const again = await world().create({ name, capacityRange: { requiredBytes: GIB, limitBytes: 3 * GIB } });
+    const again = await world().create({
+      name,
+      capacityRange: { requiredBytes: GIB, limitBytes: 3 * GIB },
+    });
     assert.equal(again.volumeId, first.volumeId);
   });
 
   it("CreateVolume twice with other parameters is ALREADY_EXISTS", async () => {
     const name = unique("twice");
     await world().create({ name, parameters: { "option.colour": "red" } });
-    await world().fails("ALREADY_EXISTS", "CreateVolume", request({ name, parameters: { "option.colour": "blue" } }));
+    await world().fails(
+      "ALREADY_EXISTS",
+      "CreateVolume",
+      request({ name, parameters: { "option.colour": "blue" } }),
+    );
   });
 
   it("CreateVolume twice, for one node and then for many, is ALREADY_EXISTS", async () => {
     const name = unique("twice");
     await world().create({ name });
-    await world().fails("ALREADY_EXISTS", "CreateVolume", request({ name, volumeCapabilities: [cap("MULTI_NODE_READER_ONLY")] }));
+    await world().fails(
+      "ALREADY_EXISTS",
+      "CreateVolume",
+      request({ name, volumeCapabilities: [cap("MULTI_NODE_READER_ONLY")] }),
+    );
   });
 
   it("CreateVolume after the volume was removed makes a new one", async () => {
@@ -221,7 +294,9 @@ export function createCases(world: () => World): void {
   it("CreateVolume with one name by 8 callers at once makes one volume", async () => {
     const name = unique("crowd");
     const before = await world().volumeIDs();
-    const results = await Promise.allSettled(Array.from({ length: 8 }, () => world().create({ name })));
+    const results = await Promise.allSettled(
+      Array.from({ length: 8 }, () => world().create({ name })),
+    );
     const ids = new Set<string>();
     for (const one of results) {
       if (one.status === "fulfilled") ids.add(one.value.volumeId);
@@ -262,7 +337,10 @@ export function createCases(world: () => World): void {
   it("DeleteVolume of a volume in use is FAILED_PRECONDITION, and names its node", async () => {
     const { volumeId } = await world().create();
     await world().publishTo(volumeId, world().otherNode("busy-node"));
-    assert.match(await world().fails("FAILED_PRECONDITION", "DeleteVolume", { volumeId }), /busy-node/);
+    assert.match(
+      await world().fails("FAILED_PRECONDITION", "DeleteVolume", { volumeId }),
+      /busy-node/,
+    );
   });
 
   it("DeleteVolume ignores secrets", async () => {

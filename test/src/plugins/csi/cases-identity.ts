@@ -64,7 +64,9 @@ export function identityCases(world: () => World): void {
 
   it("GroupControllerGetCapabilities goes with the plugin's", async () => {
     const { capabilities } = await world().call("GetPluginCapabilities");
-    const has = capabilities.some((one: Message) => one.service?.type === "GROUP_CONTROLLER_SERVICE");
+    const has = capabilities.some(
+      (one: Message) => one.service?.type === "GROUP_CONTROLLER_SERVICE",
+    );
     const group = await world().call("GroupControllerGetCapabilities");
     assert.deepEqual(
       group.capabilities.map((one: Message) => one.rpc.type),

@@ -23,7 +23,8 @@ export function listCases(world: () => World): void {
   });
 
   it("ListVolumes with a token of the other list is ABORTED", async (t) => {
-    if (!(await world().controllerCan("LIST_SNAPSHOTS"))) return t.skip("the service has no snapshots");
+    if (!(await world().controllerCan("LIST_SNAPSHOTS")))
+      return t.skip("the service has no snapshots");
     const { volumeId } = await world().create();
     await world().snapshot(volumeId);
     await world().snapshot(volumeId);
@@ -122,7 +123,9 @@ export function listCases(world: () => World): void {
   it("GetCapacity is nothing for what cannot be had", async (t) => {
     if (!(await world().controllerCan("GET_CAPACITY"))) return t.skip("the driver cannot tell");
     if (world().kind.isBlock) return t.skip("these volumes can be devices");
-    const { availableCapacity } = await world().call("GetCapacity", { volumeCapabilities: [blockCap()] });
+    const { availableCapacity } = await world().call("GetCapacity", {
+      volumeCapabilities: [blockCap()],
+    });
     assert.equal(availableCapacity, 0);
   });
 
@@ -140,7 +143,9 @@ export function listCases(world: () => World): void {
   // ---- ValidateVolumeCapabilities
 
   it("ValidateVolumeCapabilities without a volume is INVALID_ARGUMENT", async () => {
-    await world().fails("INVALID_ARGUMENT", "ValidateVolumeCapabilities", { volumeCapabilities: [cap()] });
+    await world().fails("INVALID_ARGUMENT", "ValidateVolumeCapabilities", {
+      volumeCapabilities: [cap()],
+    });
   });
 
   it("ValidateVolumeCapabilities without capabilities is INVALID_ARGUMENT", async () => {
@@ -158,7 +163,10 @@ export function listCases(world: () => World): void {
   it("ValidateVolumeCapabilities confirms exactly what was asked", async () => {
     const { volumeId } = await world().create();
     const volumeCapabilities = [cap(), cap("SINGLE_NODE_READER_ONLY", { mountFlags: ["noatime"] })];
-    const { confirmed, message } = await world().call("ValidateVolumeCapabilities", { volumeId, volumeCapabilities });
+    const { confirmed, message } = await world().call("ValidateVolumeCapabilities", {
+      volumeId,
+      volumeCapabilities,
+    });
     assert.equal(message, "");
     assert.equal(confirmed.volumeCapabilities.length, 2);
     assert.equal(confirmed.volumeCapabilities[1].accessMode.mode, "SINGLE_NODE_READER_ONLY");
@@ -168,15 +176,26 @@ export function listCases(world: () => World): void {
   it("ValidateVolumeCapabilities says why it does not confirm", async () => {
     const { volumeId } = await world().create();
     const wanted = world().kind.isBlock ? cap("MULTI_NODE_MULTI_WRITER") : blockCap();
-    const reply = await world().call("ValidateVolumeCapabilities", { volumeId, volumeCapabilities: [wanted] });
+    const reply = await world().call("ValidateVolumeCapabilities", {
+      volumeId,
+      volumeCapabilities: [wanted],
+    });
     assert.equal(reply.confirmed, null);
     assert.ok(reply.message.length > 20);
   });
 
   it("ValidateVolumeCapabilities does not confirm parameters or a context that it does not know", async () => {
     const { volumeId } = await world().create();
-    for (const more of [{ parameters: { unknown: "x" } }, { volumeContext: { a: "b" } }, { mutableParameters: { a: "b" } }]) {
-      const reply = await world().call("ValidateVolumeCapabilities", { volumeId, volumeCapabilities: [cap()], ...more });
+    for (const more of [
+      { parameters: { unknown: "x" } },
+      { volumeContext: { a: "b" } },
+      { mutableParameters: { a: "b" } },
+    ]) {
+      const reply = await world().call("ValidateVolumeCapabilities", {
+        volumeId,
+        volumeCapabilities: [cap()],
+        ...more,
+      });
       assert.equal(reply.confirmed, null);
       assert.notEqual(reply.message, "");
     }

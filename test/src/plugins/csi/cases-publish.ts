@@ -5,9 +5,19 @@ import type { World } from "./world.js";
 import { blockCap, cap } from "./world.js";
 
 export function publishCases(world: () => World): void {
-  const publish = (volumeId: string, node: string, mode?: string, more: object = {}): Promise<unknown> =>
+  const publish = (
+    volumeId: string,
+    node: string,
+    mode?: string,
+    more: object = {},
+  ): Promise<unknown> =>
     world().publishTo(volumeId, world().otherNode(node), { volumeCapability: cap(mode), ...more });
-  const refused = (volumeId: string, node: string, mode?: string, more: object = {}): Promise<string> =>
+  const refused = (
+    volumeId: string,
+    node: string,
+    mode?: string,
+    more: object = {},
+  ): Promise<string> =>
     world().fails("FAILED_PRECONDITION", "ControllerPublishVolume", {
       volumeId,
       nodeId: world().otherNode(node),
@@ -35,14 +45,28 @@ export function publishCases(world: () => World): void {
   });
 
   it("ControllerPublishVolume of what is not there is NOT_FOUND", async () => {
-    const request = { volumeId: "fake-vol-id", nodeId: world().otherNode("a"), volumeCapability: cap() };
+    const request = {
+      volumeId: "fake-vol-id",
+      nodeId: world().otherNode("a"),
+      volumeCapability: cap(),
+    };
     await world().fails("NOT_FOUND", "ControllerPublishVolume", request);
   });
 
   it("ControllerPublishVolume to a node that is none is NOT_FOUND", async () => {
     const { volumeId } = await world().create();
-    for (const nodeId of ["fake-node-id", "some-host", "other-driver:host", `${world().kind.driver}:`, `${world().kind.driver}:%zz`])
-      await world().fails("NOT_FOUND", "ControllerPublishVolume", { volumeId, nodeId, volumeCapability: cap() });
+    for (const nodeId of [
+      "fake-node-id",
+      "some-host",
+      "other-driver:host",
+      `${world().kind.driver}:`,
+      `${world().kind.driver}:%zz`,
+    ])
+      await world().fails("NOT_FOUND", "ControllerPublishVolume", {
+        volumeId,
+        nodeId,
+        volumeCapability: cap(),
+      });
     const { status } = await world().call("ControllerGetVolume", { volumeId });
     assert.deepEqual(status.publishedNodeIds, []);
   });
@@ -75,7 +99,12 @@ export function publishCases(world: () => World): void {
   });
 
   it("ControllerPublishVolume to a second node is FAILED_PRECONDITION, and names the first", async () => {
-    for (const mode of ["SINGLE_NODE_WRITER", "SINGLE_NODE_READER_ONLY", "SINGLE_NODE_SINGLE_WRITER", "SINGLE_NODE_MULTI_WRITER"]) {
+    for (const mode of [
+      "SINGLE_NODE_WRITER",
+      "SINGLE_NODE_READER_ONLY",
+      "SINGLE_NODE_SINGLE_WRITER",
+      "SINGLE_NODE_MULTI_WRITER",
+    ]) {
       const { volumeId } = await world().create({ volumeCapabilities: [cap(mode)] });
       await publish(volumeId, "first-node", mode);
       const text = await refused(volumeId, "second-node", mode);
@@ -88,7 +117,10 @@ export function publishCases(world: () => World): void {
     const { volumeId } = await world().create({ volumeCapabilities: [cap(mode)] });
     for (const node of ["a", "b", "c"]) await publish(volumeId, node, mode);
     const { status } = await world().call("ControllerGetVolume", { volumeId });
-    assert.deepEqual(status.publishedNodeIds.toSorted(), ["a", "b", "c"].map((one) => world().otherNode(one)));
+    assert.deepEqual(
+      status.publishedNodeIds.toSorted(),
+      ["a", "b", "c"].map((one) => world().otherNode(one)),
+    );
   });
 
   it("ControllerPublishVolume for a single writer lets readers in, and one writer", async () => {

@@ -33,7 +33,10 @@ export function snapshotCases(world: () => World): void {
   it("CreateSnapshot with a parameter is INVALID_ARGUMENT, but for the orchestrator's", async () => {
     const { volumeId } = await world().create();
     const request = { name: unique("snap"), sourceVolumeId: volumeId };
-    await world().fails("INVALID_ARGUMENT", "CreateSnapshot", { ...request, parameters: { a: "b" } });
+    await world().fails("INVALID_ARGUMENT", "CreateSnapshot", {
+      ...request,
+      parameters: { a: "b" },
+    });
     const parameters = { "csi.storage.k8s.io/volumesnapshot/name": "x" };
     const { snapshot } = await world().call("CreateSnapshot", { ...request, parameters });
     await world().call("DeleteSnapshot", { snapshotId: snapshot.snapshotId });
@@ -75,13 +78,18 @@ export function snapshotCases(world: () => World): void {
     const { volumeId } = await world().create();
     await world().snapshot(volumeId, unique("n").padEnd(128, "x"));
     await world().snapshot(volumeId, `ü / .. ${unique("x")}`);
-    await world().fails("INVALID_ARGUMENT", "CreateSnapshot", { name: "n".repeat(129), sourceVolumeId: volumeId });
+    await world().fails("INVALID_ARGUMENT", "CreateSnapshot", {
+      name: "n".repeat(129),
+      sourceVolumeId: volumeId,
+    });
   });
 
   it("CreateSnapshot with one name by 6 callers at once makes one snapshot", async () => {
     const { volumeId } = await world().create();
     const name = unique("crowd");
-    const results = await Promise.allSettled(Array.from({ length: 6 }, () => world().snapshot(volumeId, name)));
+    const results = await Promise.allSettled(
+      Array.from({ length: 6 }, () => world().snapshot(volumeId, name)),
+    );
     const ids = new Set<string>();
     for (const one of results)
       if (one.status === "fulfilled") ids.add(one.value.snapshotId);
@@ -114,7 +122,10 @@ export function snapshotCases(world: () => World): void {
   it("GetSnapshot answers what CreateSnapshot did, though it is not advertised by default", async () => {
     const { volumeId } = await world().create();
     const snapshot = await world().snapshot(volumeId);
-    assert.deepEqual((await world().call("GetSnapshot", { snapshotId: snapshot.snapshotId })).snapshot, snapshot);
+    assert.deepEqual(
+      (await world().call("GetSnapshot", { snapshotId: snapshot.snapshotId })).snapshot,
+      snapshot,
+    );
   });
 
   it("GetSnapshot of what is not there is NOT_FOUND, without an id INVALID_ARGUMENT", async () => {
@@ -127,7 +138,10 @@ export function snapshotCases(world: () => World): void {
     await world().snapshot(volumeId);
     const { snapshotId } = await world().snapshot(volumeId);
     const { entries } = await world().call("ListSnapshots", { snapshotId });
-    assert.deepEqual(entries.map((one: Message) => one.snapshot.snapshotId), [snapshotId]);
+    assert.deepEqual(
+      entries.map((one: Message) => one.snapshot.snapshotId),
+      [snapshotId],
+    );
     for (const none of ["none-exist-id", "..", "a/b"])
       assert.deepEqual((await world().call("ListSnapshots", { snapshotId: none })).entries, []);
   });
@@ -138,9 +152,18 @@ export function snapshotCases(world: () => World): void {
     const { snapshotId } = await world().snapshot(first.volumeId);
     await world().snapshot(second.volumeId);
     const { entries } = await world().call("ListSnapshots", { sourceVolumeId: first.volumeId });
-    assert.deepEqual(entries.map((one: Message) => one.snapshot.snapshotId), [snapshotId]);
-    assert.deepEqual((await world().call("ListSnapshots", { sourceVolumeId: "fake-vol-id" })).entries, []);
-    const both = await world().call("ListSnapshots", { sourceVolumeId: second.volumeId, snapshotId });
+    assert.deepEqual(
+      entries.map((one: Message) => one.snapshot.snapshotId),
+      [snapshotId],
+    );
+    assert.deepEqual(
+      (await world().call("ListSnapshots", { sourceVolumeId: "fake-vol-id" })).entries,
+      [],
+    );
+    const both = await world().call("ListSnapshots", {
+      sourceVolumeId: second.volumeId,
+      snapshotId,
+    });
     assert.deepEqual(both.entries, []);
   });
 
@@ -160,7 +183,10 @@ export function snapshotCases(world: () => World): void {
         ids.push(...page.entries.map((one: Message) => one.snapshot.snapshotId));
         startingToken = page.nextToken;
       } while (startingToken !== "");
-      assert.deepEqual(ids, all.map((one: Message) => one.snapshot.snapshotId));
+      assert.deepEqual(
+        ids,
+        all.map((one: Message) => one.snapshot.snapshotId),
+      );
     }
   });
 
@@ -172,11 +198,18 @@ export function snapshotCases(world: () => World): void {
   it("ListSnapshots: a token stays valid while snapshots come and go", async () => {
     const { volumeId } = await world().create();
     const made: string[] = [];
-    for (let count = 0; count < 4; count += 1) made.push((await world().snapshot(volumeId)).snapshotId);
+    for (let count = 0; count < 4; count += 1)
+      made.push((await world().snapshot(volumeId)).snapshotId);
     const page = await world().call("ListSnapshots", { sourceVolumeId: volumeId, maxEntries: 2 });
     await world().call("DeleteSnapshot", { snapshotId: made[1] });
-    const rest = await world().call("ListSnapshots", { sourceVolumeId: volumeId, startingToken: page.nextToken });
-    assert.deepEqual(rest.entries.map((one: Message) => one.snapshot.snapshotId), made.slice(2));
+    const rest = await world().call("ListSnapshots", {
+      sourceVolumeId: volumeId,
+      startingToken: page.nextToken,
+    });
+    assert.deepEqual(
+      rest.entries.map((one: Message) => one.snapshot.snapshotId),
+      made.slice(2),
+    );
   });
 
   describe("groups", () => groupCases(world));
@@ -202,14 +235,24 @@ function groupCases(world: () => World): void {
     const [id = ""] = await two();
     await world().fails("INVALID_ARGUMENT", "CreateVolumeGroupSnapshot", { sourceVolumeIds: [id] });
     await world().fails("INVALID_ARGUMENT", "CreateVolumeGroupSnapshot", { name: "g" });
-    await world().fails("INVALID_ARGUMENT", "CreateVolumeGroupSnapshot", { name: "g", sourceVolumeIds: [id, id] });
+    await world().fails("INVALID_ARGUMENT", "CreateVolumeGroupSnapshot", {
+      name: "g",
+      sourceVolumeIds: [id, id],
+    });
     const parameters = { consistency: "perhaps" };
-    await world().fails("INVALID_ARGUMENT", "CreateVolumeGroupSnapshot", { name: "g", sourceVolumeIds: [id], parameters });
+    await world().fails("INVALID_ARGUMENT", "CreateVolumeGroupSnapshot", {
+      name: "g",
+      sourceVolumeIds: [id],
+      parameters,
+    });
   });
 
   it("CreateVolumeGroupSnapshot with a volume that is not there is NOT_FOUND and leaves nothing", async () => {
     const [id = ""] = await two();
-    await world().fails("NOT_FOUND", "CreateVolumeGroupSnapshot", { name: unique("g"), sourceVolumeIds: [id, "fake"] });
+    await world().fails("NOT_FOUND", "CreateVolumeGroupSnapshot", {
+      name: unique("g"),
+      sourceVolumeIds: [id, "fake"],
+    });
     assert.deepEqual((await world().call("ListSnapshots", { sourceVolumeId: id })).entries, []);
   });
 
@@ -217,7 +260,10 @@ function groupCases(world: () => World): void {
     const ids = await two();
     const made = await group(ids);
     assert.equal(made.readyToUse, true);
-    assert.deepEqual(made.snapshots.map((one: Message) => one.sourceVolumeId).toSorted(), ids.toSorted());
+    assert.deepEqual(
+      made.snapshots.map((one: Message) => one.sourceVolumeId).toSorted(),
+      ids.toSorted(),
+    );
     for (const one of made.snapshots) assert.equal(one.groupSnapshotId, made.groupSnapshotId);
     const { entries } = await world().call("ListSnapshots", { sourceVolumeId: ids[0] });
     assert.equal(entries[0].snapshot.groupSnapshotId, made.groupSnapshotId);
@@ -229,7 +275,8 @@ function groupCases(world: () => World): void {
     const first = await group(ids, { name });
     const again = await group(ids.toReversed(), { name });
     assert.equal(again.groupSnapshotId, first.groupSnapshotId);
-    const idsOf = (one: Message): string[] => one.snapshots.map((each: Message) => each.snapshotId).toSorted();
+    const idsOf = (one: Message): string[] =>
+      one.snapshots.map((each: Message) => each.snapshotId).toSorted();
     assert.deepEqual(idsOf(again), idsOf(first));
   });
 
@@ -238,7 +285,10 @@ function groupCases(world: () => World): void {
     const { volumeId } = await world().create();
     const name = unique("group");
     await group(ids, { name });
-    await world().fails("ALREADY_EXISTS", "CreateVolumeGroupSnapshot", { name, sourceVolumeIds: [volumeId] });
+    await world().fails("ALREADY_EXISTS", "CreateVolumeGroupSnapshot", {
+      name,
+      sourceVolumeIds: [volumeId],
+    });
   });
 
   it("CreateVolumeGroupSnapshot of a volume that is written to is FAILED_PRECONDITION, and says what can be done", async () => {
@@ -249,7 +299,10 @@ function groupCases(world: () => World): void {
     assert.match(text, /writer.*freeze=true.*consistency=each/);
     assert.deepEqual((await world().call("ListSnapshots", { sourceVolumeId: ids[1] })).entries, []);
     const parameters = { freeze: "true" };
-    await world().fails("FAILED_PRECONDITION", "CreateVolumeGroupSnapshot", { ...request, parameters });
+    await world().fails("FAILED_PRECONDITION", "CreateVolumeGroupSnapshot", {
+      ...request,
+      parameters,
+    });
     await group(ids, { parameters: { consistency: "each" } });
   });
 
@@ -288,7 +341,9 @@ function groupCases(world: () => World): void {
 
   it("DeleteSnapshot of one of a group is INVALID_ARGUMENT", async () => {
     const made = await group(await two());
-    await world().fails("INVALID_ARGUMENT", "DeleteSnapshot", { snapshotId: made.snapshots[0].snapshotId });
+    await world().fails("INVALID_ARGUMENT", "DeleteSnapshot", {
+      snapshotId: made.snapshots[0].snapshotId,
+    });
   });
 
   it("volumes can be made from the snapshots of a group", async () => {

@@ -18,7 +18,10 @@ export function sourceCases(world: () => World): void {
     if (!(await can("CREATE_DELETE_SNAPSHOT"))) return t.skip("the service has no snapshots");
     const source = await world().create({ capacityRange: { requiredBytes: 2 * GIB } });
     const { snapshotId } = await world().snapshot(source.volumeId);
-    const volume = await world().create({ volumeContentSource: fromSnapshot(snapshotId), capacityRange: undefined });
+    const volume = await world().create({
+      volumeContentSource: fromSnapshot(snapshotId),
+      capacityRange: undefined,
+    });
     assert.equal(volume.contentSource.snapshot.snapshotId, snapshotId);
     assert.equal(volume.capacityBytes, 2 * GIB);
   });
@@ -28,7 +31,10 @@ export function sourceCases(world: () => World): void {
     const source = await world().create();
     const { snapshotId } = await world().snapshot(source.volumeId);
     const capacityRange = { requiredBytes: 3 * GIB };
-    const volume = await world().create({ volumeContentSource: fromSnapshot(snapshotId), capacityRange });
+    const volume = await world().create({
+      volumeContentSource: fromSnapshot(snapshotId),
+      capacityRange,
+    });
     assert.equal(volume.capacityBytes, 3 * GIB);
   });
 
@@ -37,13 +43,21 @@ export function sourceCases(world: () => World): void {
     const source = await world().create({ capacityRange: { requiredBytes: 2 * GIB } });
     const { snapshotId } = await world().snapshot(source.volumeId);
     const capacityRange = { requiredBytes: GIB, limitBytes: GIB };
-    await world().fails("OUT_OF_RANGE", "CreateVolume", request({ volumeContentSource: fromSnapshot(snapshotId), capacityRange }));
+    await world().fails(
+      "OUT_OF_RANGE",
+      "CreateVolume",
+      request({ volumeContentSource: fromSnapshot(snapshotId), capacityRange }),
+    );
   });
 
   it("a volume from a snapshot that is not there is NOT_FOUND", async (t) => {
     if (!(await can("CREATE_DELETE_SNAPSHOT"))) return t.skip("the service has no snapshots");
     for (const id of ["non-existing-snapshot-id", "..", "a/b"])
-      await world().fails("NOT_FOUND", "CreateVolume", request({ volumeContentSource: fromSnapshot(id) }));
+      await world().fails(
+        "NOT_FOUND",
+        "CreateVolume",
+        request({ volumeContentSource: fromSnapshot(id) }),
+      );
   });
 
   it("a volume from a snapshot is found again after the snapshot is gone", async (t) => {
@@ -64,7 +78,11 @@ export function sourceCases(world: () => World): void {
     const other = await world().snapshot(source.volumeId);
     const name = unique("restored");
     await world().create({ name, volumeContentSource: fromSnapshot(snapshotId) });
-    await world().fails("ALREADY_EXISTS", "CreateVolume", request({ name, volumeContentSource: fromSnapshot(other.snapshotId) }));
+    await world().fails(
+      "ALREADY_EXISTS",
+      "CreateVolume",
+      request({ name, volumeContentSource: fromSnapshot(other.snapshotId) }),
+    );
     await world().fails("ALREADY_EXISTS", "CreateVolume", request({ name }));
   });
 
@@ -80,7 +98,10 @@ export function sourceCases(world: () => World): void {
   it("a clone says so, and is as large as its source", async (t) => {
     if (!(await can("CLONE_VOLUME"))) return t.skip("the service does not copy volumes");
     const source = await world().create({ capacityRange: { requiredBytes: 2 * GIB } });
-    const clone = await world().create({ volumeContentSource: fromVolume(source.volumeId), capacityRange: undefined });
+    const clone = await world().create({
+      volumeContentSource: fromVolume(source.volumeId),
+      capacityRange: undefined,
+    });
     assert.equal(clone.contentSource.volume.volumeId, source.volumeId);
     assert.equal(clone.capacityBytes, 2 * GIB);
     assert.notEqual(clone.volumeId, source.volumeId);
@@ -89,7 +110,10 @@ export function sourceCases(world: () => World): void {
   it("a clone may be larger", async (t) => {
     if (!(await can("CLONE_VOLUME"))) return t.skip("the service does not copy volumes");
     const source = await world().create();
-    const clone = await world().create({ volumeContentSource: fromVolume(source.volumeId), capacityRange: { requiredBytes: 4 * GIB } });
+    const clone = await world().create({
+      volumeContentSource: fromVolume(source.volumeId),
+      capacityRange: { requiredBytes: 4 * GIB },
+    });
     assert.equal(clone.capacityBytes, 4 * GIB);
   });
 
@@ -97,12 +121,20 @@ export function sourceCases(world: () => World): void {
     if (!(await can("CLONE_VOLUME"))) return t.skip("the service does not copy volumes");
     const source = await world().create({ capacityRange: { requiredBytes: 2 * GIB } });
     const capacityRange = { requiredBytes: GIB, limitBytes: GIB };
-    await world().fails("OUT_OF_RANGE", "CreateVolume", request({ volumeContentSource: fromVolume(source.volumeId), capacityRange }));
+    await world().fails(
+      "OUT_OF_RANGE",
+      "CreateVolume",
+      request({ volumeContentSource: fromVolume(source.volumeId), capacityRange }),
+    );
   });
 
   it("a clone of a volume that is not there is NOT_FOUND", async (t) => {
     if (!(await can("CLONE_VOLUME"))) return t.skip("the service does not copy volumes");
-    await world().fails("NOT_FOUND", "CreateVolume", request({ volumeContentSource: fromVolume("fake-vol-id") }));
+    await world().fails(
+      "NOT_FOUND",
+      "CreateVolume",
+      request({ volumeContentSource: fromVolume("fake-vol-id") }),
+    );
   });
 
   it("a clone twice is one volume, and not its source", async (t) => {
@@ -144,7 +176,10 @@ export function sourceCases(world: () => World): void {
     if (!(await can("EXPAND_VOLUME"))) return t.skip("the service does not expand volumes");
     const { volumeId } = await world().create({ capacityRange: { requiredBytes: 2 * GIB } });
     for (const requiredBytes of [2 * GIB, GIB, 1]) {
-      const reply = await world().call("ControllerExpandVolume", { volumeId, capacityRange: { requiredBytes } });
+      const reply = await world().call("ControllerExpandVolume", {
+        volumeId,
+        capacityRange: { requiredBytes },
+      });
       assert.equal(reply.capacityBytes, 2 * GIB);
     }
   });
@@ -159,21 +194,36 @@ export function sourceCases(world: () => World): void {
   it("ControllerExpandVolume without a volume or a size is INVALID_ARGUMENT", async (t) => {
     if (!(await can("EXPAND_VOLUME"))) return t.skip("the service does not expand volumes");
     const { volumeId } = await world().create();
-    await world().fails("INVALID_ARGUMENT", "ControllerExpandVolume", { volumeId: "", capacityRange: { requiredBytes: GIB } });
+    await world().fails("INVALID_ARGUMENT", "ControllerExpandVolume", {
+      volumeId: "",
+      capacityRange: { requiredBytes: GIB },
+    });
     await world().fails("INVALID_ARGUMENT", "ControllerExpandVolume", { volumeId: "" });
     await world().fails("INVALID_ARGUMENT", "ControllerExpandVolume", { volumeId });
-    await world().fails("INVALID_ARGUMENT", "ControllerExpandVolume", { volumeId, capacityRange: {} });
-    await world().fails("INVALID_ARGUMENT", "ControllerExpandVolume", { volumeId, capacityRange: { requiredBytes: -5 } });
+    await world().fails("INVALID_ARGUMENT", "ControllerExpandVolume", {
+      volumeId,
+      capacityRange: {},
+    });
+    await world().fails("INVALID_ARGUMENT", "ControllerExpandVolume", {
+      volumeId,
+      capacityRange: { requiredBytes: -5 },
+    });
   });
 
   it("ControllerExpandVolume of what is not there is NOT_FOUND", async (t) => {
     if (!(await can("EXPAND_VOLUME"))) return t.skip("the service does not expand volumes");
-    await world().fails("NOT_FOUND", "ControllerExpandVolume", { volumeId: "fake-vol-id", capacityRange: { requiredBytes: GIB } });
+    await world().fails("NOT_FOUND", "ControllerExpandVolume", {
+      volumeId: "fake-vol-id",
+      capacityRange: { requiredBytes: GIB },
+    });
   });
 
   it("ControllerExpandVolume beyond all sizes is OUT_OF_RANGE", async (t) => {
     if (!(await can("EXPAND_VOLUME"))) return t.skip("the service does not expand volumes");
     const { volumeId } = await world().create();
-    await world().fails("OUT_OF_RANGE", "ControllerExpandVolume", { volumeId, capacityRange: { requiredBytes: 2 ** 62 } });
+    await world().fails("OUT_OF_RANGE", "ControllerExpandVolume", {
+      volumeId,
+      capacityRange: { requiredBytes: 2 ** 62 },
+    });
   });
 }

@@ -107,7 +107,10 @@ export function loopDriver(): { readonly module: DriverModule; devices(): LoopDe
     name: LOOP_DRIVER,
     config: Config,
     async open({ root }, context) {
-      const records = await DRIVERS.vfs.open({ root: join(root, "records"), quota: "off" }, context);
+      const records = await DRIVERS.vfs.open(
+        { root: join(root, "records"), quota: "off" },
+        context,
+      );
       opened = new LoopDevices(root);
       return over(records, opened);
     },

@@ -84,7 +84,8 @@ async function isPublishedSo(
   signal: AbortSignal,
 ): Promise<boolean> {
   const there = record.publications.find(({ target }) => target === wanted.target);
-  if (there === undefined || !(await isPublished(context, record, wanted.target, signal))) return false;
+  if (there === undefined || !(await isPublished(context, record, wanted.target, signal)))
+    return false;
   if (there.capability === wanted.capability && there.readonly === wanted.readonly) return true;
   throw new CsiError(
     "ALREADY_EXISTS",
@@ -246,7 +247,10 @@ async function unmountTarget(
   if (top === undefined) return;
   // The device may be gone; what is bound there is a node of /dev, as a publication leaves it.
   if (top.fsType !== "devtmpfs" && top.fsType !== "tmpfs")
-    throw new CsiError("FAILED_PRECONDITION", `${target} is left as it is: there is ${mountInWords(top)}`);
+    throw new CsiError(
+      "FAILED_PRECONDITION",
+      `${target} is left as it is: there is ${mountInWords(top)}`,
+    );
   await unmountBusy(host, mountPoint, signal);
 }
 

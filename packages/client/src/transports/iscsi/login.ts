@@ -20,15 +20,23 @@ const LOOK_EVERY_MS = 100;
 /** Open-iscsi's own default. Writes to a volume whose server is gone wait as long. */
 const REPLACEMENT_SECONDS = 120;
 
+export function lockOfTarget(libFolder: string, iqn: string): string {
+  return join(libFolder, "iscsi", `${pathPart(iqn)}.lock`);
+}
+
 /** One process of this host at a time works on the sessions of a target. */
 export async function targetLock<T>(
-  { exec, libFolder }: ExecutorContext,
+  context: ExecutorContext,
   { iqn }: IscsiDoor,
   deadline: Deadline,
   act: () => Promise<T>,
 ): Promise<T> {
-  const file = join(libFolder, "iscsi", `${pathPart(iqn)}.lock`);
-  return withHostLock(exec, file, { waitMs: deadline.left(), signal: deadline.signal }, act);
+  const { exec, libFolder } = context;
+  const file = lockOfTarget(libFolder, iqn);
+  const { sys } = placesOf(context);
+  const isNeeded = async (): Promise<boolean> => (await sessionsOf(sys, iqn)).length > 0;
+  const { signal } = deadline;
+  return withHostLock(exec, file, { waitMs: deadline.left(), signal, isNeeded }, act);
 }
 
 /**

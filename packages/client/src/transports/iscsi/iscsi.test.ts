@@ -1,0 +1,129 @@
+import assert from "node:assert/strict";
+import { it } from "node:test";
+import { CommandError } from "../../executor/exec.js";
+import { iscsiDoorOf, portalText } from "./door.js";
+import { loginFailure } from "./iscsiadm.js";
+import { editRecord, recordLines } from "./node-record.js";
+import { parseScsiID } from "./scsi-id.js";
+
+const FIELDS = {
+  exporter: "iscsi-lio",
+  portals: "10.0.0.1:3260,[fd00::1]:3261",
+  iqn: "iqn.2026-01.io.libstorage:8364f56d57:disks:lvm-000:1-68cd3fc6",
+  lun: "1",
+  serial: "11111111222233334444555555555555",
+  wwid: "36001405111111112222333344445555A",
+  chap: "mutual",
+};
+const device = "/dev/disk/by-id/wwn-0x6001405111111112222333344445555a";
+const door = (change: Record<string, string> = {}, link = device) =>
+  iscsiDoorOf({ volumeID: "v", device: link, fields: { ...FIELDS, ...change } });
+
+it("reads what an exporter says", () => {
+  const { portals, wwid, isIser, chap } = door();
+  assert.deepEqual(portals.map(portalText), ["10.0.0.1:3260", "[fd00::1]:3261"]);
+  assert.equal(wwid, "36001405111111112222333344445555a");
+  assert.equal(isIser, false);
+  assert.equal(chap, "mutual");
+  assert.equal(door({ iser: "true" }).isIser, true);
+});
+
+it("takes nothing that could become another argument, line or path", () => {
+  const bad: readonly Record<string, string>[] = [
+    { iqn: "iqn.2026-01.x\nnode.startup = automatic" },
+    { iqn: "../../x" },
+    { iqn: "" },
+    { portals: "--help" },
+    { portals: "10.0.0.1:3260 -u" },
+    { portals: "10.0.0.1:70000" },
+    { portals: "" },
+    { lun: "-1" },
+    { lun: "1;2" },
+    { lun: "99999" },
+    { chap: "maybe" },
+    { serial: "a\nb" },
+  ];
+  for (const change of bad)
+    assert.throws(() => door(change), { code: "failed-precondition" }, JSON.stringify(change));
+  for (const link of ["/dev/sda", "/dev/disk/by-id/../../sda", "", "sda"])
+    assert.throws(() => door({}, link), { code: "failed-precondition" }, link);
+});
+
+it("wants something by which the device can be recognised", () => {
+  const { wwid: _, serial: __, ...fields } = FIELDS;
+  assert.throws(() => iscsiDoorOf({ volumeID: "v", device, fields }), /neither wwid nor serial/);
+});
+
+// Recorded from open-iscsi 2.1.8, shortened.
+const RECORD = `# BEGIN RECORD 2.1.8
+node.name = iqn.2026-01.local.test:t1
+node.tpgt = -1
+node.startup = automatic
+node.session.initial_login_retry_max = 4
+node.session.auth.authmethod = CHAP
+node.session.auth.username = old
+node.session.auth.password = old-secret
+node.session.auth.chap_algs = MD5
+node.session.scan = auto
+node.conn[0].address = 10.99.0.1
+node.conn[0].timeo.login_timeout = 30
+# END RECORD
+`;
+const TIMES = { loginSeconds: 7, retries: 1, replacementSeconds: 120 };
+
+it("writes credentials into a record, once, and takes old ones out", () => {
+  const own = { userName: "u", secret: "a = b # c" };
+  const text = editRecord(RECORD, recordLines({ own }, TIMES));
+  const lines = text.split("\n");
+  assert.equal(lines.at(-2), "# END RECORD");
+  assert.ok(lines.includes("node.session.auth.password = a = b # c"));
+  for (const key of ["node.startup", "node.session.auth.password", "node.session.scan"])
+    assert.equal(lines.filter((line) => line.startsWith(`${key} =`)).length, 1, key);
+  assert.ok(lines.includes("node.startup = manual"));
+  assert.ok(lines.includes("node.session.scan = manual"));
+  assert.ok(lines.includes("node.session.auth.chap_algs = MD5"));
+  assert.ok(!text.includes("old-secret"));
+  const none = editRecord(text, recordLines(undefined, TIMES));
+  assert.ok(!/password|username/.test(none));
+  assert.ok(none.includes("node.session.auth.authmethod = None"));
+  assert.throws(() => editRecord("", recordLines(undefined, TIMES)));
+});
+
+it("reads what a device says of itself, and when it says nothing", () => {
+  // Recorded from scsi_id of Debian 12, over a LUN of LIO, and over one that was unmapped.
+  const text = `ID_SCSI=1
+ID_VENDOR=LIO-ORG
+ID_TYPE=disk
+ID_SERIAL=360014051111111122223333444455555
+ID_SERIAL_SHORT=60014051111111122223333444455555
+ID_WWN=0x6001405111111112
+ID_SCSI_SERIAL=11111111-2222-3333-4444-555555555555
+`;
+  assert.deepEqual(parseScsiID(text), {
+    wwid: "360014051111111122223333444455555",
+    serial: "11111111-2222-3333-4444-555555555555",
+  });
+  const unmapped = "ID_SCSI=1\nID_VENDOR=\nID_MODEL=\nID_TYPE=disk\n";
+  assert.deepEqual(parseScsiID(unmapped), { wwid: "", serial: "" });
+});
+
+it("says what the exit codes of a login mean, and never a secret", () => {
+  const [portal] = door().portals;
+  assert.ok(portal);
+  const failure = (exitCode: number, chap = "mutual"): Error & { code?: string } =>
+    loginFailure(
+      new CommandError("iscsiadm", ["--login"], { exitCode, stderr: "said so" }, undefined),
+      door({ chap }),
+      portal,
+    ) as Error;
+  assert.equal(failure(8).code, "deadline-exceeded");
+  assert.match(failure(8).message, /no answer in time/);
+  assert.match(failure(19).message, /could not prove itself: compare iscsi.chap.mutual/);
+  assert.match(failure(19, "one-way").message, /may want mutual/);
+  assert.match(failure(24).message, /compare iscsi.chap.userName/);
+  assert.match(failure(24, "none").message, /wants a password/);
+  assert.match(failure(20).message, /systemctl start iscsid/);
+  assert.match(failure(99).message, /exit code 99/);
+  const other = new Error("x");
+  assert.equal(loginFailure(other, door(), portal), other);
+});
