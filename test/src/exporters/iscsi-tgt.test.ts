@@ -341,7 +341,10 @@ describe("iscsi-tgt", { skip: tgtMissing(), timeout: 300_000 }, () => {
     const text = readFileSync(record, "utf8");
     writeFileSync(record, text.replace(attachment.fields?.["iqn"] ?? "?", "iqn../../x"));
     await open();
-    assert.match((await session.warnings()).join(), /does not say how b reaches it: iqn is missing/);
+    assert.match(
+      (await session.warnings()).join(),
+      /does not say how b reaches it: iqn is missing/,
+    );
     await session.detach(id, HOST_B, true);
     assert.equal((await inquire(attachment, B)).code, 10);
     assert.equal((await inquire(other.attachment, C)).code, 0);
