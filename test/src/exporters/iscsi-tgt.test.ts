@@ -332,6 +332,24 @@ describe("iscsi-tgt", { skip: tgtMissing(), timeout: 300_000 }, () => {
     assert.equal((await inquire(attachment, B)).code, 10);
   });
 
+  it("cuts a holder off whose record was damaged", async () => {
+    await open();
+    const { id, attachment } = await attached();
+    const other = await attached(HOST_C);
+    await session.close();
+    const record = join(folder, "plain", `${id}.json`);
+    const text = readFileSync(record, "utf8");
+    writeFileSync(record, text.replace(attachment.fields?.["iqn"] ?? "?", "iqn../../x"));
+    await open();
+    assert.match(
+      (await session.warnings()).join(),
+      /does not say how b reaches it: iqn is missing/,
+    );
+    await session.detach(id, HOST_B, true);
+    assert.equal((await inquire(attachment, B)).code, 10);
+    assert.equal((await inquire(other.attachment, C)).code, 0);
+  });
+
   it("uses a tgtd that runs already, and leaves it running", async () => {
     const own = join(folder, "system");
     const env = { ...process.env, TGT_IPC_SOCKET: own };

@@ -22,7 +22,7 @@ const OLD: Holder = {
 };
 const NEW: Holder = { id: "c", initiatorName: "iqn.2026-01.local.test:c" };
 /** Volumes that are fenced at the same time. */
-const LANES = 3;
+const LANES = 4;
 
 /** Four processes, each in its part of the volume, write blocks of 4 KiB that say their number, past all caches. */
 const writer = (device: string): string =>
@@ -67,6 +67,7 @@ export function fencingSuite(exporter: string): void {
     while (left > 0) {
       left -= 1;
       writes += await fenceOnce(id);
+      if (left % 10 === 0) process.stderr.write(`fencing ${exporter}: ${left} to begin\n`);
     }
     await storage.remove(id);
   }
@@ -74,7 +75,7 @@ export function fencingSuite(exporter: string): void {
   describe(`fencing ${exporter}`, { timeout: 1_700_000 }, () => {
     before(async () => {
       hosts = await startTwoHosts({ a: { diskMiB: [512] }, b: {} });
-      initiator = await Initiator.start(hosts.b, OLD.initiatorName ?? "");
+      initiator = await Initiator.start(hosts.b, OLD.initiatorName ?? "", 1);
       await hosts.a.run("modprobe dm-mod && pvcreate -q /dev/vdc && vgcreate -q vg0 /dev/vdc");
       storage = await RemoteStorage.start(hosts.a, {
         folder: "/srv/storage",

@@ -19,10 +19,18 @@ export class Initiator {
     this.name = name;
   }
 
-  static async start(machine: Machine, name: string): Promise<Initiator> {
+  /** @param replacementSeconds how long writes to a target that is gone wait before they fail */
+  static async start(machine: Machine, name: string, replacementSeconds = 20): Promise<Initiator> {
+    const values = {
+      "node.session.timeo.replacement_timeout": replacementSeconds,
+      "node.conn[0].timeo.logout_timeout": 5,
+    };
+    const edits = Object.entries(values).map(
+      ([key, value]) => `-e 's/^${key.replaceAll(/[[\]]/g, "\\$&")} = .*/${key} = ${value}/'`,
+    );
     await machine.run(
       `echo InitiatorName=${name} > /etc/iscsi/initiatorname.iscsi
-       sed -i 's/^node.session.timeo.replacement_timeout.*/node.session.timeo.replacement_timeout = 20/' /etc/iscsi/iscsid.conf
+       sed -i ${edits.join(" ")} /etc/iscsi/iscsid.conf
        modprobe -a iscsi_tcp sd_mod && iscsid`,
     );
     return new Initiator(machine, name);

@@ -1,10 +1,10 @@
 /** Backstores: what the kernel's target knows of a device or a file before anybody is let in to it. */
 import { createHash } from "node:crypto";
-import { readFile, realpath } from "node:fs/promises";
+import { realpath } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
-import { refusedSource, sourceOf } from "../iscsi/source.js";
+import { refusedSource, sourceOf, usedBy } from "../iscsi/source.js";
 import type { CheckedSource } from "../iscsi/source.js";
 import { UNSYNCED, attribute, codeOf, exists, folders } from "./kernel.js";
 
@@ -125,14 +125,7 @@ export class Backstores {
       if (other !== "" && (await realpath(other).catch(() => other)) === device)
         return `the backstore ${name} of the kernel's target has it`;
     }
-    const mounts = await readFile("/proc/mounts", "utf8").catch(() => "");
-    for (const line of mounts.split("\n")) {
-      const [from = "", at] = line.split(" ");
-      if (from.startsWith("/") && (await realpath(from).catch(() => from)) === device)
-        return `it is mounted at ${at}`;
-    }
-    const holders = await folders(`/sys/class/block/${basename(device)}/holders`);
-    return holders.length > 0 ? `${holders.join(", ")} stands on it` : undefined;
+    return usedBy(device);
   }
 
   /** Tells the kernel a file's new size; it sees that of a device by itself. */

@@ -4,7 +4,14 @@ import type { Door, Exporter, Hold, Session, Wanted } from "../../core/exporter.
 import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
 import { chapAbility, portalAbility } from "../iscsi/abilities.js";
 import { credentialsFor } from "../iscsi/chap.js";
-import { deviceNames, doorFields, holdsThrough, readHold } from "../iscsi/door.js";
+import {
+  deviceNames,
+  doorFields,
+  holdsThrough,
+  readHold,
+  readHolds,
+  readableHold,
+} from "../iscsi/door.js";
 import type { IscsiDoor, IscsiHold } from "../iscsi/door.js";
 import {
   backstoreName,
@@ -21,6 +28,7 @@ import type { TargetName } from "../iscsi/names.js";
 import { isWildcard, listeningPortals, portalsFor } from "../iscsi/portals.js";
 import { checkInitiatorFree } from "../iscsi/initiators.js";
 import { serverID } from "../iscsi/server-id.js";
+import { watchExports } from "../iscsi/watch.js";
 import { Backstores } from "./backstores.js";
 import { LioConfig } from "./config.js";
 import { openTarget } from "./kernel.js";
@@ -47,6 +55,8 @@ class LioExporter implements Exporter {
   readonly #saved: SavedFile;
   /** What is exported now, by target and LUN. */
   readonly #exports = new Map<string, SavedExport>();
+  /** What could not be made at start, by target and LUN. */
+  readonly #failed = new Set<string>();
   #serviceTarget: string;
   #nextLun = 1;
 
@@ -115,6 +125,7 @@ class LioExporter implements Exporter {
     const admission = { door, credentials, listening, backstore, backstoreName: name };
     this.#exports.set(keyOf(door), { hold, backstoreName: name, credentials, listening });
     await this.#targets.admit(admission, context);
+    this.#failed.delete(keyOf(door));
   }
 
   /** The target listens where the holder was told, or on every address when that is configured. */
@@ -125,8 +136,15 @@ class LioExporter implements Exporter {
   }
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {
-    const own = readHold(hold);
+    const own = readableHold(hold);
+    // A record that was damaged names no target, so everything goes that no other record names.
+    if (own === undefined)
+      return this.#withdrawUnknown(
+        [...this.#exports.values()].map((one) => one.hold),
+        context,
+      );
     const { door } = own;
+    this.#failed.delete(keyOf(door));
     // Out of the saved file first: what is cut off must not come back with the next boot.
     this.#exports.delete(keyOf(door));
     await this.#save(context);
@@ -147,19 +165,14 @@ class LioExporter implements Exporter {
     holds: readonly Hold[],
     context: OpContext,
   ): Promise<readonly { readonly hold: Hold; readonly error: unknown }[]> {
-    const failed: { hold: Hold; error: unknown }[] = [];
-    const known: IscsiHold[] = [];
-    for (const hold of holds) {
-      try {
-        known.push(readHold(hold));
-      } catch (error) {
-        failed.push({ hold, error });
-      }
-    }
+    const { known, failed } = readHolds(holds);
     const backstores = await this.#backstores.scan();
     await this.#withdrawUnknown(known, context);
     for (const hold of known)
-      await this.#make(hold, context).catch((error: unknown) => failed.push({ hold, error }));
+      await this.#make(hold, context).catch((error: unknown) => {
+        failed.push({ hold, error });
+        this.#failed.add(keyOf(hold.door));
+      });
     const used = new Set(known.map((hold) => nameOfBackstore(hold, this.#names.owner)));
     for (const name of backstores)
       if (ownerInBackstore(name) === this.#names.owner && !used.has(name))
@@ -182,22 +195,15 @@ class LioExporter implements Exporter {
     }
   }
 
-  /** Only what is away twice in a row is lost: a tool may just be putting it in order. */
   watch(onLost: () => void): () => void {
-    let missing = 0;
-    let isLooking = false;
-    const look = async (): Promise<void> => {
-      missing = (await this.#areAllOpen()) ? 0 : missing + 1;
-      if (missing < 2) return;
-      missing = 0;
-      onLost();
+    const watched = {
+      everyMs: LOOK_MS,
+      // A tool may just be putting things in order.
+      looks: 2,
+      isLost: async () => !(await this.#areAllOpen()),
+      hasFailed: () => this.#failed.size > 0,
     };
-    const timer = setInterval(() => {
-      if (isLooking) return;
-      isLooking = true;
-      void look().finally(() => (isLooking = false));
-    }, LOOK_MS).unref();
-    return () => clearInterval(timer);
+    return watchExports(watched, onLost);
   }
 
   async #areAllOpen(): Promise<boolean> {

@@ -8,7 +8,14 @@ import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
 import { chapAbility, portalAbility } from "../iscsi/abilities.js";
 import type { Credentials } from "../iscsi/chap.js";
 import { credentialsFor } from "../iscsi/chap.js";
-import { deviceNames, doorFields, holdsThrough, readHold } from "../iscsi/door.js";
+import {
+  deviceNames,
+  doorFields,
+  holdsThrough,
+  readHold,
+  readHolds,
+  readableHold,
+} from "../iscsi/door.js";
 import type { IscsiDoor, IscsiHold } from "../iscsi/door.js";
 import { checkInitiatorFree } from "../iscsi/initiators.js";
 import {
@@ -22,7 +29,8 @@ import {
 import type { TargetName } from "../iscsi/names.js";
 import { listeningPortals, portalsFor } from "../iscsi/portals.js";
 import { serverID } from "../iscsi/server-id.js";
-import { sourceOf } from "../iscsi/source.js";
+import { watchExports } from "../iscsi/watch.js";
+import { refusedSource, sourceOf, usedBy } from "../iscsi/source.js";
 import { Accounts } from "./accounts.js";
 import { TgtConfig } from "./config.js";
 import type { TgtTarget } from "./dump.js";
@@ -44,6 +52,8 @@ class TgtExporter implements Exporter {
   readonly #shared: Shared;
   readonly #context: Pick<OpContext, "exec" | "files" | "log" | "progress">;
   readonly #exports = new Map<string, IscsiHold>();
+  /** The targets of what could not be made at start. */
+  readonly #failed = new Set<string>();
   /** Whether something that is exported may not be as it must be. */
   #isDamaged = false;
 
@@ -123,8 +133,11 @@ class TgtExporter implements Exporter {
     credentials: Credentials | undefined,
     context: OpContext,
   ): Promise<void> {
-    // Of a missing file tgtd says only that the request is invalid.
-    const { path } = await sourceOf(volume);
+    // Of a missing file tgtd says only that the request is invalid; one that is in use it takes.
+    const { kind, path } = await sourceOf(volume);
+    const user = kind === "block" ? await usedBy(path) : undefined;
+    if (user !== undefined)
+      throw refusedSource(volume.id, `is at ${path}, which an export needs for itself: ${user}`);
     const tid = numberFor(door.iqn, await this.#adm.targets(context));
     await this.#adm.makeTarget(context, tid, door.iqn);
     await this.#adm.makeLun(context, tid, door.lun, path);
@@ -138,6 +151,7 @@ class TgtExporter implements Exporter {
       ...(this.#config.discard && { thin_provisioning: "1" }),
     });
     await this.#admit(tid, door, credentials, context);
+    this.#failed.delete(door.iqn);
   }
 
   /** Of any service of this server. */
@@ -150,11 +164,19 @@ class TgtExporter implements Exporter {
   }
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {
-    const { door } = readHold(hold);
-    this.#exports.delete(door.iqn);
+    const own = readableHold(hold);
+    if (own !== undefined) {
+      this.#exports.delete(own.door.iqn);
+      this.#failed.delete(own.door.iqn);
+    }
     // With the daemon everything is gone that it let anyone do.
     if (!(await this.#shared.daemon.isUp(context))) return;
-    const target = await this.#find(door, context);
+    if (own === undefined) {
+      // A record that was damaged names no target, so everything goes that no other record names.
+      await this.#withdrawUnknown(new Set(this.#exports.keys()), context);
+      return;
+    }
+    const target = await this.#find(own.door, context);
     if (target !== undefined) await this.#withdraw(target, context);
     await this.#shared.locks.run("accounts", () => this.#shared.accounts.removeUnused(context));
   }
@@ -228,32 +250,32 @@ class TgtExporter implements Exporter {
     holds: readonly Hold[],
     context: OpContext,
   ): Promise<readonly { readonly hold: Hold; readonly error: unknown }[]> {
-    const failed: { hold: Hold; error: unknown }[] = [];
-    const known = new Set(holds.map(({ attachment }) => attachment.fields?.["iqn"]));
+    const { known, failed } = readHolds(holds);
     if (await this.#shared.daemon.isUp(context))
-      for (const target of await this.#adm.targets(context))
-        if (ownerInTarget(target.iqn) === this.#names.owner && !known.has(target.iqn))
-          await this.#withdraw(target, context);
-    for (const hold of holds)
-      await this.export(hold, context).catch((error: unknown) => failed.push({ hold, error }));
+      await this.#withdrawUnknown(new Set(known.map(({ door }) => door.iqn)), context);
+    for (const hold of known)
+      await this.export(hold, context).catch((error: unknown) => {
+        failed.push({ hold, error });
+        this.#failed.add(hold.door.iqn);
+      });
     return failed;
   }
 
+  /** Own targets that no record names. */
+  async #withdrawUnknown(known: ReadonlySet<string>, context: OpContext): Promise<void> {
+    for (const target of await this.#adm.targets(context))
+      if (ownerInTarget(target.iqn) === this.#names.owner && !known.has(target.iqn))
+        await this.#withdraw(target, context);
+  }
+
   watch(onLost: () => void): () => void {
-    let isLooking = false;
-    const timer = setInterval(() => {
-      if (isLooking || this.#exports.size === 0) return;
-      isLooking = true;
-      void this.#isLost()
-        .then((isLost) => {
-          if (isLost) onLost();
-        })
-        .catch((error: unknown) =>
-          this.#context.log.warn({ error: String(error) }, "tgtd cannot be watched"),
-        )
-        .finally(() => (isLooking = false));
-    }, LOOK_MS).unref();
-    return () => clearInterval(timer);
+    const watched = {
+      everyMs: LOOK_MS,
+      looks: 1,
+      isLost: async () => this.#exports.size > 0 && (await this.#isLost()),
+      hasFailed: () => this.#failed.size > 0,
+    };
+    return watchExports(watched, onLost);
   }
 
   async #isLost(): Promise<boolean> {

@@ -111,6 +111,28 @@ export interface IscsiHold extends Hold {
   readonly door: IscsiDoor;
 }
 
+/** Those that can be read, and those that cannot, with why. */
+export function readHolds(holds: readonly Hold[]): {
+  readonly known: readonly IscsiHold[];
+  readonly failed: { readonly hold: Hold; readonly error: unknown }[];
+} {
+  const known: IscsiHold[] = [];
+  const failed: { hold: Hold; error: unknown }[] = [];
+  for (const hold of holds) {
+    try {
+      known.push(readHold(hold));
+    } catch (error) {
+      failed.push({ hold, error });
+    }
+  }
+  return { known, failed };
+}
+
+/** Undefined when the record does not say how. */
+export function readableHold(hold: Hold): IscsiHold | undefined {
+  return readHolds([hold]).known[0];
+}
+
 export function readHold(hold: Hold): IscsiHold {
   return { ...hold, door: doorOf(hold) };
 }

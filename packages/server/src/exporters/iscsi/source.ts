@@ -1,5 +1,6 @@
 /** The device or file that is exported, looked at before anybody is told of it. */
-import { stat } from "node:fs/promises";
+import { readFile, readdir, realpath, stat } from "node:fs/promises";
+import { basename } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { VolumeRecord } from "../../core/driver.js";
 
@@ -40,4 +41,17 @@ export async function sourceOf({ id, source }: VolumeRecord): Promise<CheckedSou
 export function refusedSource(volumeID: string, what: string): StorageError {
   const text = `volume ${volumeID} cannot be exported: it ${what}`;
   return new StorageError("failed-precondition", text, { volumeID });
+}
+
+/** What uses a block device on this host, in words that follow a colon; undefined when nothing seems to. */
+export async function usedBy(path: string): Promise<string | undefined> {
+  const device = await realpath(path).catch(() => path);
+  const mounts = await readFile("/proc/mounts", "utf8").catch(() => "");
+  for (const line of mounts.split("\n")) {
+    const [from = "", at] = line.split(" ");
+    if (from.startsWith("/") && (await realpath(from).catch(() => from)) === device)
+      return `it is mounted at ${at}`;
+  }
+  const holders = await readdir(`/sys/class/block/${basename(device)}/holders`).catch(() => []);
+  return holders.length > 0 ? `${holders.join(", ")} stands on it` : undefined;
 }
