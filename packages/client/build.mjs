@@ -85,10 +85,9 @@ export async function buildClient() {
       // What every command loads is one file; what few need stands apart.
       codeSplitting: {
         groups: [
-          // gRPC is as large as all the rest.
-          { name: "csi", test: /plugins\/csi|@grpc|@protobufjs|protobufjs|lodash\.camelcase|\/long\// },
           {
             name: "base",
+            priority: 2,
             test: /client\/dist\/(?:cli\/(?!help|overview|complet)|(?!tls-|known-)[\w-]+\.js$)|model\/dist|axios|valibot/,
           },
           { name: "plugin-docker", test: /client\/dist\/plugins\/docker\// },
