@@ -87,6 +87,7 @@ export async function buildClient() {
         groups: [
           {
             name: "base",
+            priority: 2,
             test: /client\/dist\/(?:cli\/(?!help|overview|complet)|(?!tls-|known-)[\w-]+\.js$)|model\/dist|axios|valibot/,
           },
           { name: "plugin-docker", test: /client\/dist\/plugins\/docker\// },

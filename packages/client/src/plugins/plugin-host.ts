@@ -14,6 +14,8 @@ export interface PluginHostOptions {
   readonly settings: ClientSettings;
   /** Default: commands of this host. */
   readonly exec?: Exec;
+  /** Takes what somebody should know though it is no error. */
+  readonly warn?: (text: string) => void;
   /** Where the kernel shows its devices, for tests. */
   readonly places?: Partial<Places>;
   /** What stands between the plugin and its server, for tests. */
@@ -30,11 +32,14 @@ export class PluginHost {
   readonly #service: VolumeService;
   readonly #exec: Exec;
   readonly #places: Partial<Places> | undefined;
+  readonly #warn: ((text: string) => void) | undefined;
   readonly #close: () => void;
   #volumes: Promise<HostVolumes> | undefined;
 
-  constructor({ settings, exec = runCommand, wrapService, places }: PluginHostOptions) {
+  constructor(options: PluginHostOptions) {
+    const { settings, exec = runCommand, wrapService, places, warn } = options;
     this.#places = places;
+    this.#warn = warn;
     this.settings = settings;
     const { host, tls, token, keepAlive, responseTimeoutMs } = settings;
     const client = openClient({
@@ -71,6 +76,7 @@ export class PluginHost {
       isRoot: process.geteuid?.() === 0,
       exec: this.#exec,
       ...(this.#places !== undefined && { places: this.#places }),
+      ...(this.#warn !== undefined && { warn: this.#warn }),
     };
   }
 

@@ -1,17 +1,7 @@
 /** Volumes that are devices: file systems on them, and they themselves. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import {
-  closeSync,
-  existsSync,
-  openSync,
-  readSync,
-  rmSync,
-  statSync,
-  statfsSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, readSync, rmSync, statSync, statfsSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
 import { readMountTable } from "@libstorage/client/host";
@@ -26,17 +16,11 @@ function run(tool: string, ...args: readonly string[]): string {
 }
 
 function typeOn(device: string): string {
-  return spawnSync("blkid", ["--probe", "--output", "value", "--match-tag", "TYPE", device], {
-    encoding: "utf8",
-  }).stdout.trim();
+  return spawnSync("blkid", ["--probe", "--output", "value", "--match-tag", "TYPE", device], { encoding: "utf8" }).stdout.trim();
 }
 
 export function deviceCases(world: () => World, devices: () => LoopDevices): void {
-  const stageRequest = (
-    volumeId: string,
-    stagingTargetPath: string,
-    more: object = {},
-  ): object => ({
+  const stageRequest = (volumeId: string, stagingTargetPath: string, more: object = {}): object => ({
     volumeId,
     stagingTargetPath,
     volumeCapability: world().cap(),
@@ -48,24 +32,16 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     return volumeId;
   };
 
-  for (const [fsType, sizeGiB] of [
-    ["ext4", 1],
-    ["xfs", 1],
-    ["btrfs", 1],
-  ] as const)
+  for (const [fsType, sizeGiB] of [["ext4", 1], ["xfs", 1], ["btrfs", 1]] as const)
     it(`a blank device gets ${fsType} once, and keeps it`, async (t) => {
-      if (spawnSync(`mkfs.${fsType}`, ["--help"]).error !== undefined)
-        return t.skip(`mkfs.${fsType} is not installed`);
+      if (spawnSync(`mkfs.${fsType}`, ["--help"]).error !== undefined) return t.skip(`mkfs.${fsType} is not installed`);
       const capability = cap("SINGLE_NODE_WRITER", { fsType });
       const capacityRange = { requiredBytes: sizeGiB * GIB };
       const { volumeId, staging } = await world().staged(capability, { capacityRange });
       assert.equal(typeOn(devices().device(volumeId)), fsType);
       writeFileSync(join(staging, "kept"), "yes");
       await world().call("NodeUnstageVolume", { volumeId, stagingTargetPath: staging });
-      await world().call(
-        "NodeStageVolume",
-        stageRequest(volumeId, staging, { volumeCapability: capability }),
-      );
+      await world().call("NodeStageVolume", stageRequest(volumeId, staging, { volumeCapability: capability }));
       assert.ok(existsSync(join(staging, "kept")));
     });
 
@@ -76,10 +52,7 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
 
   it("a file system that this client does not make is INVALID_ARGUMENT", async () => {
     const volumeCapabilities = [cap("SINGLE_NODE_WRITER", { fsType: "reiserfs" })];
-    await world().fails("INVALID_ARGUMENT", "CreateVolume", {
-      name: unique("pvc"),
-      volumeCapabilities,
-    });
+    await world().fails("INVALID_ARGUMENT", "CreateVolume", { name: unique("pvc"), volumeCapabilities });
   });
 
   it("a device with another file system is FAILED_PRECONDITION and not formatted", async () => {
@@ -94,16 +67,15 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
   });
 
   it("a device with a partition table is FAILED_PRECONDITION and not touched", async (t) => {
+    if (spawnSync("sfdisk", ["--version"]).error !== undefined)
+      return t.skip("sfdisk is not installed");
     const volumeId = await ready();
     const device = devices().device(volumeId);
     const made = spawnSync("sfdisk", ["--quiet", device], { input: "label: gpt\n,100M\n" });
-    if (made.error !== undefined) return t.skip("sfdisk is not installed");
+    assert.equal(made.status, 0);
     const before = startOf(device);
     const request = stageRequest(volumeId, world().stagingPath());
-    assert.match(
-      await world().fails("FAILED_PRECONDITION", "NodeStageVolume", request),
-      /partition table/,
-    );
+    assert.match(await world().fails("FAILED_PRECONDITION", "NodeStageVolume", request), /partition table/);
     assert.deepEqual(startOf(device), before);
     await world().call("NodeUnstageVolume", request);
   });
@@ -116,10 +88,7 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     closeSync(handle);
     const before = startOf(device);
     const request = stageRequest(volumeId, world().stagingPath());
-    assert.match(
-      await world().fails("FAILED_PRECONDITION", "NodeStageVolume", request),
-      /no tool recognises/,
-    );
+    assert.match(await world().fails("FAILED_PRECONDITION", "NodeStageVolume", request), /no tool recognises/);
     assert.deepEqual(startOf(device), before);
     await world().call("NodeUnstageVolume", request);
   });
@@ -145,35 +114,37 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     await world().call("NodeStageVolume", stageRequest(volumeId, staging));
   });
 
-  it("the file system grows with its volume, while it is published", async () => {
-    const { volumeId, staging } = await world().staged();
-    const target = await world().publish(volumeId, staging);
-    const before = statfsSync(target).blocks;
-    const capacityRange = { requiredBytes: 2 * GIB };
-    const reply = await world().call("ControllerExpandVolume", { volumeId, capacityRange });
-    assert.equal(reply.nodeExpansionRequired, true);
-    assert.equal(statfsSync(target).blocks, before);
-    for (let time = 0; time < 2; time += 1)
-      await world().call("NodeExpandVolume", {
-        volumeId,
-        volumePath: target,
-        stagingTargetPath: staging,
-        capacityRange,
-      });
-    assert.ok(statfsSync(target).blocks > before * 1.8);
-  });
+  for (const fsType of ["ext4", "xfs", "btrfs"]) {
+    const capability = cap("SINGLE_NODE_WRITER", { fsType });
 
-  it("a clone that is larger than its source has a file system of that size", async () => {
-    const { volumeId, staging } = await world().staged();
-    const small = statfsSync(staging).blocks;
-    await world().call("NodeUnstageVolume", { volumeId, stagingTargetPath: staging });
-    const capacityRange = { requiredBytes: 3 * GIB };
-    const clone = await world().staged(world().cap(), {
-      volumeContentSource: { volume: { volumeId } },
-      capacityRange,
+    it(`${fsType} grows with its volume, while it is published`, async (t) => {
+      const lacking = cannotGrow(fsType);
+      if (lacking !== false) return t.skip(lacking);
+      const { volumeId, staging } = await world().staged(capability);
+      const target = await world().publish(volumeId, staging, { volumeCapability: capability });
+      const before = statfsSync(target).blocks;
+      const capacityRange = { requiredBytes: 2 * GIB };
+      const reply = await world().call("ControllerExpandVolume", { volumeId, capacityRange });
+      assert.equal(reply.nodeExpansionRequired, true);
+      assert.equal(statfsSync(target).blocks, before);
+      const request = { volumeId, volumePath: target, stagingTargetPath: staging, capacityRange };
+      for (let time = 0; time < 2; time += 1) await world().call("NodeExpandVolume", request);
+      assert.ok(statfsSync(target).blocks > before * 1.8);
     });
-    assert.ok(statfsSync(clone.staging).blocks > small * 2.7);
-  });
+
+    it(`a clone that is larger than its source has ${fsType} of that size`, async (t) => {
+      if (fsType === "btrfs") return t.skip("two btrfs of one id are one to the kernel");
+      const lacking = cannotGrow(fsType);
+      if (lacking !== false) return t.skip(lacking);
+      const { volumeId, staging } = await world().staged(capability);
+      const small = statfsSync(staging).blocks;
+      await world().call("NodeUnstageVolume", { volumeId, stagingTargetPath: staging });
+      const capacityRange = { requiredBytes: 3 * GIB };
+      const volumeContentSource = { volume: { volumeId } };
+      const clone = await world().staged(capability, { volumeContentSource, capacityRange });
+      assert.ok(statfsSync(clone.staging).blocks > small * 2.7);
+    });
+  }
 
   // ---- devices themselves
 
@@ -186,17 +157,10 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     writeSync(handle, Buffer.alloc(4096, 1));
     closeSync(handle);
     assert.equal(startOf(devices().device(volumeId))[0], 1);
-    const { usage, volumeCondition } = await world().call("NodeGetVolumeStats", {
-      volumeId,
-      volumePath: target,
-    });
+    const { usage, volumeCondition } = await world().call("NodeGetVolumeStats", { volumeId, volumePath: target });
     assert.equal(usage[0].total, GIB);
     assert.equal(volumeCondition.abnormal, false);
-    await world().call("NodePublishVolume", {
-      ...stageRequest(volumeId, staging),
-      targetPath: target,
-      volumeCapability: blockCap(),
-    });
+    await world().call("NodePublishVolume", { ...stageRequest(volumeId, staging), targetPath: target, volumeCapability: blockCap() });
     await world().call("NodeUnpublishVolume", { volumeId, targetPath: target });
     assert.ok(!existsSync(target));
   });
@@ -209,10 +173,7 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
   it("a device published read-only cannot be written, and after that it can", async () => {
     const capability = blockCap();
     const { volumeId, staging } = await world().staged(capability);
-    const target = await world().publish(volumeId, staging, {
-      volumeCapability: capability,
-      readonly: true,
-    });
+    const target = await world().publish(volumeId, staging, { volumeCapability: capability, readonly: true });
     assert.throws(() => {
       const handle = openSync(target, "r+");
       try {
@@ -245,10 +206,7 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     const target = world().targetPath();
     writeFileSync(target, "mine");
     world().undo(async () => rmSync(target));
-    const request = {
-      ...stageRequest(volumeId, staging, { volumeCapability: blockCap() }),
-      targetPath: target,
-    };
+    const request = { ...stageRequest(volumeId, staging, { volumeCapability: blockCap() }), targetPath: target };
     await world().fails("FAILED_PRECONDITION", "NodePublishVolume", request);
     assert.equal(statSync(target).size, 4);
   });
@@ -257,11 +215,7 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     const { volumeId, staging } = await world().staged(blockCap());
     const target = await world().publish(volumeId, staging, { volumeCapability: blockCap() });
     const capacityRange = { requiredBytes: 2 * GIB };
-    const reply = await world().call("ControllerExpandVolume", {
-      volumeId,
-      capacityRange,
-      volumeCapability: blockCap(),
-    });
+    const reply = await world().call("ControllerExpandVolume", { volumeId, capacityRange, volumeCapability: blockCap() });
     assert.equal(reply.nodeExpansionRequired, false);
     await world().call("NodeExpandVolume", { volumeId, volumePath: target, capacityRange });
     const { usage } = await world().call("NodeGetVolumeStats", { volumeId, volumePath: target });
@@ -297,21 +251,14 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     assert.ok(last > then, "the file systems were thawed");
     const values: number[] = [];
     for (const { volumeId } of [one, two]) {
-      const snapshot = snapshots.find(
-        (each: { sourceVolumeId: string }) => each.sourceVolumeId === volumeId,
-      );
+      const snapshot = snapshots.find((each: { sourceVolumeId: string }) => each.sourceVolumeId === volumeId);
       const copy = await world().staged(world().cap(), {
         volumeContentSource: { snapshot: { snapshotId: snapshot.snapshotId } },
       });
-      values.push(
-        Number(spawnSync("cat", [join(copy.staging, "count")], { encoding: "utf8" }).stdout),
-      );
+      values.push(Number(spawnSync("cat", [join(copy.staging, "count")], { encoding: "utf8" }).stdout));
     }
     const [first = 0, second = 0] = values;
-    assert.ok(
-      first === second || first === second + 1,
-      `${first} and ${second} are not of one moment`,
-    );
+    assert.ok(first === second || first === second + 1, `${first} and ${second} are not of one moment`);
   });
 
   it("every file system is thawed when a snapshot fails", async () => {
@@ -335,6 +282,20 @@ async function writeSynced(file: string, text: string): Promise<void> {
   } finally {
     await handle.close();
   }
+}
+
+/** CAP_SYS_RESOURCE, see capabilities(7). */
+const SYS_RESOURCE = 24n;
+
+/** Why a mounted file system cannot grow here, or false. */
+function cannotGrow(fsType: string): string | false {
+  if (spawnSync(`mkfs.${fsType}`, ["--help"]).error !== undefined)
+    return `mkfs.${fsType} is not installed`;
+  const line = /^CapEff:\s*(\w+)/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
+  const isAllowed = ((BigInt(`0x${line}`) >> SYS_RESOURCE) & 1n) === 1n;
+  return fsType === "ext4" && !isAllowed
+    ? "growing a mounted ext4 needs CAP_SYS_RESOURCE, which this machine does not give"
+    : false;
 }
 
 function startOf(device: string): Buffer {

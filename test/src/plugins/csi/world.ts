@@ -149,6 +149,11 @@ export class World {
     return volume;
   }
 
+  /** One whose file system can grow on any machine. */
+  growable(): Message {
+    return cap("SINGLE_NODE_WRITER", this.kind.isBlock ? { fsType: "btrfs" } : {});
+  }
+
   cap(mode = "SINGLE_NODE_WRITER", more: object = {}): Message {
     return cap(mode, more);
   }

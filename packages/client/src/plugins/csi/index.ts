@@ -67,7 +67,8 @@ export async function openCsiPlugin(
       "invalid-argument",
       `${formatAddress(address)} is no Unix socket, and the specification knows no other endpoint: write unix:///PATH`,
     );
-  const host = new PluginHost({ settings, ...hostOptions });
+  const warn = (text: string): void => log.warn({}, text);
+  const host = new PluginHost({ settings, warn, ...hostOptions });
   const backend = new Backend(host, own.infoMs);
   const context = { backend, settings: own, pending: new Pending(), log };
   const records = new NodeRecords(join(settings.folders.lib, "csi", pathPart(own.driverName)));
