@@ -15,6 +15,7 @@ import type { Logger } from "../../core/log.js";
 import type { Listen, NbdConfig } from "./config.js";
 import {
   HandshakeError,
+  Inlet,
   OPTION,
   REFUSAL,
   acknowledged,
@@ -55,6 +56,7 @@ interface Connection {
 
 interface Client {
   readonly stream: Socket;
+  readonly inlet: Inlet;
   /** Of its certificate; none without TLS. */
   readonly names: readonly string[] | undefined;
   readonly peer: string;
@@ -137,11 +139,12 @@ export class Gate {
 
   async #serve(socket: Socket, address: string): Promise<void> {
     socket.write(greeting());
-    const flags = await readFlags(socket);
-    let client: Client = { stream: socket, names: undefined, peer: address };
+    const inlet = new Inlet(socket);
+    const flags = await readFlags(inlet);
+    let client: Client = { stream: socket, inlet, names: undefined, peer: address };
     const accepted: Option[] = [];
     for (;;) {
-      const option = await readOption(client.stream);
+      const option = await readOption(client.inlet);
       const { stream } = client;
       const isBare = this.#config.tls !== undefined && client.names === undefined;
       if (option.type === OPTION.abort) {
@@ -151,7 +154,7 @@ export class Gate {
       if (option.type === OPTION.startTls) {
         if (this.#config.tls === undefined || client.names !== undefined)
           stream.write(refused(option, REFUSAL.policy, "this server has no TLS to begin"));
-        else client = await this.#secure(socket, option);
+        else client = await this.#secure(client, option);
       } else if (isBare && option.type === OPTION.exportName)
         throw new HandshakeError("it asks for an export without TLS");
       else if (isBare) stream.write(refused(option, REFUSAL.tlsRequired, "TLS has to begin first"));
@@ -191,7 +194,7 @@ export class Gate {
     return true;
   }
 
-  async #secure(socket: Socket, option: Option): Promise<Client> {
+  async #secure({ stream: socket, inlet }: Client, option: Option): Promise<Client> {
     const { tls } = this.#config;
     if (tls === undefined) throw new HandshakeError("there is no TLS");
     const [cert, key, ca] = await Promise.all([
@@ -205,6 +208,8 @@ export class Gate {
       server.once("secureConnection", resolve);
       server.once("tlsClientError", reject);
     });
+    // What was said in clear after this would be taken as said within TLS.
+    if (inlet.release().length > 0) throw new HandshakeError("it goes on before TLS has begun");
     socket.write(acknowledged(option));
     server.emit("connection", socket);
     const stream = await secured;
@@ -215,12 +220,12 @@ export class Gate {
     const common = [subject.CN].flat().map(String);
     const other = [...subjectaltname.matchAll(/DNS:([^,\s]+)/g)].map(([, name = ""]) => name);
     const names = [...common, ...other].map((name) => name.toLowerCase());
-    return { stream, names, peer: common[0] ?? "" };
+    return { stream, inlet: new Inlet(stream), names, peer: common[0] ?? "" };
   }
 
   /** Joins the client to its daemon, until either goes. */
   async #pass(
-    { stream, peer }: Client,
+    { stream, inlet, peer }: Client,
     address: string,
     {
       name,
@@ -248,10 +253,13 @@ export class Gate {
     const connection = { exportName: name, volumeID: door.volumeID, peer, address, end, ended };
     this.#connections.add(connection);
     void ended.then(() => this.#connections.delete(connection));
-    await catchUp(daemon, flags, accepted);
+    const answers = new Inlet(daemon);
+    await catchUp(answers, flags, accepted);
     daemon.write(optionText(option));
     // It may have been expelled while the daemon was asked.
     if (this.#exports.get(name) !== door) end();
+    daemon.write(inlet.release());
+    stream.write(answers.release());
     stream.pipe(daemon);
     daemon.pipe(stream);
   }

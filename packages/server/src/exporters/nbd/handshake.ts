@@ -41,26 +41,53 @@ export class HandshakeError extends Error {
   override readonly name = "HandshakeError";
 }
 
-/** Reads a stream piece by piece; nothing is taken that was not asked for. */
-export async function take(stream: Duplex, bytes: number): Promise<Buffer> {
-  for (;;) {
-    const piece = (bytes === 0 ? Buffer.alloc(0) : stream.read(bytes)) as Buffer | null;
-    if (piece !== null && piece.length === bytes) return piece;
-    if (piece !== null || stream.readableEnded || stream.destroyed)
-      throw new HandshakeError("the connection ended");
-    await new Promise<void>((resolve, reject) => {
-      const done = (): void => {
-        for (const event of ["readable", "end", "close"]) stream.off(event, done);
-        stream.off("error", fail);
-        resolve();
-      };
-      const fail = (error: Error): void => {
-        done();
-        reject(error);
-      };
-      for (const event of ["readable", "end", "close"]) stream.once(event, done);
-      stream.once("error", fail);
-    });
+/** Far more than any option. */
+const MAX_UNREAD_BYTES = 64 * 1024;
+
+/** What comes in on a stream, taken piece by piece, until the stream is joined to another. */
+export class Inlet {
+  readonly stream: Duplex;
+  #unread = Buffer.alloc(0);
+  #hasEnded = false;
+  #wake: () => void = () => {};
+  readonly #onData = (data: Buffer): void => {
+    this.#unread = Buffer.concat([this.#unread, data]);
+    if (this.#unread.length > MAX_UNREAD_BYTES) this.stream.pause();
+    this.#wake();
+  };
+  readonly #onEnd = (): void => {
+    this.#hasEnded = true;
+    this.#wake();
+  };
+
+  constructor(stream: Duplex) {
+    this.stream = stream;
+    stream.on("data", this.#onData);
+    stream.once("end", this.#onEnd);
+    stream.once("close", this.#onEnd);
+  }
+
+  /** @throws {HandshakeError} when the connection ends before */
+  async take(bytes: number): Promise<Buffer> {
+    while (this.#unread.length < bytes) {
+      if (this.#hasEnded) throw new HandshakeError("the connection ended");
+      this.stream.resume();
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    const piece = this.#unread.subarray(0, bytes);
+    this.#unread = this.#unread.subarray(bytes);
+    return piece;
+  }
+
+  /** Lets go of the stream, which stands still then. @returns what has come and was not taken */
+  release(): Buffer {
+    this.stream.off("data", this.#onData);
+    this.stream.off("end", this.#onEnd);
+    this.stream.off("close", this.#onEnd);
+    this.stream.pause();
+    return this.#unread;
   }
 }
 
@@ -74,8 +101,8 @@ export function greeting(): Buffer {
 }
 
 /** @returns the flags that the client sends, checked */
-export async function readFlags(client: Duplex): Promise<Buffer> {
-  const flags = await take(client, 4);
+export async function readFlags(client: Inlet): Promise<Buffer> {
+  const flags = await client.take(4);
   const value = flags.readUInt32BE(0);
   if ((value & ~(FIXED_NEWSTYLE | NO_ZEROES)) !== 0 || (value & FIXED_NEWSTYLE) === 0)
     throw new HandshakeError(`the client's flags ${value} are not known`);
@@ -87,12 +114,12 @@ export interface Option {
   readonly data: Buffer;
 }
 
-export async function readOption(client: Duplex): Promise<Option> {
-  const head = await take(client, 16);
+export async function readOption(client: Inlet): Promise<Option> {
+  const head = await client.take(16);
   if (head.readBigUInt64BE(0) !== OPTION_MAGIC) throw new HandshakeError("it does not speak NBD");
   const length = head.readUInt32BE(12);
   if (length > MAX_OPTION_BYTES) throw new HandshakeError(`an option of ${length} bytes`);
-  return { type: head.readUInt32BE(8), data: await take(client, length) };
+  return { type: head.readUInt32BE(8), data: await client.take(length) };
 }
 
 export function optionText({ type, data }: Option): Buffer {
@@ -145,17 +172,17 @@ export function exportOf({ type, data }: Option): string | undefined {
  * @param accepted options that were acknowledged to the client
  */
 export async function catchUp(
-  daemon: Duplex,
+  daemon: Inlet,
   flags: Buffer,
   accepted: readonly Option[],
 ): Promise<void> {
-  const first = await take(daemon, 18);
+  const first = await daemon.take(18);
   if (first.readBigUInt64BE(0) !== NBD_MAGIC) throw new HandshakeError("no NBD server answers");
-  daemon.write(flags);
+  daemon.stream.write(flags);
   for (const option of accepted) {
-    daemon.write(optionText(option));
-    const head = await take(daemon, 20);
-    await take(daemon, head.readUInt32BE(16));
+    daemon.stream.write(optionText(option));
+    const head = await daemon.take(20);
+    await daemon.take(head.readUInt32BE(16));
     if (head.readUInt32BE(12) !== ACK)
       throw new HandshakeError(`the storage daemon refuses option ${option.type}`);
   }

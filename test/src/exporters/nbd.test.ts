@@ -1,0 +1,477 @@
+/** The nbd exporter over the image driver: real daemons, and clients that are not ours. */
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { EXPORTERS, makeCA, makeCertificate } from "@libstorage/server";
+import type { Exporter, Hold, VolumeRecord } from "@libstorage/server";
+import * as v from "valibot";
+import { Fixture, attachmentOf, contextOf } from "../conformance/fixture.js";
+import {
+  checkPattern,
+  diskOf,
+  imageHarness,
+  qemuIO,
+  toolsMissing,
+} from "../drivers/image-place.js";
+import { makeScratch } from "../faults/folders.js";
+
+const MIB = 1024 ** 2;
+const FACTS = { hostName: "host-b.example", addresses: ["127.0.0.1"] };
+
+const skip = toolsMissing("qemu-img", "qemu-io", "qemu-storage-daemon", "nbdinfo", "nbdcopy");
+
+interface Opened {
+  readonly exporter: Exporter;
+  readonly close: () => Promise<void>;
+}
+
+function configOf(folder: string, more: object = {}): unknown {
+  return v.parse(EXPORTERS.nbd.config, { listen: "127.0.0.1:0", folder, ...more });
+}
+
+describe("nbd", { skip }, () => {
+  const scratch = makeScratch("nbd");
+  const folder = join(scratch.path, "d");
+  const opened: Exporter[] = [];
+  let fixture: Fixture;
+
+  before(async () => {
+    fixture = await Fixture.open(imageHarness({ format: "qcow2", snapshots: "overlays" }, true));
+  });
+  after(async () => {
+    for (const exporter of opened) await exporter.close();
+    await fixture.driver.close();
+    await fixture.place.close();
+    assert.deepEqual(existsSync(folder) ? readdirSync(folder) : [], [], "daemons are left");
+    await scratch.remove();
+  });
+
+  async function openExporter(more: object = {}): Promise<Opened> {
+    const context = { ...contextOf(), libFolder: scratch.path };
+    const exporter = await EXPORTERS.nbd.open(configOf(folder, more), context);
+    opened.push(exporter);
+    return { exporter, close: () => exporter.close() };
+  }
+
+  let epoch = 0;
+  let number = 0;
+
+  function volume(format: string): Promise<VolumeRecord> {
+    number += 1;
+    return fixture.create(number, { fields: { format }, sizeBytes: 16 * MIB });
+  }
+
+  async function planned(exporter: Exporter, record: VolumeRecord, host = "host-b"): Promise<Hold> {
+    epoch += 1;
+    const wanted = { holder: { id: host, driver: "image", service: "" }, facts: FACTS, epoch };
+    const { deviceName, fields } = await exporter.plan(record, wanted, contextOf());
+    const attachment = attachmentOf(host, {
+      deviceName,
+      fields: { ...fields, exporter: "nbd" },
+      epoch,
+    });
+    return { volume: record, attachment };
+  }
+
+  async function exported(exporter: Exporter, record: VolumeRecord, host?: string): Promise<Hold> {
+    const hold = await planned(exporter, record, host);
+    await exporter.export(hold, contextOf());
+    return hold;
+  }
+
+  /** The daemons' processes. */
+  function pids(): number[] {
+    return readdirSync(folder).map((name) =>
+      Number(readFileSync(join(folder, name, "pid"), "utf8")),
+    );
+  }
+
+  const both: readonly string[] = ["raw", "qcow2"];
+
+  for (const format of both)
+    it(`a ${format} volume is written and read by NBD clients that are not ours`, async () => {
+      const { exporter, close } = await openExporter();
+      const record = await volume(format);
+      const hold = await exported(exporter, record);
+      const info = JSON.parse(await run("nbdinfo", "--json", uriOf(hold))) as {
+        exports: { "export-size": number; is_read_only: boolean }[];
+      };
+      assert.equal(info.exports[0]?.["export-size"], 16 * MIB);
+      assert.equal(info.exports[0]?.is_read_only, false);
+      await io(hold, "write -P 0x42 1M 1M", "flush");
+      await io(hold, "read -P 0x42 1M 1M", "read -P 0 4M 1M");
+      await exporter.unexport(hold, contextOf());
+      checkPattern(record, 0x42, 1);
+      assert.deepEqual(pids(), [], "a daemon without exports has ended");
+      assert.notEqual((await ended("nbdinfo", uriOf(hold))).status, 0);
+      await close();
+    });
+
+  it("no second writer gets at an image that is exported, a raw one either", async () => {
+    const { exporter, close } = await openExporter();
+    for (const format of both) {
+      const record = await volume(format);
+      const hold = await exported(exporter, record);
+      const second = qemuIO(record, "write -P 1 0 4k");
+      assert.equal(second.ok, false);
+      assert.match(second.text, /Failed to get (?:shared )?"\w+" lock/);
+      await exporter.unexport(hold, contextOf());
+      assert.ok(qemuIO(record, "write -P 1 0 4k").ok, "and afterwards it does");
+    }
+    await close();
+  });
+
+  it("an image that another QEMU has open is not exported, and the error says so", async () => {
+    const { exporter, close } = await openExporter();
+    const record = await volume("qcow2");
+    const other = spawn("qemu-io", ["-f", "qcow2", diskOf(record).path], {
+      stdio: ["pipe", "pipe", "ignore"],
+    });
+    other.stdin.write("write -P 1 0 4k\n");
+    await once(other.stdout, "data");
+    const hold = await planned(exporter, record);
+    await assert.rejects(exporter.export(hold, contextOf()), {
+      code: "failed-precondition",
+      message: /open in another QEMU process.*lock/,
+    });
+    other.stdin.end("quit\n");
+    await once(other, "exit");
+    await exporter.unexport(hold, contextOf());
+    await close();
+  });
+
+  it("a chain of layers is exported with every layer stated", async () => {
+    const { exporter, close } = await openExporter();
+    const record = await volume("qcow2");
+    qemuIO(record, "write -P 1 0 1M");
+    await fixture.snapshot(number, record);
+    qemuIO(record, "write -P 2 1M 1M");
+    const hold = await exported(exporter, record);
+    await io(hold, "read -P 1 0 1M", "read -P 2 1M 1M");
+    await exporter.unexport(hold, contextOf());
+    await close();
+  });
+
+  it("unexport drops who is connected, and the name never opens again", async () => {
+    const { exporter, close } = await openExporter();
+    const record = await volume("qcow2");
+    const first = await exported(exporter, record);
+    const client = spawn("qemu-io", ["-f", "raw", uriOf(first)], {
+      stdio: ["pipe", "pipe", "pipe"],
+    });
+    let text = "";
+    client.stdout.on("data", (data) => (text += String(data)));
+    client.stderr.on("data", (data) => (text += String(data)));
+    const until = async (line: string, said: string): Promise<void> => {
+      client.stdin.write(`${line}\n`);
+      for (let round = 0; !text.includes(said); round += 1) {
+        assert.ok(round < 2000, text);
+        await sleep(5);
+      }
+    };
+    await until("write -P 7 0 1M", "wrote 1048576");
+    await until("flush", "qemu-io> qemu-io> ");
+    await until("read 0 4k", "read 4096/4096");
+    const [session] = await exporter.sessions([record], contextOf());
+    assert.equal(session?.volumeID, record.id);
+    await exporter.unexport(first, contextOf());
+    assert.deepEqual(await exporter.sessions([record], contextOf()), []);
+    client.stdin.end("write -P 8 0 1M\nquit\n");
+    await once(client, "close");
+    assert.match(text, /write failed/);
+    const second = await exported(exporter, record, "host-c");
+    assert.notEqual(uriOf(second), uriOf(first));
+    assert.notEqual((await ended("nbdinfo", uriOf(first))).status, 0, "the old name");
+    await io(second, "read -P 7 0 1M");
+    await exporter.unexport(second, contextOf());
+    await exporter.unexport(second, contextOf());
+    await close();
+  });
+
+  it("of two holders of one volume one is dropped and the other goes on", async () => {
+    const { exporter, close } = await openExporter();
+    const record = await volume("raw");
+    const [one, two] = [
+      await exported(exporter, record, "a"),
+      await exported(exporter, record, "b"),
+    ];
+    await io(one, "write -P 3 0 1M", "flush");
+    const before = pids();
+    await exporter.unexport(one, contextOf());
+    await io(two, "read -P 3 0 1M");
+    assert.deepEqual(pids(), before, "in the same daemon");
+    await exporter.unexport(two, contextOf());
+    await close();
+  });
+
+  it("a client that leaves does not end the daemon", async () => {
+    const { exporter, close } = await openExporter();
+    const record = await volume("raw");
+    const hold = await exported(exporter, record);
+    const before = pids();
+    for (let round = 0; round < 5; round += 1) await io(hold, "read 0 4k");
+    assert.deepEqual(pids(), before);
+    await exporter.unexport(hold, contextOf());
+    await close();
+  });
+
+  it("a daemon that is killed under load loses no write that was flushed, and is replaced", async () => {
+    const { exporter, close } = await openExporter();
+    const record = await volume("qcow2");
+    const hold = await exported(exporter, record);
+    let lost = 0;
+    const stop = exporter.watch?.(() => (lost += 1));
+    await io(hold, "write -P 5 2M 1M", "flush");
+    const load = spawn("qemu-io", ["-f", "raw", uriOf(hold)], {
+      stdio: ["pipe", "ignore", "ignore"],
+    });
+    load.stdin.on("error", () => {});
+    for (let at = 4; at < 14; at += 1) {
+      load.stdin.write(`write -P 6 ${at}M 1M\n`);
+      await sleep(10);
+    }
+    for (const pid of pids()) process.kill(pid, "SIGKILL");
+    load.stdin.end("quit\n");
+    await once(load, "close");
+    while (lost === 0) await sleep(5);
+    await exporter.export(hold, contextOf());
+    await io(hold, "read -P 5 2M 1M");
+    stop?.();
+    await exporter.unexport(hold, contextOf());
+    const { status } = spawnSync("qemu-img", ["check", "-f", "qcow2", diskOf(record).path]);
+    assert.ok(status === 0 || status === 3, "clean, or with leaks that cost nothing but space");
+    checkPattern(record, 5, 2);
+    await close();
+  });
+
+  it("a daemon that hangs is killed for the cut to be proven", async () => {
+    const { exporter, close } = await openExporter();
+    const record = await volume("raw");
+    const hold = await exported(exporter, record);
+    const [pid = 0] = pids();
+    process.kill(pid, "SIGSTOP");
+    await exporter.unexport(hold, contextOf());
+    assert.ok(!existsSync(`/proc/${pid}/fd/0`), "its process is gone");
+    assert.ok(qemuIO(record, "write -P 1 0 4k").ok);
+    await close();
+  });
+
+  it("daemons outlive the server, the next one finds them, and ends those that nobody needs", async () => {
+    const first = await openExporter();
+    const [kept, dropped] = [await volume("raw"), await volume("raw")];
+    const hold = await exported(first.exporter, kept);
+    await exported(first.exporter, dropped);
+    await io(hold, "write -P 9 0 1M");
+    const before = pids();
+    assert.equal(before.length, 2);
+    await first.close();
+    assert.deepEqual(pids(), before, "they go on");
+    const second = await openExporter();
+    assert.deepEqual(await second.exporter.restore([hold], contextOf()), []);
+    assert.equal(pids().length, 1);
+    assert.ok(before.includes(pids()[0] ?? 0), "the same process");
+    // It listens on another port now, since this test lets the system choose.
+    const { deviceName, fields } = (await planned(second.exporter, kept)).attachment;
+    const moved = { ...fields, export: hold.attachment.fields?.["export"] ?? "" };
+    const again = { volume: kept, attachment: { ...hold.attachment, deviceName, fields: moved } };
+    await io(again, "read -P 9 0 1M");
+    await second.exporter.unexport(hold, contextOf());
+    await second.close();
+  });
+
+  it("an ISO file is exported for reading only", async () => {
+    const { exporter, close } = await openExporter();
+    number += 1;
+    const iso = Buffer.alloc(64 * 1024);
+    iso.write("\x01CD001", 32_768, "latin1");
+    const some = await volume("raw");
+    writeFileSync(join(diskOf(some).path, "../../../import/x.iso"), iso);
+    const fields = { import: "x.iso", importformat: "iso" };
+    const record = await fixture.create(number + 100, { fields });
+    const hold = await exported(exporter, record);
+    assert.equal(hold.attachment.fields?.["access"], "ro");
+    const { status, stdout, stderr } = await ended(
+      "qemu-io",
+      "-f",
+      "raw",
+      "-c",
+      "write 0 4k",
+      uriOf(hold),
+    );
+    assert.match(`${status} ${stdout}${stderr}`, /read-only|Permission denied|not permitted/i);
+    await exporter.unexport(hold, contextOf());
+    await close();
+  });
+
+  it("an encrypted image is refused before anything is written down", async () => {
+    const { exporter, close } = await openExporter();
+    number += 1;
+    const record = await fixture.create(number, { encrypted: true, sizeBytes: MIB });
+    await assert.rejects(planned(exporter, record), { code: "unimplemented", message: /luks/ });
+    await close();
+  });
+
+  it("many small requests at once are not held up", async () => {
+    const { exporter, close } = await openExporter();
+    const hold = await exported(exporter, await volume("raw"));
+    const started = performance.now();
+    await run(
+      "qemu-img",
+      "bench",
+      "-f",
+      "raw",
+      "-c",
+      "4000",
+      "-d",
+      "16",
+      "-s",
+      "4096",
+      uriOf(hold),
+    );
+    const perSecond = 4000 / ((performance.now() - started) / 1000);
+    // Through the daemon's own TCP server: 50 to 380.
+    assert.ok(perSecond > 800, `${Math.round(perSecond)} reads a second`);
+    await exporter.unexport(hold, contextOf());
+    await close();
+  });
+
+  it("what does not speak NBD, or asks for what is not there, is turned away", async () => {
+    const { exporter, close } = await openExporter();
+    const hold = await exported(exporter, await volume("raw"));
+    const port = Number(hold.attachment.fields?.["address"]?.split(":").at(-1));
+    const words = [
+      Buffer.from("GET / HTTP/1.1\r\n\r\n"),
+      Buffer.alloc(4),
+      Buffer.alloc(100_000, 0xff),
+      Buffer.concat([
+        Buffer.from([0, 0, 0, 3]),
+        Buffer.from("IHAVEOPT"),
+        Buffer.from([0, 0, 0, 7, 255, 255, 255, 255]),
+      ]),
+      Buffer.concat([
+        Buffer.from([0, 0, 0, 3]),
+        Buffer.from("IHAVEOPT"),
+        Buffer.from([0, 0, 0, 7, 0, 0, 0, 4, 0, 0, 1, 0]),
+      ]),
+    ];
+    for (const text of words) {
+      const socket = connect({ host: "127.0.0.1", port });
+      socket.on("error", () => {});
+      socket.end(text);
+      socket.resume();
+      await new Promise((resolve) => socket.once("close", resolve));
+    }
+    const uri = new URL(uriOf(hold));
+    uri.pathname = "/nothing";
+    const missing = await ended("nbdinfo", uri.href);
+    assert.notEqual(missing.status, 0);
+    const list = await ended("nbdinfo", "--list", `nbd://127.0.0.1:${port}`);
+    assert.ok(
+      !list.stdout.includes(hold.attachment.fields?.["export"] ?? "?"),
+      "nobody is told names",
+    );
+    await io(hold, "read 0 4k");
+    await exporter.unexport(hold, contextOf());
+    await close();
+  });
+
+  it("addresses, folders and keys that cannot be used are refused when it opens", async () => {
+    const open = (more: object) => openExporter(more);
+    await assert.rejects(open({ listen: "0.0.0.0:0" }), {
+      code: "failed-precondition",
+      message: /tls/,
+    });
+    await assert.rejects(open({ listen: "0.0.0.0:0", insecure: true }), { message: /"address"/ });
+    await assert.rejects(open({ listen: "192.0.2.1:1", insecure: true }), {
+      message: /cannot be served/,
+    });
+    assert.throws(() => configOf(folder, { listen: "everywhere" }), /must be an address/);
+    const { exporter, close } = await openExporter({ folder: join(scratch.path, "x".repeat(90)) });
+    const hold = await planned(exporter, await volume("raw"));
+    await assert.rejects(exporter.export(hold, contextOf()), { message: /shorter "folder"/ });
+    await close();
+  });
+
+  it("over TLS a host gets its own volumes, and nobody else gets anything", async () => {
+    const pki = join(scratch.path, "pki");
+    const ca = await makeCA({ commonName: "test CA", days: 2 });
+    const issue = (commonName: string, purpose: "server" | "client") =>
+      makeCertificate(purpose, ca, {
+        commonName,
+        days: 2,
+        names: purpose === "server" ? ["127.0.0.1", "localhost"] : [],
+      });
+    const folderFor = async (name: string, common: string, purpose: "server" | "client") => {
+      const { certificate, key } = await issue(common, purpose);
+      spawnSync("mkdir", ["-p", join(pki, name)]);
+      writeFileSync(join(pki, name, "ca-cert.pem"), ca.certificate);
+      writeFileSync(join(pki, name, `${purpose}-cert.pem`), certificate);
+      writeFileSync(join(pki, name, `${purpose}-key.pem`), key);
+      return join(pki, name);
+    };
+    const server = await folderFor("server", "localhost", "server");
+    const right = await folderFor("right", "HOST-B", "client");
+    const wrong = await folderFor("wrong", "host-x", "client");
+    const { exporter, close } = await openExporter({
+      tls: {
+        certFile: join(server, "server-cert.pem"),
+        keyFile: join(server, "server-key.pem"),
+        trustedCertsFile: join(server, "ca-cert.pem"),
+      },
+    });
+    const hold = await exported(exporter, await volume("raw"));
+    const over = (credentials: string) =>
+      uriOf(hold).replace("nbd:", "nbds:") + `?tls-certificates=${credentials}`;
+    const copied = join(scratch.path, "copied");
+    await run("nbdcopy", over(right), copied);
+    assert.equal(readFileSync(copied).length, 16 * MIB);
+    rmSync(copied);
+    assert.notEqual((await ended("nbdinfo", over(wrong))).status, 0, "another host's certificate");
+    assert.notEqual((await ended("nbdinfo", uriOf(hold))).status, 0, "without TLS");
+    const bare = join(pki, "bare");
+    spawnSync("mkdir", [bare]);
+    writeFileSync(join(bare, "ca-cert.pem"), ca.certificate);
+    assert.notEqual((await ended("nbdinfo", over(bare))).status, 0, "without a certificate");
+    await exporter.unexport(hold, contextOf());
+    await close();
+  });
+});
+
+function uriOf({ attachment }: Hold): string {
+  const { address = "", export: name = "" } = attachment.fields ?? {};
+  return `nbd://${address}/${name}`;
+}
+
+interface Ended {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Not in one go: this process serves what the client asks for. */
+async function ended(file: string, ...args: readonly string[]): Promise<Ended> {
+  const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] });
+  let [stdout, stderr] = ["", ""];
+  child.stdout.on("data", (data) => (stdout += String(data)));
+  child.stderr.on("data", (data) => (stderr += String(data)));
+  await once(child, "close");
+  return { status: child.exitCode, stdout, stderr };
+}
+
+async function run(file: string, ...args: readonly string[]): Promise<string> {
+  const { status, stdout, stderr } = await ended(file, ...args);
+  assert.equal(status, 0, `${file} ${args.join(" ")}: ${stderr}`);
+  return stdout;
+}
+
+/** Runs qemu-io commands at an export; all must succeed. */
+async function io(hold: Hold, ...commands: readonly string[]): Promise<void> {
+  const args = ["-f", "raw", ...commands.flatMap((command) => ["-c", command]), uriOf(hold)];
+  const text = await run("qemu-io", ...args);
+  assert.ok(!/Pattern verification failed|failed:/.test(text), text);
+}
