@@ -82,9 +82,16 @@ export class PoolGuard {
     return { freeBytes, totalBytes: sizeBytes };
   }
 
-  /** Acts on what was found at the start, then looks at intervals. */
+  /**
+   * Acts on what was found at the start, then looks at intervals. An inactive pool does not tell its fill,
+   * and would be activated and put to sleep again by each change in it.
+   */
   async start(): Promise<void> {
-    await this.#act(this.#row).catch((error: unknown) => this.#failed(error));
+    if (this.#row.isActive) await this.#act(this.#row).catch((error) => this.#failed(error));
+    else {
+      await this.#lvm.activate(this.#row.name, this.#context).catch((error) => this.#failed(error));
+      await this.#look();
+    }
     this.#later();
   }
 
