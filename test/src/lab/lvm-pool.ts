@@ -44,7 +44,8 @@ function writer(device: string, blocks: number) {
 }
 
 async function service(pool: string, limits: object): Promise<StorageDriver> {
-  const config = configOf(pool, { prefix: `${pool}-`, pool: limits });
+  const wide = { allowLarger: true, ...limits };
+  const config = configOf(pool, { prefix: `${pool}-`, pool: wide });
   return openDriver(config, context);
 }
 
@@ -93,7 +94,7 @@ export function poolTests(): void {
 
     it("grows by itself as it is told, and no further", async () => {
       makePool("grow", "-L 16M");
-      const driver = await service("grow", {
+      const limits = {
         warnAt: 20,
         extendAt: 30,
         extendBy: "16M",
@@ -101,8 +102,16 @@ export function poolTests(): void {
         refuseAt: 92,
         suspendAt: 97,
         checkSeconds: 0.5,
-      });
+      };
+      const driver = await service("grow", limits);
       const { volume, device } = await heldDevice(driver);
+      const large = volumeOf(driver, 1, { sizeBytes: 256 * MIB });
+      const strict = await service("grow", { ...limits, allowLarger: false });
+      await assert.rejects(strict.volumeCreate(large, context), {
+        code: "resource-exhausted",
+        message: /256 MiB are more than the thin pool vg0\/grow can hold: it has 16 MiB/,
+      });
+      await strict.close();
       const { ended } = writer(device, 200);
       await until("the writer has ended", async () => ended() !== undefined);
       assert.equal(ended(), 0);
