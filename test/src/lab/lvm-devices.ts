@@ -126,6 +126,9 @@ function sharedTests(thinPool: string | undefined, prefix: string): void {
     sh(`vgchange -qq -an ${GROUP}`);
     driver = await openDriver(configOf(thinPool, { prefix }), context);
     assert.equal(sh(`blockdev --getsize64 ${deviceOf(volume)}`), String(SIZE_BYTES));
+    // An inactive pool does not tell its fill.
+    if (thinPool !== undefined)
+      assert.equal(sh(`lvs --noheadings -o lv_active ${GROUP}/${thinPool}`).trim(), "active");
     const [listed] = (await driver.list(context)).volumes;
     assert.ok(listed !== undefined);
     await release(driver, listed);

@@ -37,10 +37,7 @@ const described = <S extends v.GenericSchema>(schema: S, text: string) =>
 const ThinPoolConfig = v.pipe(
   v.strictObject({
     warnAt: v.optional(
-      described(
-        Percent,
-        "From this fill on (percent of data or metadata) the log and `health` warn.",
-      ),
+      described(Percent, "From this fill on (percent of data or metadata) the log warns."),
       80,
     ),
     extendAt: v.optional(
@@ -75,6 +72,13 @@ const ThinPoolConfig = v.pipe(
         "From this fill on the service's volumes in the pool are suspended, so that writers wait instead of losing data; they go on once the pool has room again.",
       ),
       97,
+    ),
+    allowLarger: v.optional(
+      described(
+        v.boolean(),
+        "Whether a volume may be larger than the pool, with what `extendTo` allows it to become.",
+      ),
+      false,
     ),
     checkSeconds: v.optional(
       described(

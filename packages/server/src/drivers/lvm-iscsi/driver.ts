@@ -110,7 +110,7 @@ export class LvmDriver implements StorageDriver {
     const { id, sizeBytes } = volume;
     const objects = this.#objects;
     return objects.change("volume", id, "create", context, async () => {
-      this.#parts.guard?.admit();
+      this.#parts.guard?.admit(sizeBytes);
       const wanted = { id, sizeBytes, tags: volumeTags(volume) };
       return objects.volume(await objects.make("volume", wanted, context, () => make(wanted)));
     });
@@ -124,7 +124,7 @@ export class LvmDriver implements StorageDriver {
     const { id, sizeBytes } = snapshot;
     const objects = this.#objects;
     return objects.change("snapshot", id, "create", context, async () => {
-      this.#parts.guard?.admit();
+      this.#parts.guard?.admit(sizeBytes);
       const wanted = { id, sizeBytes, tags: snapshotTags(snapshot) };
       return objects.snapshot(await objects.make("snapshot", wanted, context, () => make(wanted)));
     });
@@ -250,7 +250,7 @@ export class LvmDriver implements StorageDriver {
     return this.#changeVolume(volume.id, "expand", context, async () => {
       const row = await this.#existing(volume.id, context);
       if (row.sizeBytes >= sizeBytes) return this.#objects.volume(row);
-      this.#parts.guard?.admit();
+      this.#parts.guard?.admit(sizeBytes);
       if (volume.attachments.length === 0) await this.#layout.prepareToGrow(row, context);
       await this.#lvm.extend(row.name, sizeBytes, context).catch((error: unknown) => {
         if (!isSameSize(error)) throw error;

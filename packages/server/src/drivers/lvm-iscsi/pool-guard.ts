@@ -55,8 +55,11 @@ export class PoolGuard {
     this.#context = { ...context, signal: this.#stopping.signal };
   }
 
-  /** @throws {StorageError} `resource-exhausted` while the pool is too full for something new */
-  admit(): void {
+  /**
+   * @param wantedBytes the size of what shall be there then
+   * @throws {StorageError} `resource-exhausted` when it is larger than the pool, or the pool too full
+   */
+  admit(wantedBytes: number): void {
     const { name, health, state } = this.#row;
     const { dataPercent = 0, metadataPercent = 0 } = state;
     const path = this.#lvm.path(name);
@@ -67,11 +70,29 @@ export class PoolGuard {
         `the thin pool ${path} is not well (${health}): extend it with lvextend, or repair it with lvconvert --repair`,
         { ...data, health },
       );
+    this.#checkSize(wantedBytes);
     if (fillOf(this.#row) < this.#limits.refuseAt) return;
     throw new StorageError(
       "resource-exhausted",
       `the thin pool ${path} is too full for something new: ${dataPercent} % of its data and ${metadataPercent} % of its metadata are used, and ${this.#limits.refuseAt} % is the limit; extend it (lvextend), or remove something`,
       data,
+    );
+  }
+
+  /** What could never be filled is most likely a slip. */
+  #checkSize(wantedBytes: number): void {
+    const { allowLarger, extendBy, extendTo } = this.#limits;
+    if (allowLarger || (extendBy !== undefined && extendTo === undefined)) return;
+    const { name, sizeBytes } = this.#row;
+    const grown = extendBy === undefined ? 0 : (parseSize(extendTo ?? "") ?? 0);
+    const most = Math.max(sizeBytes, grown);
+    if (wantedBytes <= most) return;
+    const path = this.#lvm.path(name);
+    const { freeBytes } = this.capacity();
+    throw new StorageError(
+      "resource-exhausted",
+      `${formatSize(wantedBytes)} are more than the thin pool ${path} can hold: it has ${formatSize(sizeBytes)}, ${formatSize(freeBytes)} of them free; ask for less, extend it (lvextend), or set pool.allowLarger`,
+      { pool: path, wantedBytes, sizeBytes, freeBytes },
     );
   }
 
@@ -82,9 +103,16 @@ export class PoolGuard {
     return { freeBytes, totalBytes: sizeBytes };
   }
 
-  /** Acts on what was found at the start, then looks at intervals. */
+  /**
+   * Acts on what was found at the start, then looks at intervals. An inactive pool does not tell its fill,
+   * and would be activated and put to sleep again by each change in it.
+   */
   async start(): Promise<void> {
-    await this.#act(this.#row).catch((error: unknown) => this.#failed(error));
+    if (this.#row.isActive) await this.#act(this.#row).catch((error) => this.#failed(error));
+    else {
+      await this.#lvm.activate(this.#row.name, this.#context).catch((error) => this.#failed(error));
+      await this.#look();
+    }
     this.#later();
   }
 
