@@ -307,6 +307,8 @@ export const FOREIGN_KEYS = [
   "libstorage.device.**",
   "libstorage.executor.**",
   "rexray.**",
+  "iscsi.chap.**",
+  "iscsi.replacementTimeout",
   "modules.**",
   "csi.**",
   "docker.**",
