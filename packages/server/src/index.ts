@@ -16,6 +16,8 @@ export { openVolumeService } from "./frontends/embedded/volume-service.js";
 export { eventOf } from "./frontends/embedded/wire.js";
 export * from "./drivers/index.js";
 export * from "./exporters/index.js";
+export { KernelServer } from "./exporters/nfs/kernel.js";
+export { NfsExporter } from "./exporters/nfs/index.js";
 export { openApp } from "./app.js";
 export type { App, AppOptions } from "./app.js";
 export { configurationPage } from "./config/reference.js";

@@ -85,7 +85,8 @@ void main(["volume", "ls", "-s", "x", "--host", "unix:///none"]).then(() => {
     const { stdout } = await run("-e", [probe]);
     const { loaded, builtin } = JSON.parse(stdout) as { loaded: string[]; builtin: string[] };
     assert.ok(loaded.some((name) => name.startsWith("volume-ls")));
-    for (const name of loaded) assert.ok(!/^(?:execa|dist|host-volumes|plugin-csi-|@grpc)/.test(name), name);
+    for (const name of loaded)
+      assert.ok(!/^(?:execa|dist|host-volumes|plugin-csi-|@grpc)/.test(name), name);
     for (const name of [
       "internal/deps/undici/undici",
       "internal/http2/core",

@@ -1,5 +1,6 @@
 /** Every operation that changes something, as the fault run tries it. */
 import { GIB } from "@libstorage/model";
+import type { InstanceID } from "@libstorage/model";
 import type { Caller, StorageService } from "@libstorage/server";
 import { HOST_A, HOST_B } from "./world.js";
 import type { ObjectState, WorldState } from "./world.js";
@@ -29,7 +30,12 @@ export interface Ids {
   readonly snapshot: string;
 }
 
-export const operationsOn = ({ free, held, snapshot }: Ids): readonly Operation[] => [
+/** @param hostA holds a volume @param hostB wants one */
+export const operationsOn = (
+  { free, held, snapshot }: Ids,
+  hostA: InstanceID = HOST_A,
+  hostB: InstanceID = HOST_B,
+): readonly Operation[] => [
   {
     name: "create",
     run: (service, caller) =>
@@ -59,22 +65,22 @@ export const operationsOn = ({ free, held, snapshot }: Ids): readonly Operation[
   {
     name: "attach",
     run: (service, caller) =>
-      service.volumeAttach(free, { to: HOST_B, deviceName: "", force: false }, caller),
+      service.volumeAttach(free, { to: hostB, deviceName: "", force: false }, caller),
   },
   {
     name: "preempting attach",
     run: (service, caller) =>
-      service.volumeAttach(held, { to: HOST_B, deviceName: "", force: true }, caller),
+      service.volumeAttach(held, { to: hostB, deviceName: "", force: true }, caller),
     halfway: withoutHolder,
     isHalfwayAfterKill: true,
   },
   {
     name: "detach",
-    run: (service, caller) => service.volumeDetach(held, HOST_A, false, caller),
+    run: (service, caller) => service.volumeDetach(held, hostA, false, caller),
   },
   {
     name: "forced detach",
-    run: (service, caller) => service.volumeDetach(held, HOST_B, true, caller),
+    run: (service, caller) => service.volumeDetach(held, hostB, true, caller),
   },
   {
     name: "remove",

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { GIB } from "@libstorage/model";
 import type { InstanceID } from "@libstorage/model";
 import { DRIVERS, SILENT, Storage } from "@libstorage/server";
-import type { Caller, DriverModule, FaultPlan, FaultPoint } from "@libstorage/server";
+import type { Caller, DriverModule, FaultPlan, FaultPoint, ServiceSpec } from "@libstorage/server";
 
 export const HOST_A: InstanceID = { id: "host-a", driver: "vfs", service: "" };
 export const HOST_B: InstanceID = { id: "host-b", driver: "vfs", service: "" };
@@ -53,10 +53,12 @@ export function openWorld(
   faults?: FaultPlan,
   driver: DriverModule = DRIVERS.vfs,
   config: unknown = { root: join(folder, "root"), quota: "off" },
+  exporter?: ServiceSpec["exporter"],
 ): Promise<Storage> {
+  const settings = { shareable: false, uniqueNames: false };
   return Storage.open({
     services: [
-      { name: SERVICE, driver, config, settings: { shareable: false, uniqueNames: false } },
+      { name: SERVICE, driver, config, settings, ...(exporter !== undefined && { exporter }) },
     ],
     journalFolder: join(folder, "journal"),
     libFolder: join(folder, "lib"),

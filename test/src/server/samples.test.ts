@@ -50,6 +50,14 @@ describe("samples", () => {
         ],
       );
     },
+    "btrfs-nfs.yml": ({ services }) => {
+      assert.deepEqual(
+        services.map(({ driver, exporter }) => [driver, exporter?.name]),
+        [["btrfs", "nfs"]],
+      );
+      const { networks } = services[0]?.exporter?.options as { readonly networks: string[] };
+      assert.deepEqual(networks, ["10.1.0.0/24"]);
+    },
     "sidecar.yml": ({ endpoints, http }) => {
       assert.equal(endpoints[0]?.socketMode, 0o660);
       assert.equal(http.bodyLimitBytes, 256 * 1024);

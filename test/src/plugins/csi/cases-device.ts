@@ -1,7 +1,18 @@
 /** Volumes that are devices: file systems on them, and they themselves. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { closeSync, existsSync, openSync, readFileSync, readSync, rmSync, statSync, statfsSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statSync,
+  statfsSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
 import { readMountTable } from "@libstorage/client/host";
@@ -16,11 +27,17 @@ function run(tool: string, ...args: readonly string[]): string {
 }
 
 function typeOn(device: string): string {
-  return spawnSync("blkid", ["--probe", "--output", "value", "--match-tag", "TYPE", device], { encoding: "utf8" }).stdout.trim();
+  return spawnSync("blkid", ["--probe", "--output", "value", "--match-tag", "TYPE", device], {
+    encoding: "utf8",
+  }).stdout.trim();
 }
 
 export function deviceCases(world: () => World, devices: () => LoopDevices): void {
-  const stageRequest = (volumeId: string, stagingTargetPath: string, more: object = {}): object => ({
+  const stageRequest = (
+    volumeId: string,
+    stagingTargetPath: string,
+    more: object = {},
+  ): object => ({
     volumeId,
     stagingTargetPath,
     volumeCapability: world().cap(),
@@ -32,16 +49,24 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     return volumeId;
   };
 
-  for (const [fsType, sizeGiB] of [["ext4", 1], ["xfs", 1], ["btrfs", 1]] as const)
+  for (const [fsType, sizeGiB] of [
+    ["ext4", 1],
+    ["xfs", 1],
+    ["btrfs", 1],
+  ] as const)
     it(`a blank device gets ${fsType} once, and keeps it`, async (t) => {
-      if (spawnSync(`mkfs.${fsType}`, ["--help"]).error !== undefined) return t.skip(`mkfs.${fsType} is not installed`);
+      if (spawnSync(`mkfs.${fsType}`, ["--help"]).error !== undefined)
+        return t.skip(`mkfs.${fsType} is not installed`);
       const capability = cap("SINGLE_NODE_WRITER", { fsType });
       const capacityRange = { requiredBytes: sizeGiB * GIB };
       const { volumeId, staging } = await world().staged(capability, { capacityRange });
       assert.equal(typeOn(devices().device(volumeId)), fsType);
       writeFileSync(join(staging, "kept"), "yes");
       await world().call("NodeUnstageVolume", { volumeId, stagingTargetPath: staging });
-      await world().call("NodeStageVolume", stageRequest(volumeId, staging, { volumeCapability: capability }));
+      await world().call(
+        "NodeStageVolume",
+        stageRequest(volumeId, staging, { volumeCapability: capability }),
+      );
       assert.ok(existsSync(join(staging, "kept")));
     });
 
@@ -52,7 +77,10 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
 
   it("a file system that this client does not make is INVALID_ARGUMENT", async () => {
     const volumeCapabilities = [cap("SINGLE_NODE_WRITER", { fsType: "reiserfs" })];
-    await world().fails("INVALID_ARGUMENT", "CreateVolume", { name: unique("pvc"), volumeCapabilities });
+    await world().fails("INVALID_ARGUMENT", "CreateVolume", {
+      name: unique("pvc"),
+      volumeCapabilities,
+    });
   });
 
   it("a device with another file system is FAILED_PRECONDITION and not formatted", async () => {
@@ -75,7 +103,10 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     assert.equal(made.status, 0);
     const before = startOf(device);
     const request = stageRequest(volumeId, world().stagingPath());
-    assert.match(await world().fails("FAILED_PRECONDITION", "NodeStageVolume", request), /partition table/);
+    assert.match(
+      await world().fails("FAILED_PRECONDITION", "NodeStageVolume", request),
+      /partition table/,
+    );
     assert.deepEqual(startOf(device), before);
     await world().call("NodeUnstageVolume", request);
   });
@@ -88,7 +119,10 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     closeSync(handle);
     const before = startOf(device);
     const request = stageRequest(volumeId, world().stagingPath());
-    assert.match(await world().fails("FAILED_PRECONDITION", "NodeStageVolume", request), /no tool recognises/);
+    assert.match(
+      await world().fails("FAILED_PRECONDITION", "NodeStageVolume", request),
+      /no tool recognises/,
+    );
     assert.deepEqual(startOf(device), before);
     await world().call("NodeUnstageVolume", request);
   });
@@ -157,10 +191,17 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     writeSync(handle, Buffer.alloc(4096, 1));
     closeSync(handle);
     assert.equal(startOf(devices().device(volumeId))[0], 1);
-    const { usage, volumeCondition } = await world().call("NodeGetVolumeStats", { volumeId, volumePath: target });
+    const { usage, volumeCondition } = await world().call("NodeGetVolumeStats", {
+      volumeId,
+      volumePath: target,
+    });
     assert.equal(usage[0].total, GIB);
     assert.equal(volumeCondition.abnormal, false);
-    await world().call("NodePublishVolume", { ...stageRequest(volumeId, staging), targetPath: target, volumeCapability: blockCap() });
+    await world().call("NodePublishVolume", {
+      ...stageRequest(volumeId, staging),
+      targetPath: target,
+      volumeCapability: blockCap(),
+    });
     await world().call("NodeUnpublishVolume", { volumeId, targetPath: target });
     assert.ok(!existsSync(target));
   });
@@ -173,7 +214,10 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
   it("a device published read-only cannot be written, and after that it can", async () => {
     const capability = blockCap();
     const { volumeId, staging } = await world().staged(capability);
-    const target = await world().publish(volumeId, staging, { volumeCapability: capability, readonly: true });
+    const target = await world().publish(volumeId, staging, {
+      volumeCapability: capability,
+      readonly: true,
+    });
     assert.throws(() => {
       const handle = openSync(target, "r+");
       try {
@@ -206,7 +250,10 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     const target = world().targetPath();
     writeFileSync(target, "mine");
     world().undo(async () => rmSync(target));
-    const request = { ...stageRequest(volumeId, staging, { volumeCapability: blockCap() }), targetPath: target };
+    const request = {
+      ...stageRequest(volumeId, staging, { volumeCapability: blockCap() }),
+      targetPath: target,
+    };
     await world().fails("FAILED_PRECONDITION", "NodePublishVolume", request);
     assert.equal(statSync(target).size, 4);
   });
@@ -215,7 +262,11 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     const { volumeId, staging } = await world().staged(blockCap());
     const target = await world().publish(volumeId, staging, { volumeCapability: blockCap() });
     const capacityRange = { requiredBytes: 2 * GIB };
-    const reply = await world().call("ControllerExpandVolume", { volumeId, capacityRange, volumeCapability: blockCap() });
+    const reply = await world().call("ControllerExpandVolume", {
+      volumeId,
+      capacityRange,
+      volumeCapability: blockCap(),
+    });
     assert.equal(reply.nodeExpansionRequired, false);
     await world().call("NodeExpandVolume", { volumeId, volumePath: target, capacityRange });
     const { usage } = await world().call("NodeGetVolumeStats", { volumeId, volumePath: target });
@@ -251,14 +302,21 @@ export function deviceCases(world: () => World, devices: () => LoopDevices): voi
     assert.ok(last > then, "the file systems were thawed");
     const values: number[] = [];
     for (const { volumeId } of [one, two]) {
-      const snapshot = snapshots.find((each: { sourceVolumeId: string }) => each.sourceVolumeId === volumeId);
+      const snapshot = snapshots.find(
+        (each: { sourceVolumeId: string }) => each.sourceVolumeId === volumeId,
+      );
       const copy = await world().staged(world().cap(), {
         volumeContentSource: { snapshot: { snapshotId: snapshot.snapshotId } },
       });
-      values.push(Number(spawnSync("cat", [join(copy.staging, "count")], { encoding: "utf8" }).stdout));
+      values.push(
+        Number(spawnSync("cat", [join(copy.staging, "count")], { encoding: "utf8" }).stdout),
+      );
     }
     const [first = 0, second = 0] = values;
-    assert.ok(first === second || first === second + 1, `${first} and ${second} are not of one moment`);
+    assert.ok(
+      first === second || first === second + 1,
+      `${first} and ${second} are not of one moment`,
+    );
   });
 
   it("every file system is thawed when a snapshot fails", async () => {

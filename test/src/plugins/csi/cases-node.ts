@@ -1,6 +1,15 @@
 /** The Node service: staging, publishing, and what stands in the way. */
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
 import { spawnSync } from "node:child_process";
@@ -9,7 +18,11 @@ import type { World } from "./world.js";
 import { blockCap, cap, GIB } from "./world.js";
 
 export function nodeCases(world: () => World): void {
-  const stageRequest = (volumeId: string, stagingTargetPath: string, more: object = {}): object => ({
+  const stageRequest = (
+    volumeId: string,
+    stagingTargetPath: string,
+    more: object = {},
+  ): object => ({
     volumeId,
     stagingTargetPath,
     volumeCapability: world().cap(),
@@ -42,24 +55,38 @@ export function nodeCases(world: () => World): void {
       stageRequest(volumeId, `${path}\0x`),
       stageRequest(volumeId, `/${"x".repeat(5000)}`),
       stageRequest(volumeId, path, { volumeCapability: { mount: {} } }),
-      stageRequest(volumeId, path, { volumeCapability: cap("SINGLE_NODE_WRITER", { mountFlags: ["bind"] }) }),
+      stageRequest(volumeId, path, {
+        volumeCapability: cap("SINGLE_NODE_WRITER", { mountFlags: ["bind"] }),
+      }),
     ])
       await world().fails("INVALID_ARGUMENT", "NodeStageVolume", request);
   });
 
   it("NodeStageVolume of what is not there is NOT_FOUND", async () => {
-    await world().fails("NOT_FOUND", "NodeStageVolume", stageRequest("fake-vol-id", world().stagingPath()));
+    await world().fails(
+      "NOT_FOUND",
+      "NodeStageVolume",
+      stageRequest("fake-vol-id", world().stagingPath()),
+    );
   });
 
   it("NodeStageVolume of a volume that nobody has is FAILED_PRECONDITION", async () => {
     const { volumeId } = await world().create();
-    await world().fails("FAILED_PRECONDITION", "NodeStageVolume", stageRequest(volumeId, world().stagingPath()));
+    await world().fails(
+      "FAILED_PRECONDITION",
+      "NodeStageVolume",
+      stageRequest(volumeId, world().stagingPath()),
+    );
   });
 
   it("NodeStageVolume of another node's volume is FAILED_PRECONDITION, and names that node", async () => {
     const { volumeId } = await world().create();
     await world().publishTo(volumeId, world().otherNode("elsewhere"));
-    const text = await world().fails("FAILED_PRECONDITION", "NodeStageVolume", stageRequest(volumeId, world().stagingPath()));
+    const text = await world().fails(
+      "FAILED_PRECONDITION",
+      "NodeStageVolume",
+      stageRequest(volumeId, world().stagingPath()),
+    );
     assert.match(text, /elsewhere/);
   });
 
@@ -82,7 +109,11 @@ export function nodeCases(world: () => World): void {
     const path = world().stagingPath();
     writeFileSync(join(path, "precious"), "data");
     world().undo(async () => rmSync(join(path, "precious")));
-    const text = await world().fails("FAILED_PRECONDITION", "NodeStageVolume", stageRequest(volumeId, path));
+    const text = await world().fails(
+      "FAILED_PRECONDITION",
+      "NodeStageVolume",
+      stageRequest(volumeId, path),
+    );
     assert.match(text, /precious/);
     assert.equal(readFileSync(join(path, "precious"), "utf8"), "data");
     await world().call("NodeUnstageVolume", { volumeId, stagingTargetPath: path });
@@ -93,9 +124,17 @@ export function nodeCases(world: () => World): void {
     const path = world().stagingPath();
     assert.equal(spawnSync("mount", ["-t", "tmpfs", "foreign", path]).status, 0);
     world().undo(async () => spawnSync("umount", [path]));
-    assert.match(await world().fails("FAILED_PRECONDITION", "NodeStageVolume", stageRequest(volumeId, path)), /foreign/);
-    assert.ok((await readMountTable()).some((one) => one.mountPoint === path && one.source === "foreign"));
-    await world().fails("FAILED_PRECONDITION", "NodeUnstageVolume", { volumeId, stagingTargetPath: path });
+    assert.match(
+      await world().fails("FAILED_PRECONDITION", "NodeStageVolume", stageRequest(volumeId, path)),
+      /foreign/,
+    );
+    assert.ok(
+      (await readMountTable()).some((one) => one.mountPoint === path && one.source === "foreign"),
+    );
+    await world().fails("FAILED_PRECONDITION", "NodeUnstageVolume", {
+      volumeId,
+      stagingTargetPath: path,
+    });
     spawnSync("umount", [path]);
     await world().call("NodeUnstageVolume", { volumeId, stagingTargetPath: path });
   });
@@ -126,13 +165,24 @@ export function nodeCases(world: () => World): void {
 
   it("NodeStageVolume again with another capability is ALREADY_EXISTS", async () => {
     const { volumeId, staging } = await world().staged();
-    for (const volumeCapability of [cap("SINGLE_NODE_READER_ONLY"), cap("SINGLE_NODE_WRITER", { mountFlags: ["noatime"] })])
-      await world().fails("ALREADY_EXISTS", "NodeStageVolume", stageRequest(volumeId, staging, { volumeCapability }));
+    for (const volumeCapability of [
+      cap("SINGLE_NODE_READER_ONLY"),
+      cap("SINGLE_NODE_WRITER", { mountFlags: ["noatime"] }),
+    ])
+      await world().fails(
+        "ALREADY_EXISTS",
+        "NodeStageVolume",
+        stageRequest(volumeId, staging, { volumeCapability }),
+      );
   });
 
   it("NodeStageVolume at a second path is FAILED_PRECONDITION, and names the first", async () => {
     const { volumeId, staging } = await world().staged();
-    const text = await world().fails("FAILED_PRECONDITION", "NodeStageVolume", stageRequest(volumeId, world().stagingPath()));
+    const text = await world().fails(
+      "FAILED_PRECONDITION",
+      "NodeStageVolume",
+      stageRequest(volumeId, world().stagingPath()),
+    );
     assert.ok(text.includes(staging), text);
   });
 
@@ -140,7 +190,11 @@ export function nodeCases(world: () => World): void {
     const { volumeId, staging } = await world().staged();
     assert.equal(spawnSync("umount", [staging]).status, 0);
     const target = world().targetPath();
-    await world().fails("FAILED_PRECONDITION", "NodePublishVolume", publishRequest({ volumeId, staging }, target));
+    await world().fails(
+      "FAILED_PRECONDITION",
+      "NodePublishVolume",
+      publishRequest({ volumeId, staging }, target),
+    );
     await world().call("NodeStageVolume", stageRequest(volumeId, staging));
     assert.deepEqual(await world().mounts(), [staging]);
   });
@@ -191,7 +245,10 @@ export function nodeCases(world: () => World): void {
     const holder = spawn("sleep", ["60"], { cwd: staging });
     try {
       const request = { volumeId, stagingTargetPath: staging };
-      assert.match(await world().fails("FAILED_PRECONDITION", "NodeUnstageVolume", request), /sleep \(pid \d+\)/);
+      assert.match(
+        await world().fails("FAILED_PRECONDITION", "NodeUnstageVolume", request),
+        /sleep \(pid \d+\)/,
+      );
     } finally {
       holder.kill("SIGKILL");
       await new Promise((resolve) => holder.once("close", resolve));
@@ -226,14 +283,25 @@ export function nodeCases(world: () => World): void {
   it("NodePublishVolume of what is not there is NOT_FOUND, of what is not staged FAILED_PRECONDITION", async () => {
     const staging = world().stagingPath();
     const target = world().targetPath();
-    await world().fails("NOT_FOUND", "NodePublishVolume", publishRequest({ volumeId: "fake-vol-id", staging }, target));
+    await world().fails(
+      "NOT_FOUND",
+      "NodePublishVolume",
+      publishRequest({ volumeId: "fake-vol-id", staging }, target),
+    );
     const volumeId = await ready();
-    await world().fails("FAILED_PRECONDITION", "NodePublishVolume", publishRequest({ volumeId, staging }, target));
+    await world().fails(
+      "FAILED_PRECONDITION",
+      "NodePublishVolume",
+      publishRequest({ volumeId, staging }, target),
+    );
   });
 
   it("NodePublishVolume from a path where it is not staged is FAILED_PRECONDITION", async () => {
     const { volumeId } = await world().staged();
-    const request = publishRequest({ volumeId, staging: world().stagingPath() }, world().targetPath());
+    const request = publishRequest(
+      { volumeId, staging: world().stagingPath() },
+      world().targetPath(),
+    );
     await world().fails("FAILED_PRECONDITION", "NodePublishVolume", request);
   });
 
@@ -266,9 +334,17 @@ export function nodeCases(world: () => World): void {
   it("NodePublishVolume at the same target otherwise is ALREADY_EXISTS", async () => {
     const staged = await world().staged();
     const target = await world().publish(staged.volumeId, staged.staging);
-    await world().fails("ALREADY_EXISTS", "NodePublishVolume", publishRequest(staged, target, { readonly: true }));
+    await world().fails(
+      "ALREADY_EXISTS",
+      "NodePublishVolume",
+      publishRequest(staged, target, { readonly: true }),
+    );
     const volumeCapability = cap("SINGLE_NODE_READER_ONLY");
-    await world().fails("ALREADY_EXISTS", "NodePublishVolume", publishRequest(staged, target, { volumeCapability }));
+    await world().fails(
+      "ALREADY_EXISTS",
+      "NodePublishVolume",
+      publishRequest(staged, target, { volumeCapability }),
+    );
   });
 
   it("NodePublishVolume read-only cannot be written, and the staged volume can", async () => {
@@ -312,7 +388,10 @@ export function nodeCases(world: () => World): void {
       const request = publishRequest(staged, second, { volumeCapability });
       if (isAllowed) {
         await world().call("NodePublishVolume", request);
-        await world().call("NodeUnpublishVolume", { volumeId: staged.volumeId, targetPath: second });
+        await world().call("NodeUnpublishVolume", {
+          volumeId: staged.volumeId,
+          targetPath: second,
+        });
       } else {
         const text = await world().fails("FAILED_PRECONDITION", "NodePublishVolume", request);
         assert.ok(text.includes(first), `${mode}: ${text}`);
@@ -336,7 +415,11 @@ export function nodeCases(world: () => World): void {
     mkdirSync(folder);
     writeFileSync(join(folder, "precious"), "");
     world().undo(async () => rmSync(folder, { recursive: true }));
-    const text = await world().fails("FAILED_PRECONDITION", "NodePublishVolume", publishRequest(staged, folder));
+    const text = await world().fails(
+      "FAILED_PRECONDITION",
+      "NodePublishVolume",
+      publishRequest(staged, folder),
+    );
     assert.match(text, /precious/);
   });
 
@@ -362,7 +445,10 @@ export function nodeCases(world: () => World): void {
       spawnSync("umount", [target]);
       rmdirSync(target);
     });
-    await world().fails("FAILED_PRECONDITION", "NodeUnpublishVolume", { volumeId, targetPath: target });
+    await world().fails("FAILED_PRECONDITION", "NodeUnpublishVolume", {
+      volumeId,
+      targetPath: target,
+    });
     assert.ok((await world().mounts()).includes(target));
   });
 
@@ -380,7 +466,8 @@ export function nodeCases(world: () => World): void {
   });
 
   it("a clone and a restored snapshot have the data of their source", async (t) => {
-    if (!(await world().controllerCan("CREATE_DELETE_SNAPSHOT"))) return t.skip("the service has no snapshots");
+    if (!(await world().controllerCan("CREATE_DELETE_SNAPSHOT")))
+      return t.skip("the service has no snapshots");
     const { volumeId, staging } = await world().staged();
     writeFileSync(join(staging, "file"), "then");
     await world().call("NodeUnstageVolume", { volumeId, stagingTargetPath: staging });
@@ -403,7 +490,10 @@ export function nodeCases(world: () => World): void {
     mkdirSync(join(staging, "sub"), { mode: 0o700 });
     writeFileSync(join(staging, "sub/old"), "", { mode: 0o600 });
     await world().call("NodeUnstageVolume", { volumeId, stagingTargetPath: staging });
-    await world().call("NodeStageVolume", stageRequest(volumeId, staging, { volumeCapability: capability }));
+    await world().call(
+      "NodeStageVolume",
+      stageRequest(volumeId, staging, { volumeCapability: capability }),
+    );
     for (const path of ["", "sub", "sub/old"]) {
       const { gid, mode } = statSync(join(staging, path));
       assert.equal(gid, 4242, path);
@@ -427,7 +517,10 @@ export function nodeCases(world: () => World): void {
     const { volumeId, staging } = await world().staged();
     const target = await world().publish(volumeId, staging);
     for (const volumePath of [staging, target]) {
-      const { usage, volumeCondition } = await world().call("NodeGetVolumeStats", { volumeId, volumePath });
+      const { usage, volumeCondition } = await world().call("NodeGetVolumeStats", {
+        volumeId,
+        volumePath,
+      });
       const bytes = usage.find((one: { unit: string }) => one.unit === "BYTES");
       assert.ok(bytes.total > 0 && bytes.used >= 0 && bytes.available >= 0);
       assert.equal(volumeCondition.abnormal, false);
@@ -441,7 +534,10 @@ export function nodeCases(world: () => World): void {
   });
 
   it("NodeGetVolumeStats of what is not there, or not at that path, is NOT_FOUND", async () => {
-    await world().fails("NOT_FOUND", "NodeGetVolumeStats", { volumeId: "fake-vol-id", volumePath: "some/path" });
+    await world().fails("NOT_FOUND", "NodeGetVolumeStats", {
+      volumeId: "fake-vol-id",
+      volumePath: "some/path",
+    });
     const { volumeId, staging } = await world().staged();
     await world().publish(volumeId, staging);
     for (const volumePath of ["some/path", "/tmp", world().folder])
@@ -451,7 +547,10 @@ export function nodeCases(world: () => World): void {
   it("NodeGetVolumeStats says what is wrong with a volume that has become read-only", async () => {
     const { volumeId, staging } = await world().staged();
     assert.equal(spawnSync("mount", ["-o", "remount,bind,ro", staging]).status, 0);
-    const { volumeCondition } = await world().call("NodeGetVolumeStats", { volumeId, volumePath: staging });
+    const { volumeCondition } = await world().call("NodeGetVolumeStats", {
+      volumeId,
+      volumePath: staging,
+    });
     assert.equal(volumeCondition.abnormal, true);
     assert.match(volumeCondition.message, /read-only/);
   });
@@ -459,11 +558,15 @@ export function nodeCases(world: () => World): void {
   it("NodeExpandVolume without a volume or a path is INVALID_ARGUMENT, of what is not there NOT_FOUND", async () => {
     await world().fails("INVALID_ARGUMENT", "NodeExpandVolume", { volumePath: "/x" });
     await world().fails("INVALID_ARGUMENT", "NodeExpandVolume", { volumeId: "x" });
-    await world().fails("NOT_FOUND", "NodeExpandVolume", { volumeId: "fake-vol-id", volumePath: "some/path" });
+    await world().fails("NOT_FOUND", "NodeExpandVolume", {
+      volumeId: "fake-vol-id",
+      volumePath: "some/path",
+    });
   });
 
   it("a volume grows while it is published", async (t) => {
-    if (!(await world().controllerCan("EXPAND_VOLUME"))) return t.skip("the service does not expand volumes");
+    if (!(await world().controllerCan("EXPAND_VOLUME")))
+      return t.skip("the service does not expand volumes");
     const capability = world().growable();
     const { volumeId, staging } = await world().staged(capability);
     const target = await world().publish(volumeId, staging, { volumeCapability: capability });
@@ -471,7 +574,11 @@ export function nodeCases(world: () => World): void {
     const reply = await world().call("ControllerExpandVolume", { volumeId, capacityRange });
     assert.equal(reply.capacityBytes, 2 * GIB);
     for (let time = 0; time < 2; time += 1) {
-      const grown = await world().call("NodeExpandVolume", { volumeId, volumePath: target, capacityRange });
+      const grown = await world().call("NodeExpandVolume", {
+        volumeId,
+        volumePath: target,
+        capacityRange,
+      });
       assert.equal(grown.capacityBytes, 2 * GIB);
     }
     assert.deepEqual((await world().mounts()).toSorted(), [staging, target].toSorted());
@@ -483,7 +590,9 @@ export function nodeCases(world: () => World): void {
     const volumeId = await ready();
     const staging = world().stagingPath();
     const results = await Promise.allSettled(
-      Array.from({ length: 6 }, () => world().call("NodeStageVolume", stageRequest(volumeId, staging))),
+      Array.from({ length: 6 }, () =>
+        world().call("NodeStageVolume", stageRequest(volumeId, staging)),
+      ),
     );
     assert.ok(results.some(({ status }) => status === "fulfilled"));
     for (const one of results)
@@ -501,7 +610,11 @@ export function nodeCases(world: () => World): void {
     };
     const name = `life-${process.pid}`;
     const volumeCapability = world().cap();
-    const request = { name, volumeCapabilities: [volumeCapability], capacityRange: { requiredBytes: GIB } };
+    const request = {
+      name,
+      volumeCapabilities: [volumeCapability],
+      capacityRange: { requiredBytes: GIB },
+    };
     await five("CreateVolume", request);
     const { volumeId } = (await world().call("CreateVolume", request)).volume;
     const nodeId = await world().nodeID();

@@ -1,7 +1,15 @@
 /** The plugin itself: its socket, its modes, its settings, and what it does while the server is away. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -42,7 +50,10 @@ async function made(plugin: TestPlugin, more: object = {}): Promise<Message> {
 }
 
 /** Attached to this node, and with a staging folder. */
-async function readyOn(plugin: TestPlugin, name = unique("staging")): Promise<{ volumeId: string; stagingTargetPath: string; volumeCapability: Message }> {
+async function readyOn(
+  plugin: TestPlugin,
+  name = unique("staging"),
+): Promise<{ volumeId: string; stagingTargetPath: string; volumeCapability: Message }> {
   const { volumeId } = await made(plugin);
   const { nodeId } = await plugin.call("NodeGetInfo");
   const volumeCapability = cap();
@@ -75,14 +86,22 @@ describe("the socket of the CSI plugin", () => {
     assert.ok(!existsSync(path));
   });
 
-  it("lets no other user in", { skip: process.geteuid?.() !== 0 && "only root can be another user" }, async () => {
-    await withPlugin({}, async ({ socket }) => {
-      const probe = `require("node:net").connect(${JSON.stringify(socket)}).once("error", (e) => { console.log(e.code); process.exit(0); }).once("connect", () => { console.log("connected"); process.exit(0); })`;
-      const child = spawn(process.execPath, ["-e", probe], { uid: 65534, gid: 65534, stdio: ["ignore", "pipe", "ignore"] });
-      const { stdout } = await ended(child);
-      assert.match(stdout, /EACCES/);
-    });
-  });
+  it(
+    "lets no other user in",
+    { skip: process.geteuid?.() !== 0 && "only root can be another user" },
+    async () => {
+      await withPlugin({}, async ({ socket }) => {
+        const probe = `require("node:net").connect(${JSON.stringify(socket)}).once("error", (e) => { console.log(e.code); process.exit(0); }).once("connect", () => { console.log("connected"); process.exit(0); })`;
+        const child = spawn(process.execPath, ["-e", probe], {
+          uid: 65534,
+          gid: 65534,
+          stdio: ["ignore", "pipe", "ignore"],
+        });
+        const { stdout } = await ended(child);
+        assert.match(stdout, /EACCES/);
+      });
+    },
+  );
 
   it("is not taken from a plugin that runs", async () => {
     await withPlugin({}, async ({ socket, call }) => {
@@ -104,13 +123,20 @@ describe("the socket of the CSI plugin", () => {
       await call("Probe");
     });
     writeFileSync(socket, "precious");
-    await assert.rejects(openTestPlugin({ host: server.host, folder, service: "vfs" }), /no socket/);
+    await assert.rejects(
+      openTestPlugin({ host: server.host, folder, service: "vfs" }),
+      /no socket/,
+    );
     assert.equal(readFileSync(socket, "utf8"), "precious");
   });
 
   it("survives what is no gRPC", async () => {
     await withPlugin({}, async ({ socket, call }) => {
-      for (const bytes of ["GET / HTTP/1.1\r\n\r\n", "\0".repeat(4096), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nxxxxxxxxxxxx"]) {
+      for (const bytes of [
+        "GET / HTTP/1.1\r\n\r\n",
+        "\0".repeat(4096),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nxxxxxxxxxxxx",
+      ]) {
         const stranger = connect(socket);
         stranger.on("error", () => {});
         stranger.write(bytes);
@@ -133,7 +159,16 @@ describe("the socket of the CSI plugin", () => {
   });
 
   it("is a Unix socket and nothing else", async () => {
-    const child = start(BIN, ["plugin", "csi", "--endpoint", "tcp://127.0.0.1:9999", "--host", server.host, "-s", "vfs"]);
+    const child = start(BIN, [
+      "plugin",
+      "csi",
+      "--endpoint",
+      "tcp://127.0.0.1:9999",
+      "--host",
+      server.host,
+      "-s",
+      "vfs",
+    ]);
     const { code, stderr } = await ended(child);
     assert.equal(code, 1);
     assert.match(stderr, /no Unix socket/);
@@ -194,30 +229,45 @@ describe("the modes of the CSI plugin", () => {
   it("as a node it has no Controller service", async () => {
     await withPlugin({ settings: { "csi.mode": "node" } }, async (plugin) => {
       assert.equal((await plugin.call("NodeGetInfo")).nodeId.split(":")[0], "vfs");
-      for (const name of ["CreateVolume", "ControllerGetCapabilities", "GroupControllerGetCapabilities"])
+      for (const name of [
+        "CreateVolume",
+        "ControllerGetCapabilities",
+        "GroupControllerGetCapabilities",
+      ])
         await assert.rejects(plugin.call(name), { code: "UNIMPLEMENTED" });
       await assert.rejects(plugin.stream("GetMetadataAllocated"), { code: "UNIMPLEMENTED" });
     });
   });
 
-  it("a controller and a node of different hosts work on one volume", { skip: cannotMount() }, async () => {
-    await withPlugin({ settings: { "csi.mode": "controller" } }, async (controller) => {
-      await withPlugin({ settings: { "csi.mode": "node", "vfs.instanceID.name": "worker-1" } }, async (node) => {
-        const { nodeId } = await node.call("NodeGetInfo");
-        assert.equal(nodeId, "vfs:worker-1");
-        const { volumeId } = await made(controller);
-        const volumeCapability = cap();
-        await controller.call("ControllerPublishVolume", { volumeId, nodeId, volumeCapability });
-        const stagingTargetPath = join(server.folder, "two-hosts");
-        mkdirSync(stagingTargetPath);
-        await node.call("NodeStageVolume", { volumeId, stagingTargetPath, volumeCapability });
-        writeFileSync(join(stagingTargetPath, "file"), "x");
-        await node.call("NodeUnstageVolume", { volumeId, stagingTargetPath });
-        await controller.call("ControllerUnpublishVolume", { volumeId, nodeId });
-        await controller.call("DeleteVolume", { volumeId });
+  it(
+    "a controller and a node of different hosts work on one volume",
+    { skip: cannotMount() },
+    async () => {
+      await withPlugin({ settings: { "csi.mode": "controller" } }, async (controller) => {
+        await withPlugin(
+          { settings: { "csi.mode": "node", "vfs.instanceID.name": "worker-1" } },
+          async (node) => {
+            const { nodeId } = await node.call("NodeGetInfo");
+            assert.equal(nodeId, "vfs:worker-1");
+            const { volumeId } = await made(controller);
+            const volumeCapability = cap();
+            await controller.call("ControllerPublishVolume", {
+              volumeId,
+              nodeId,
+              volumeCapability,
+            });
+            const stagingTargetPath = join(server.folder, "two-hosts");
+            mkdirSync(stagingTargetPath);
+            await node.call("NodeStageVolume", { volumeId, stagingTargetPath, volumeCapability });
+            writeFileSync(join(stagingTargetPath, "file"), "x");
+            await node.call("NodeUnstageVolume", { volumeId, stagingTargetPath });
+            await controller.call("ControllerUnpublishVolume", { volumeId, nodeId });
+            await controller.call("DeleteVolume", { volumeId });
+          },
+        );
       });
-    });
-  });
+    },
+  );
 });
 
 describe("what the CSI plugin advertises", () => {
@@ -225,21 +275,35 @@ describe("what the CSI plugin advertises", () => {
     await withPlugin({ settings: { "csi.hide": "none" } }, async (plugin) => {
       assert.ok((await names(plugin, "ControllerGetCapabilities")).includes("GET_SNAPSHOT"));
     });
-    await withPlugin({ settings: { "csi.hide": "VOLUME_CONDITION, GROUP_CONTROLLER_SERVICE" } }, async (plugin) => {
-      assert.ok(!(await names(plugin, "ControllerGetCapabilities")).includes("VOLUME_CONDITION"));
-      assert.ok(!(await names(plugin, "NodeGetCapabilities")).includes("VOLUME_CONDITION"));
-      assert.ok(!(await names(plugin, "GetPluginCapabilities")).includes("GROUP_CONTROLLER_SERVICE"));
-    });
+    await withPlugin(
+      { settings: { "csi.hide": "VOLUME_CONDITION, GROUP_CONTROLLER_SERVICE" } },
+      async (plugin) => {
+        assert.ok(!(await names(plugin, "ControllerGetCapabilities")).includes("VOLUME_CONDITION"));
+        assert.ok(!(await names(plugin, "NodeGetCapabilities")).includes("VOLUME_CONDITION"));
+        assert.ok(
+          !(await names(plugin, "GetPluginCapabilities")).includes("GROUP_CONTROLLER_SERVICE"),
+        );
+      },
+    );
   });
 
   it("is what the service can do: of one that can nothing, next to nothing", async () => {
     const wrapService = (service: VolumeService): VolumeService => ({
       ...service,
-      serviceInspect: async (...args) => ({ ...(await service.serviceInspect(...args)), abilities: [] }),
+      serviceInspect: async (...args) => ({
+        ...(await service.serviceInspect(...args)),
+        abilities: [],
+      }),
     });
     await withPlugin({ wrapService }, async (plugin) => {
       const controller = await names(plugin, "ControllerGetCapabilities");
-      for (const name of ["CREATE_DELETE_SNAPSHOT", "LIST_SNAPSHOTS", "CLONE_VOLUME", "EXPAND_VOLUME", "GET_CAPACITY"])
+      for (const name of [
+        "CREATE_DELETE_SNAPSHOT",
+        "LIST_SNAPSHOTS",
+        "CLONE_VOLUME",
+        "EXPAND_VOLUME",
+        "GET_CAPACITY",
+      ])
         assert.ok(!controller.includes(name), name);
       assert.deepEqual(await names(plugin, "GetPluginCapabilities"), ["CONTROLLER_SERVICE"]);
       assert.deepEqual(await names(plugin, "GroupControllerGetCapabilities"), []);
@@ -271,13 +335,23 @@ describe("what the CSI plugin advertises", () => {
     const map = { volumeBytes: GIB, extents: { [Symbol.asyncIterator]: all } };
     const blocks: SnapshotBlocks = { allocated: async () => map, changed: async () => map };
     await withPlugin({ blocks }, async (plugin) => {
-      assert.ok((await names(plugin, "GetPluginCapabilities")).includes("SNAPSHOT_METADATA_SERVICE"));
+      assert.ok(
+        (await names(plugin, "GetPluginCapabilities")).includes("SNAPSHOT_METADATA_SERVICE"),
+      );
       const whole = await plugin.stream("GetMetadataAllocated", { snapshotId: "s" });
       assert.equal(whole.length, 1);
       assert.equal(whole[0].volumeCapacityBytes, GIB);
       assert.equal(whole[0].blockMetadataType, "VARIABLE_LENGTH");
-      assert.deepEqual(whole[0].blockMetadata.map((one: Message) => one.byteOffset), extents.map(({ offset }) => offset));
-      const request = { baseSnapshotId: "a", targetSnapshotId: "b", maxResults: 1, startingOffset: 10 * 4096 + 96 };
+      assert.deepEqual(
+        whole[0].blockMetadata.map((one: Message) => one.byteOffset),
+        extents.map(({ offset }) => offset),
+      );
+      const request = {
+        baseSnapshotId: "a",
+        targetSnapshotId: "b",
+        maxResults: 1,
+        startingOffset: 10 * 4096 + 96,
+      };
       const parts = await plugin.stream("GetMetadataDelta", request);
       assert.equal(parts.length, 3);
       assert.deepEqual(parts[0].blockMetadata, [{ byteOffset: 10 * 4096 + 96, sizeBytes: 4000 }]);
@@ -285,8 +359,16 @@ describe("what the CSI plugin advertises", () => {
         assert.rejects(plugin.stream(name, more), { code });
       await fails("GetMetadataAllocated", {}, "INVALID_ARGUMENT");
       await fails("GetMetadataDelta", { baseSnapshotId: "a" }, "INVALID_ARGUMENT");
-      await fails("GetMetadataAllocated", { snapshotId: "s", startingOffset: -1 }, "INVALID_ARGUMENT");
-      await fails("GetMetadataAllocated", { snapshotId: "s", startingOffset: 2 * GIB }, "OUT_OF_RANGE");
+      await fails(
+        "GetMetadataAllocated",
+        { snapshotId: "s", startingOffset: -1 },
+        "INVALID_ARGUMENT",
+      );
+      await fails(
+        "GetMetadataAllocated",
+        { snapshotId: "s", startingOffset: 2 * GIB },
+        "OUT_OF_RANGE",
+      );
     });
   });
 
@@ -294,18 +376,25 @@ describe("what the CSI plugin advertises", () => {
     const settings = { "csi.topology": "zone=eu1,rack=r3" };
     await withPlugin({ settings }, async (plugin) => {
       const segments = { "csi.libstorage.org/zone": "eu1", "csi.libstorage.org/rack": "r3" };
-      assert.ok((await names(plugin, "GetPluginCapabilities")).includes("VOLUME_ACCESSIBILITY_CONSTRAINTS"));
+      assert.ok(
+        (await names(plugin, "GetPluginCapabilities")).includes("VOLUME_ACCESSIBILITY_CONSTRAINTS"),
+      );
       assert.deepEqual((await plugin.call("NodeGetInfo")).accessibleTopology, { segments });
       const here = { segments: { "CSI.libstorage.org/zone": "eu1" } };
       const there = { segments: { "csi.libstorage.org/zone": "us2" } };
-      const volume = await made(plugin, { accessibilityRequirements: { requisite: [there, here] } });
+      const volume = await made(plugin, {
+        accessibilityRequirements: { requisite: [there, here] },
+      });
       assert.deepEqual(volume.accessibleTopology, [{ segments }]);
       await plugin.call("DeleteVolume", { volumeId: volume.volumeId });
       const elsewhere = made(plugin, { accessibilityRequirements: { requisite: [there] } });
       await assert.rejects(elsewhere, { code: "RESOURCE_EXHAUSTED" });
       const { availableCapacity } = await plugin.call("GetCapacity", { accessibleTopology: here });
       assert.ok(availableCapacity > 0);
-      assert.equal((await plugin.call("GetCapacity", { accessibleTopology: there })).availableCapacity, 0);
+      assert.equal(
+        (await plugin.call("GetCapacity", { accessibleTopology: there })).availableCapacity,
+        0,
+      );
     });
   });
 
@@ -318,7 +407,11 @@ describe("what the CSI plugin advertises", () => {
       { "csi.maxVolumesPerNode": "many" },
     ];
     for (const settings of wrong)
-      await assert.rejects(withPlugin({ settings }, async () => {}), { code: "invalid-argument" }, JSON.stringify(settings));
+      await assert.rejects(
+        withPlugin({ settings }, async () => {}),
+        { code: "invalid-argument" },
+        JSON.stringify(settings),
+      );
   });
 });
 
@@ -346,7 +439,11 @@ describe("ids of nodes", () => {
 
   it("have as many addresses as there is room for", () => {
     const addresses = Array.from({ length: 64 }, (_, at) => `192.0.2.${at}`);
-    const metadata = { hostName: "n", initiatorName: `iqn.2000-01.x:${"y".repeat(100)}`, addresses };
+    const metadata = {
+      hostName: "n",
+      initiatorName: `iqn.2000-01.x:${"y".repeat(100)}`,
+      addresses,
+    };
     const text = formatNodeID({ id: "n", driver: "lvm-iscsi", service: "", metadata });
     assert.ok(Buffer.byteLength(text) <= 256);
     const facts = parseNodeID(text, "lvm-iscsi")?.metadata as { addresses: string[] };
@@ -438,7 +535,9 @@ describe("the CSI plugin's records", { skip: cannotMount() }, () => {
       await plugin.call("NodeStageVolume", ready);
       await plugin.call("NodePublishVolume", { ...ready, targetPath });
       const other = { ...ready, targetPath: `${targetPath}-2` };
-      await assert.rejects(plugin.call("NodePublishVolume", other), { code: "FAILED_PRECONDITION" });
+      await assert.rejects(plugin.call("NodePublishVolume", other), {
+        code: "FAILED_PRECONDITION",
+      });
       await plugin.call("NodeUnpublishVolume", { volumeId: ready.volumeId, targetPath });
       await plugin.call("NodeUnstageVolume", ready);
       await removed(plugin, ready.volumeId);
@@ -454,7 +553,11 @@ describe("the CSI plugin's records", { skip: cannotMount() }, () => {
       const text = readFileSync(file, "utf8");
       for (const broken of ["", "{", "[]", text.replace(ready.volumeId, "vfs-999")]) {
         writeFileSync(file, broken);
-        await assert.rejects(plugin.call("NodeUnstageVolume", ready), (error: Error & { code: string }) => error.code === "DATA_LOSS" && error.message.includes(file));
+        await assert.rejects(
+          plugin.call("NodeUnstageVolume", ready),
+          (error: Error & { code: string }) =>
+            error.code === "DATA_LOSS" && error.message.includes(file),
+        );
       }
       writeFileSync(file, text);
       await plugin.call("NodeUnstageVolume", ready);
@@ -469,10 +572,16 @@ describe("the CSI plugin's records", { skip: cannotMount() }, () => {
       await plugin.call("NodeStageVolume", ready);
       await plugin.call("NodePublishVolume", { ...ready, targetPath });
       await plugin.call("NodeUnpublishVolume", { ...ready, targetPath });
-      const file = join(plugin.socket, "../var/lib/csi/csi.libstorage.org", `${ready.volumeId}.json`);
+      const file = join(
+        plugin.socket,
+        "../var/lib/csi/csi.libstorage.org",
+        `${ready.volumeId}.json`,
+      );
       const record = JSON.parse(readFileSync(file, "utf8"));
       writeFileSync(file, JSON.stringify({ ...record, boot: "an earlier one" }));
-      await assert.rejects(plugin.call("NodePublishVolume", { ...ready, targetPath }), { code: "FAILED_PRECONDITION" });
+      await assert.rejects(plugin.call("NodePublishVolume", { ...ready, targetPath }), {
+        code: "FAILED_PRECONDITION",
+      });
       await plugin.call("NodeStageVolume", ready);
       await plugin.call("NodeUnstageVolume", ready);
       rmSync(ready.stagingTargetPath, { recursive: true });
@@ -490,5 +599,4 @@ describe("the CSI plugin in a crowd", () => {
       for (const one of idle) one.destroy();
     });
   });
-
 });

@@ -169,7 +169,8 @@ export class FolderDriver implements StorageDriver {
       const held = heldBy(volume, holder);
       // Who came through an exporter has no mount here; the exporter has cut it off.
       const isExported = held !== undefined && exporterOf(held) !== undefined;
-      if (force && !isExported) this.#checkUnused(volume.id, `be taken from ${holder.id}`);
+      const others = volume.attachments.filter((other) => exporterOf(other) !== undefined);
+      if (force && !isExported) this.#checkUnused(volume.id, `be taken from ${holder.id}`, others);
       const attachments = volume.attachments.filter(
         ({ instanceID }) => !isSameInstance(instanceID, holder),
       );
@@ -177,10 +178,15 @@ export class FolderDriver implements StorageDriver {
     });
   }
 
-  /** A holder on this host uses the folder through a bind mount; while there is one, its data stays there. */
-  #checkUnused(id: string, doing: string): void {
+  /**
+   * A holder on this host uses the folder through a bind mount; while there is one, its data stays there.
+   * @param exported other holders, whose exporter may have mounted what it exports
+   */
+  #checkUnused(id: string, doing: string, exported: readonly AttachmentRecord[] = []): void {
     const path = this.#volumes.dataPath(id);
-    const [mountPoint] = bindMountsOf(readMounts(), readAllMounts(), path);
+    const mountPoint = bindMountsOf(readMounts(), readAllMounts(), path).find(
+      (one) => !exported.some(({ deviceName }) => deviceName.endsWith(`:${one}`)),
+    );
     if (mountPoint === undefined) return;
     throw new StorageError(
       "failed-precondition",

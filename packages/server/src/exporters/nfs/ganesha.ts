@@ -1,7 +1,7 @@
 /** Shares through an nfs-ganesha of this server's own, for hosts whose kernel serves no NFS. */
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { Ability, OpContext } from "../../core/driver.js";
@@ -44,6 +44,7 @@ export class GaneshaServer implements NfsServer {
   readonly #config: NfsConfig;
   readonly #places: GaneshaPlaces;
   readonly #configFile: string;
+  readonly #recovery: string;
   readonly #daemon: GaneshaDaemon;
   readonly #locks = new Locks();
   /** What is served, by path. */
@@ -56,13 +57,20 @@ export class GaneshaServer implements NfsServer {
     this.#config = config;
     this.#places = places;
     this.#configFile = join(places.state, "ganesha.conf");
+    this.#recovery = join(places.state, "recovery");
     const log = join(places.state, "ganesha.log");
     const pid = join(places.state, "ganesha.pid");
     this.#daemon = new GaneshaDaemon({ config: this.#configFile, log, pid }, config.port);
   }
 
-  async check(): Promise<void> {
-    // Whether it can be started shows when it is.
+  /** Of several folders of one file system it would export the first only, and see no difference between them. */
+  async check({ source, volumeID }: Pick<Share, "source" | "volumeID">): Promise<void> {
+    if (statSync(source).dev !== statSync(dirname(source)).dev) return;
+    throw new StorageError(
+      "failed-precondition",
+      `cannot export volume ${volumeID} through nfs-ganesha: ${source} is a folder of a larger file system, and it can only export file systems and btrfs subvolumes as a whole; use the btrfs driver, or set "nfs.mode: kernel"`,
+      { volumeID, path: source },
+    );
   }
 
   /** From the path, so that a number does not soon come again for something else. */
@@ -113,13 +121,16 @@ export class GaneshaServer implements NfsServer {
     await this.#locks.run("daemon", async () => {
       if (this.#shares.size === 0) {
         await this.#daemon.stop(context);
-        if (existsSync(this.#places.state)) await context.files.unlink(this.#configFile);
+        if (!existsSync(this.#places.state)) return;
+        await context.files.unlink(this.#configFile);
+        // Nobody is left for whom the next start would have to wait.
+        await context.files.removeTree(this.#recovery);
         return;
       }
       const { state } = this.#places;
       if (!existsSync(state)) await makeFolders(state, context, 0o700);
       const shares = [...this.#shares.values()];
-      const text = ganeshaText(this.#config, shares, join(state, "recovery"));
+      const text = ganeshaText(this.#config, shares, this.#recovery);
       await context.files.write(this.#configFile, text);
       await this.#daemon.apply(context);
     });

@@ -19,7 +19,7 @@ const NAME = "nfs";
 /** Tools take only these beside an NFS server in /etc. */
 const EXPORTS_FOLDER = "/etc/exports.d";
 
-class NfsExporter implements Exporter {
+export class NfsExporter implements Exporter {
   readonly name = NAME;
   readonly sources = ["directory"] as const;
   readonly #config: NfsConfig;
@@ -119,7 +119,7 @@ class NfsExporter implements Exporter {
   #shareOf(hold: Hold): Share {
     const served = hold.attachment.fields?.[FIELDS.served];
     const { kind } = this.#server;
-    if (served === undefined || served === kind) return shareOf(hold, this.#folder, this.#service);
+    if (served === undefined || served === kind) return shareOf(hold, this.#service);
     const { id } = hold.volume;
     throw new StorageError(
       "failed-precondition",

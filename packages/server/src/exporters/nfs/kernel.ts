@@ -43,6 +43,8 @@ export interface KernelPlaces {
   readonly exportsFile: string;
   /** Where its shares are mounted. */
   readonly folder: string;
+  /** Why nothing can be exported now, or undefined. */
+  readonly unavailable?: () => string | undefined;
 }
 
 export class KernelServer implements NfsServer {
@@ -50,6 +52,7 @@ export class KernelServer implements NfsServer {
   readonly port = 2049;
   readonly #config: NfsConfig;
   readonly #places: KernelPlaces;
+  readonly #unavailable: () => string | undefined;
   readonly #locks = new Locks();
   /** What is served, by path. */
   readonly #shares = new Map<string, Share>();
@@ -58,10 +61,11 @@ export class KernelServer implements NfsServer {
   constructor(config: NfsConfig, places: KernelPlaces) {
     this.#config = config;
     this.#places = places;
+    this.#unavailable = places.unavailable ?? unavailable;
   }
 
   async check({ source, volumeID }: Pick<Share, "source" | "volumeID">, context: OpContext) {
-    const reason = unavailable();
+    const reason = this.#unavailable();
     if (reason !== undefined)
       throw new StorageError("failed-precondition", `cannot export volume ${volumeID}: ${reason}`, {
         volumeID,
@@ -259,7 +263,7 @@ export class KernelServer implements NfsServer {
   }
 
   async abilities(context: OpContext): Promise<readonly Ability[]> {
-    const reason = unavailable();
+    const reason = this.#unavailable();
     const others = await listExports(context).catch(() => undefined);
     return [
       {

@@ -67,14 +67,16 @@ export function pathOf(folder: string, volumeID: string, epoch: number): string 
 }
 
 /** The share that a hold's record names. @throws {StorageError} `failed-precondition` when it names none */
-export function shareOf({ volume, attachment }: Hold, folder: string, service: string): Share {
-  const { fields = {}, epoch, instanceID } = attachment;
+export function shareOf({ volume, attachment }: Hold, service: string): Share {
+  const { fields = {}, epoch, instanceID, deviceName } = attachment;
   const clients = (fields[FIELDS.clients] ?? "").split(",").filter((text) => text !== "");
   const { source, id } = volume;
-  if (source.kind !== "directory" || clients.length === 0)
+  // As it was exported, whatever the configuration says now.
+  const path = /:(\/[^:]+)$/.exec(deviceName)?.[1];
+  if (source.kind !== "directory" || path === undefined || clients.length === 0)
     throw new StorageError(
       "failed-precondition",
-      `the record of volume ${id} names no folder or no address of ${instanceID.id}; detach it and attach it again`,
+      `the record of volume ${id} does not say how ${instanceID.id} gets it (HOST:PATH and addresses): ${deviceName}; repair the record`,
       { volumeID: id, instanceID: instanceID.id },
     );
   const isReadOnly = fields[FIELDS.access] === "ro";
@@ -83,7 +85,7 @@ export function shareOf({ volume, attachment }: Hold, folder: string, service: s
     volumeID: id,
     holder: instanceID.id,
     source: source.path,
-    path: pathOf(folder, id, epoch),
+    path,
     fsid: fsidOf(service, id, epoch),
     clients: clients.map((address) => ({ address, isReadOnly })),
     ...(Number.isInteger(number) && { number }),
