@@ -91,11 +91,17 @@ export class VolumeDriver {
   }
 
   async mount(name: string, user: string, context: CallContext): Promise<string> {
-    const { serverWaitMs } = this.#options;
-    const options = { create: false, ...(user !== "" && { user }) };
+    const { serverWaitMs, names } = this.#options;
     return untilAnswered(serverWaitMs, context, async () => {
       const volumes = await this.#volumes(context);
-      const { path } = await volumes.mount(await this.#target(name), options, context);
+      const target = await this.#target(name);
+      const likelyID = (await names.seen(name))?.id;
+      const options = {
+        create: false,
+        ...(user !== "" && { user }),
+        ...(likelyID !== undefined && target === name && { likelyID }),
+      };
+      const { path } = await volumes.mount(target, options, context);
       return path;
     });
   }
