@@ -233,7 +233,7 @@ export class HostVolumes {
     try {
       const attached = attachedBy(own ?? (await this.#attach(volume.id, options, undo, context)));
       if (attached.device === "") throw failing.noDevice(volume.id);
-      await write(attached, {});
+      if (own === undefined) await write(attached, {});
       // The host may have been started anew since it was attached.
       if (own !== undefined) await this.host.connect(own, context, (step) => undo.push(step));
       const place = { mountPoint: wanted, ownsFolder };
@@ -272,13 +272,12 @@ export class HostVolumes {
     const { executor } = await this.host.identity(context);
     if (executor.mount === undefined) throw failing.noMount(volumeID, executor.driver);
     // A mount that failed may stand all the same, so the way back looks for itself.
-    const stands = async (): Promise<boolean> =>
-      (await executor.isMounted?.(device, mountPoint)) === true;
-    if (!(await stands()))
-      undo.push(async (signal) => {
-        const back = { mountPoint, device, fields, removeFolder: ownsFolder, signal };
-        if (await stands()) await executor.unmount?.(back);
-      });
+    let wasThere = false;
+    undo.push(async (signal) => {
+      const back = { mountPoint, device, fields, removeFolder: ownsFolder, signal };
+      const stands = (await executor.isMounted?.(device, mountPoint)) === true;
+      if (!wasThere && stands) await executor.unmount?.(back);
+    });
     const mounted = await executor.mount({
       volumeID,
       device,
@@ -288,6 +287,7 @@ export class HostVolumes {
       signal: context.signal ?? new AbortController().signal,
       ...(options.mountOptions !== undefined && { options: options.mountOptions }),
     });
+    wasThere = mounted.wasThere;
     return mounted;
   }
 

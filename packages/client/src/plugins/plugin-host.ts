@@ -38,6 +38,7 @@ export class PluginHost {
       keepAlive,
       responseTimeoutMs,
       connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      remembers: true,
       ...(tls !== undefined && { tls }),
       ...(token !== undefined && { token }),
     });
