@@ -16,6 +16,7 @@ import type {
 } from "@libstorage/model";
 import { readEvents } from "./event-stream.js";
 import type { EventOptions } from "./event-stream.js";
+import { AnswerMemory } from "./answer-memory.js";
 import { failureOfReply } from "./http-failure.js";
 import type { HttpReply } from "./http-failure.js";
 import { isWrite, requestOf } from "./http-request.js";
@@ -29,6 +30,11 @@ export interface ClientOptions extends TransportOptions {
   readonly token?: string;
   /** Whether replies are checked against the model. Default true. */
   readonly checkReplies?: boolean;
+  /**
+   * Whether answers to reads are kept, and the server is asked only if they have changed. One that has not
+   * is the same object again, which nobody may change. Default false.
+   */
+  readonly remembers?: boolean;
 }
 
 type ServerOperation = Exclude<Operation, ServiceOperation>;
@@ -62,6 +68,7 @@ class Caller {
   readonly #options: ClientOptions;
   readonly server: string;
   #knowsKeys: Promise<boolean> | undefined;
+  readonly #memory = new AnswerMemory();
 
   constructor(options: ClientOptions) {
     this.#options = options;
@@ -86,16 +93,22 @@ class Caller {
   ): Promise<unknown> {
     const route: Route = ROUTES[operation];
     const request = this.request(route, params, body, context);
-    const reply = await this.transport.send(request, {
+    const known = this.#options.remembers === true ? this.#memory.of(route, request) : undefined;
+    const reply = await this.transport.send(known?.asking ?? request, {
       signal: context.signal,
       isRepeatable: async () => !isWrite(route) || (await this.#serverKnowsKeys()),
     });
     const { status } = reply;
+    if (status === 304 && known?.value !== undefined) return known.value;
     if (status !== 202 && status !== 408 && (status < 200 || status > 299))
       throw failureOfReply(reply, asked(request), this.server);
     const value = this.#json(reply, request);
     const isUnfinished = (status === 202 || status === 408) && route.task;
-    if (!isUnfinished) return this.#checked(operation, route, value);
+    if (!isUnfinished) {
+      const checked = this.#checked(operation, route, value);
+      known?.keep(reply.headers["etag"], checked);
+      return checked;
+    }
     if (!isTask(value)) throw failureOfReply(reply, asked(request), this.server);
     const inspect = (taskID: string): Promise<Task> => this.#inspectTask(taskID, context);
     return this.#checked(operation, route, await waitForTask(value, inspect, context));

@@ -19,8 +19,7 @@ export async function locked<T>(
   act: () => Promise<T>,
 ): Promise<T> {
   // The file is made anew by whoever needs it next.
-  const isNeeded = async (): Promise<boolean> => false;
-  return withHostLock(executors.exec, file, { waitMs: LOCK_MS, signal, isNeeded }, act);
+  return withHostLock(executors.exec, file, { waitMs: LOCK_MS, signal }, act);
 }
 
 async function stands(options: CheckOptions, { record }: KnownMount): Promise<boolean> {

@@ -97,12 +97,13 @@ export async function mountThere(
 ): Promise<Mounted> {
   if (executor.mount === undefined) throw failing.noMount(volumeID, executor.driver);
   // A mount that failed may stand all the same, so the way back looks for itself.
-  const stands = async (): Promise<boolean> =>
-    (await executor.isMounted?.(device, mountPoint)) === true;
-  if (!(await stands()))
-    undo.push(async (undoing) => {
-      const back = { mountPoint, device, fields, removeFolder: ownsFolder, signal: undoing };
-      if (await stands()) await executor.unmount?.(back);
-    });
-  return executor.mount({ volumeID, device, fields, mountPoint, signal, ...how });
+  let wasThere = false;
+  undo.push(async (undoing) => {
+    const back = { mountPoint, device, fields, removeFolder: ownsFolder, signal: undoing };
+    const stands = (await executor.isMounted?.(device, mountPoint)) === true;
+    if (!wasThere && stands) await executor.unmount?.(back);
+  });
+  const mounted = await executor.mount({ volumeID, device, fields, mountPoint, signal, ...how });
+  wasThere = mounted.wasThere;
+  return mounted;
 }

@@ -30,6 +30,18 @@ export async function writeDurably(file: string, text: string): Promise<void> {
   await syncFolder(folder);
 }
 
+/** Whole for everybody who reads it, and there when this process ends; on the disk a moment later. */
+export async function writeWhole(file: string, text: string): Promise<void> {
+  const temporary = `${file}.tmp`;
+  const write = (): Promise<void> => fs.writeFile(temporary, text, { mode: 0o600 });
+  await write().catch(async (error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw error;
+    await fs.mkdir(dirname(file), { recursive: true, mode: 0o755 });
+    await write();
+  });
+  await fs.rename(temporary, file);
+}
+
 /** One that is not there is fine. */
 export async function removeDurably(file: string): Promise<void> {
   await fs.rm(file, { force: true });

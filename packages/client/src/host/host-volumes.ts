@@ -6,7 +6,6 @@
  * What is under way is written down before it is done, so that a process that ends in the middle leaves
  * a state from which every operation goes on: mounting again mounts, unmounting takes away what is there.
  */
-import { lstat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
@@ -28,21 +27,12 @@ import { MOUNT_OPTIONS } from "./mount-requests.js";
 import type { MountedVolume, MountOptions, Unmounted, UnmountOptions } from "./mount-requests.js";
 import { pathPart } from "./path-part.js";
 import { seenElsewhere } from "./other-namespaces.js";
-import { makeRootFolder } from "./root-folder.js";
+import { isThere, makeRootFolder } from "./root-folder.js";
 import { failing, heldBy, mayPass, notHere } from "./mount-errors.js";
 import { takenBack } from "./undo.js";
 import type { Undo } from "./undo.js";
 
 export interface HostVolumesOptions extends HostServiceOptions, LocalMountsOptions {}
-
-/** What became of a volume that was found in a state between. */
-export interface Settled {
-  readonly volumeID: string;
-  readonly name: string;
-  /** `forgotten`: its uses, since somebody else unmounted it. */
-  readonly outcome: "forgotten" | "given back" | "failed";
-  readonly error?: unknown;
-}
 
 const LOCK_WAIT_MS = 60_000;
 
@@ -96,7 +86,7 @@ export class HostVolumes {
   async reconcile(context: CallContext): Promise<readonly string[]> {
     const gone: string[] = [];
     for (const { volumeID } of await this.#records.all())
-      await this.#locked(volumeID, context, async () => {
+      await this.locked(volumeID, context, async () => {
         const record = await this.#records.read(volumeID);
         if (record?.phase !== "mounted" || (await this.local.stands(record))) return;
         await this.#records.remove(volumeID);
@@ -110,20 +100,48 @@ export class HostVolumes {
    * @throws {StorageError} `failed-precondition` when another host has it and `preempt` is not set
    */
   async mount(name: string, options: MountOptions, context: CallContext): Promise<MountedVolume> {
-    const { mount } = this.#options.operations;
     const { executor } = await this.host.identity(context);
     if (executor.mount === undefined) throw failing.noMount(name, executor.driver);
+    const { likelyID } = options;
+    if (likelyID !== undefined) {
+      const mounted = await this.#mountLikely(name, likelyID, options, context);
+      if (mounted !== undefined) return mounted;
+    }
     const found = await this.#findOrCreate(name, options, context);
-    return this.#locked(found.id, context, async () => {
-      for (let attempt = 0; ; attempt += 1) {
-        try {
-          return await this.#mountLocked(found, options, context);
-        } catch (error) {
-          if (attempt >= mount.retryCount || !mayPass(error)) throw error;
-        }
-        await sleep(mount.retryWaitMs, undefined, signalOf(context));
+    return this.locked(found.id, context, () =>
+      this.#mountTried(() => this.#mountLocked(found, options, context), context),
+    );
+  }
+
+  /** With one look at the volume, under its lock. @returns undefined when the id is not what the name means now */
+  #mountLikely(
+    name: string,
+    likelyID: string,
+    options: MountOptions,
+    context: CallContext,
+  ): Promise<MountedVolume | undefined> {
+    return this.locked(likelyID, context, () =>
+      this.#mountTried(async () => {
+        const volume = await this.host.inspect(likelyID, context).catch((error: unknown) => {
+          if (error instanceof StorageError && error.code === "not-found") return undefined;
+          throw error;
+        });
+        if (volume === undefined || (volume.name !== name && volume.id !== name)) return undefined;
+        return this.#mountSeen(volume, options, context);
+      }, context),
+    );
+  }
+
+  async #mountTried<T>(act: () => Promise<T>, context: CallContext): Promise<T> {
+    const { mount } = this.#options.operations;
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return await act();
+      } catch (error) {
+        if (attempt >= mount.retryCount || !mayPass(error)) throw error;
       }
-    });
+      await sleep(mount.retryWaitMs, undefined, signalOf(context));
+    }
   }
 
   async #findOrCreate(name: string, options: MountOptions, context: CallContext): Promise<Volume> {
@@ -150,6 +168,17 @@ export class HostVolumes {
     // anyway needs no second look.
     const isFresh = had === undefined && !stands;
     const volume = isFresh ? found : await this.host.inspect(found.id, context);
+    return this.#mountSeen(volume, options, context);
+  }
+
+  /** Mounts a volume as it was seen under its lock. */
+  async #mountSeen(
+    volume: Volume,
+    options: MountOptions,
+    context: CallContext,
+  ): Promise<MountedVolume> {
+    const record = await this.#records.read(volume.id);
+    const stands = record !== undefined && (await this.local.stands(record));
     const own = await this.host.ownAttachment(volume, context);
     if (!stands) return this.#mountNew(volume, own, options, context);
     if (own === undefined) throw heldBy(volume, record.mountPoint);
@@ -202,7 +231,7 @@ export class HostVolumes {
     try {
       const attached = attachedBy(own ?? (await this.#attach(volume.id, options, undo, context)));
       if (attached.device === "") throw failing.noDevice(volume.id);
-      await write(attached, {});
+      if (own === undefined) await write(attached, {});
       // The host may have been started anew since it was attached.
       if (own !== undefined) await this.host.connect(own, context, (step) => undo.push(step));
       const place = { mountPoint: wanted, ownsFolder };
@@ -235,12 +264,12 @@ export class HostVolumes {
 
   /** Attaches a volume to this host and connects to it, so that its device is there. Mounts nothing. */
   async attach(volumeID: string, force: boolean, context: CallContext): Promise<Volume> {
-    return this.#locked(volumeID, context, () => attachAlone(this.host, volumeID, force, context));
+    return this.locked(volumeID, context, () => attachAlone(this.host, volumeID, force, context));
   }
 
   /** Takes a volume from this host. Unmounts nothing. */
   async detach(volumeID: string, force: boolean, context: CallContext): Promise<Volume | null> {
-    return this.#locked(volumeID, context, () => this.host.detach(volumeID, force, context));
+    return this.locked(volumeID, context, () => this.host.detach(volumeID, force, context));
   }
 
   /**
@@ -248,7 +277,7 @@ export class HostVolumes {
    * @returns what was done, in words; undefined when this host does not have the volume
    */
   async expanded(volumeID: string, context: CallContext): Promise<string | undefined> {
-    return this.#locked(volumeID, context, () =>
+    return this.locked(volumeID, context, () =>
       expandHere(this.host, this.local, volumeID, context),
     );
   }
@@ -263,7 +292,7 @@ export class HostVolumes {
     const isForced = options.force === true || this.#options.operations.unmount.ignoreUsedCount;
     const known = await this.local.named(name);
     const volumeID = known?.volumeID ?? (await this.host.find(name, context)).id;
-    return this.#locked(volumeID, context, async () => {
+    return this.locked(volumeID, context, async () => {
       const record = await this.#records.read(volumeID);
       if (record === undefined)
         return user === undefined
@@ -282,12 +311,13 @@ export class HostVolumes {
         await this.#records.write(left);
         return { volumeID, users: usesOf(left), ...(seenBy.length > 0 && { seenBy }) };
       }
-      await this.#end(record, stands, context);
+      await this.end(record, stands, context);
       return { volumeID, users: 0 };
     });
   }
 
-  async #end(record: MountRecordFile, stands: boolean, context: CallContext): Promise<void> {
+  /** Unmounts and detaches, whoever uses it. Under the volume's lock. */
+  async end(record: MountRecordFile, stands: boolean, context: CallContext): Promise<void> {
     await this.#records.write({ ...record, phase: "unmounting" });
     // The executor that mounted it, which needs no server to take it away.
     const executor = openExecutor(record.driver, this.#options.executors);
@@ -295,39 +325,6 @@ export class HostVolumes {
     else if (record.ownsFolder) await removeEmpty(record.mountPoint);
     await this.#giveBack(record.volumeID, context);
     await this.#records.remove(record.volumeID);
-  }
-
-  /**
-   * Ends what an earlier process began and did not end, and gives back what nobody uses any more, such as
-   * volumes of before the host's last start. What is in use stays as it is.
-   * @returns how many volumes are still to be settled
-   */
-  async settle(context: CallContext, report: (report: Settled) => void): Promise<number> {
-    let left = 0;
-    for (const { volumeID, name } of await this.#records.all())
-      try {
-        await this.#locked(volumeID, context, async () => {
-          const record = await this.#records.read(volumeID);
-          if (record === undefined) return;
-          const stands = await this.local.stands(record);
-          if (record.phase === "mounted" && usesOf(record) > 0) {
-            if (stands) return;
-            await this.#records.remove(volumeID);
-            report({ volumeID, name, outcome: "forgotten" });
-            return;
-          }
-          if (stands && (await seenElsewhere(record.mountPoint)).length > 0) {
-            left += 1;
-            return;
-          }
-          await this.#end(record, stands, context);
-          report({ volumeID, name, outcome: "given back" });
-        });
-      } catch (error) {
-        left += 1;
-        report({ volumeID, name, outcome: "failed", error });
-      }
-    return left;
   }
 
   async #unmountUncounted(volumeID: string, context: CallContext): Promise<Unmounted> {
@@ -353,29 +350,15 @@ export class HostVolumes {
     });
   }
 
-  /** Ids are not given twice, so a lock of each volume that there ever was would be kept for nothing. */
-  async #isKnown(volumeID: string): Promise<boolean> {
-    return (
-      (await this.#records.read(volumeID)) !== undefined ||
-      (await this.host.connections.read(volumeID)) !== undefined
-    );
-  }
-
-  #locked<T>(volumeID: string, context: CallContext, act: () => Promise<T>): Promise<T> {
+  /** Alone among the processes of this host with this volume. */
+  locked<T>(volumeID: string, context: CallContext, act: () => Promise<T>): Promise<T> {
     const { exec } = this.#options.executors;
     const signal = context.signal ?? new AbortController().signal;
     return withHostLock(
       exec,
       this.#records.lockOf(volumeID),
-      { waitMs: LOCK_WAIT_MS, signal, isNeeded: () => this.#isKnown(volumeID) },
+      { waitMs: LOCK_WAIT_MS, signal },
       act,
     );
   }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return lstat(path).then(
-    () => true,
-    () => false,
-  );
 }

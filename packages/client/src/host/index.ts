@@ -2,6 +2,8 @@
 export * from "./host-volumes.js";
 export * from "./host-service.js";
 export * from "./mount-requests.js";
+export { settleMounts } from "./settle.js";
+export type { Settled } from "./settle.js";
 export type { LocalMounts } from "./local-mounts.js";
 export type { MountRecordFile } from "./mount-records.js";
 export { Connections } from "./connections.js";
@@ -12,6 +14,7 @@ export type { CreateOptions } from "./create-request.js";
 export { findNamed } from "./volume-names.js";
 export * from "../executor/executor.js";
 export { EXECUTORS, openExecutor } from "../executor/index.js";
+export { withHostLock } from "./host-lock.js";
 export { CommandError, runCommand } from "../executor/exec.js";
 export type { Exec, ExecResult } from "../executor/exec.js";
 export { parseMountTable, readMountTable } from "../executor/mount-table.js";

@@ -102,15 +102,15 @@ export class MountRecords {
     return found;
   }
 
-  /** Durable when it answers. */
+  /** What is mounted ends with the host, so that a record need only outlive its process. */
   async write(record: Omit<MountRecordFile, "version" | "boot">): Promise<MountRecordFile> {
     const whole: MountRecordFile = { version: 1, ...record, boot: await thisBoot() };
-    await this.#folder.write(whole);
+    await this.#folder.writeForBoot(whole);
     return whole;
   }
 
   async remove(volumeID: string): Promise<void> {
-    await this.#folder.remove(volumeID);
+    await this.#folder.removeForBoot(volumeID);
   }
 }
 

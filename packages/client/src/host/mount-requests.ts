@@ -15,6 +15,8 @@ export interface MountOptions {
   readonly create?: boolean;
   /** Who uses it. The same one asking again is one use; without a name each mount is one. */
   readonly user?: string;
+  /** The id that the name had when it was looked for last: saves looking for it again. */
+  readonly likelyID?: string;
 }
 
 export interface MountedVolume extends Mounted {

@@ -3,7 +3,7 @@ import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
-import { removeDurably, writeDurably } from "./durable-file.js";
+import { removeDurably, writeDurably, writeWhole } from "./durable-file.js";
 import { pathPart } from "./path-part.js";
 
 let bootID: string | undefined;
@@ -42,7 +42,8 @@ export class RecordFolder<S extends v.GenericSchema<unknown, { readonly volumeID
       if (error.code === "ENOENT") return undefined;
       throw error;
     });
-    if (text === undefined) return undefined;
+    // Empty is what a loss of power leaves of one that was not on the disk yet.
+    if (text === undefined || text === "") return undefined;
     let value: unknown;
     try {
       value = JSON.parse(text);
@@ -83,5 +84,14 @@ export class RecordFolder<S extends v.GenericSchema<unknown, { readonly volumeID
 
   async remove(volumeID: string): Promise<void> {
     await removeDurably(this.fileOf(volumeID));
+  }
+
+  /** Outlives this process, and perhaps not a loss of power, after which it may be there as it was before. */
+  async writeForBoot(record: v.InferOutput<S>): Promise<void> {
+    await writeWhole(this.fileOf(record.volumeID), JSON.stringify(record));
+  }
+
+  async removeForBoot(volumeID: string): Promise<void> {
+    await fs.rm(this.fileOf(volumeID), { force: true });
   }
 }

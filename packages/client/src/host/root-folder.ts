@@ -34,3 +34,11 @@ export async function makeRootFolder(
   }
   return path;
 }
+
+/** Whether anything is there, a link to nowhere included. */
+export async function isThere(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false,
+  );
+}

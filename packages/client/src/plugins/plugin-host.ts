@@ -47,6 +47,7 @@ export class PluginHost {
       keepAlive,
       responseTimeoutMs,
       connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      remembers: true,
       ...(tls !== undefined && { tls }),
       ...(token !== undefined && { token }),
     });

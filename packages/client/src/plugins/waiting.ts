@@ -3,25 +3,13 @@
  * without a word; so every call gets its answer in time, even when a process that cannot be killed holds
  * it up.
  */
-import { AsyncLocalStorage } from "node:async_hooks";
 import { StorageError } from "@libstorage/model";
 import type { VolumeService } from "@libstorage/model";
 import type { Exec } from "../executor/exec.js";
-
-const STEPS = new AsyncLocalStorage<Set<string>>();
+import { noting, watched } from "../host/steps.js";
 
 /** How long what was begun may take to be taken back before the caller is answered. */
 const GRACE_MS = 5_000;
-
-async function noting<T>(step: string, act: () => Promise<T>): Promise<T> {
-  const steps = STEPS.getStore();
-  steps?.add(step);
-  try {
-    return await act();
-  } finally {
-    steps?.delete(step);
-  }
-}
 
 type Call = (...args: readonly unknown[]) => Promise<unknown>;
 
@@ -40,10 +28,7 @@ export function watchedService(service: VolumeService, address: string): VolumeS
 /** The same door; while a command runs, it is what is waited for. */
 export function watchedExec(exec: Exec): Exec {
   return (file, args, options) =>
-    noting(
-      file === "flock" ? "another call for the same volume" : `"${[file, ...args].join(" ")}"`,
-      () => exec(file, args, options),
-    );
+    noting(`"${[file, ...args].join(" ")}"`, () => exec(file, args, options));
 }
 
 /**
@@ -77,7 +62,7 @@ export async function withTimeLimit<T>(
   }, limitMs);
   try {
     const signal = AbortSignal.any([timeUp.signal, ended]);
-    const running = STEPS.run(steps, () => act(signal));
+    const running = watched(steps, () => act(signal));
     // Whoever is abandoned may still fail later.
     running.catch(() => {});
     return await Promise.race([running, abandoned]);

@@ -122,7 +122,11 @@ export class Creation {
       await this.#snapshot(volumes, name, volume, context);
       return;
     }
-    if (size !== undefined) await grow(volumes, volume, size, context);
+    if (size !== undefined) {
+      await grow(volumes, volume, size, context);
+      // Where it is mounted here, its file system grows with it.
+      await volumes.expanded(volume.id, context);
+    }
     // A volume's own name needs no other.
     if (volume.name !== name && volume.id !== name)
       await this.#names.set({ name, kind: "volume", id: volume.id });

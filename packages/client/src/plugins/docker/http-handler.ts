@@ -38,9 +38,9 @@ async function bodyOf(req: IncomingMessage): Promise<Body> {
   return { kind: "text", text: Buffer.concat(parts).toString("utf8") };
 }
 
-function answer(res: ServerResponse, status: number, type: string, text: string): void {
+function answer(res: ServerResponse, status: number, type: string, what: string | Buffer): void {
   if (res.destroyed || res.headersSent) return;
-  const body = Buffer.from(`${text}\n`);
+  const body = typeof what === "string" ? Buffer.from(`${what}\n`) : what;
   res.writeHead(status, { "Content-Type": type, "Content-Length": body.length });
   res.end(body);
 }
@@ -135,7 +135,7 @@ async function handle(
     const result = await withTimeLimit(what, limitMs, ended, (limit) =>
       operation.run(driver, request, { signal: limit }),
     );
-    answer(res, 200, CONTENT_TYPE, JSON.stringify(result));
+    answer(res, 200, CONTENT_TYPE, Buffer.isBuffer(result) ? result : JSON.stringify(result));
     log.info({ ...fields, ms: since(started) }, "done");
   } catch (error) {
     const code = error instanceof StorageError ? error.code : "internal";

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatAddress } from "@libstorage/model";
+import { settleMounts } from "../../host/settle.js";
 import type { PluginLog } from "../log.js";
 import type { PluginModule } from "../modules.js";
 import { PluginHost } from "../plugin-host.js";
@@ -93,7 +94,7 @@ async function settle(
       const limited = AbortSignal.any([signal, AbortSignal.timeout(SETTLE_LIMIT_MS)]);
       const context = { signal: limited };
       const volumes = await host.volumes(context);
-      await volumes.settle(context, ({ error, ...settled }) => {
+      await settleMounts(volumes, context, ({ error, ...settled }) => {
         const text = error instanceof Error ? error.message : undefined;
         if (text === undefined) log.info({ ...settled }, "cleared up after an earlier call");
         else if (text !== lastError && !signal.aborted)

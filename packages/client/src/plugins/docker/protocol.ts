@@ -34,7 +34,8 @@ export interface Operation {
   /** What it may take: `read` looks, `change` may wait for a device. `none` asks nobody. */
   readonly kind: "none" | "read" | "change";
   readonly needsName: boolean;
-  run(driver: VolumeDriver, request: Request, context: CallContext): Promise<unknown>;
+  /** @returns what is sent as JSON, or the bytes to send */
+  run(driver: VolumeDriver, request: Request, context: CallContext): Promise<object>;
 }
 
 const look = { kind: "read", needsName: true } as const;
@@ -85,7 +86,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   "VolumeDriver.List": {
     kind: "read",
     needsName: false,
-    run: async (driver, _request, context) => ({ Volumes: await driver.list(context) }),
+    run: (driver, _request, context) => driver.list(context),
   },
 };
 

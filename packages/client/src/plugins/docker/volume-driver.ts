@@ -1,6 +1,6 @@
 /** The operations of Docker's volume protocol over the volumes of one service, as this host uses them. */
 import { notFound, StorageError } from "@libstorage/model";
-import type { CallContext, Snapshot, Volume } from "@libstorage/model";
+import type { CallContext, Snapshot, Volume, VolumeMap } from "@libstorage/model";
 import { likelyIDs } from "../../host/identity.js";
 import { usesOf } from "../../host/mount-records.js";
 import type { HostVolumes, MountRecordFile } from "../../host/index.js";
@@ -21,6 +21,13 @@ export interface VolumeDriverOptions {
   readonly serverWaitMs: number;
 }
 
+/** A list as it was sent last, and what it was made of. */
+interface Listed {
+  readonly found: VolumeMap;
+  readonly here: string;
+  readonly text: Buffer;
+}
+
 /** Attachments, so that it can be said who has a volume. */
 const ATTACHMENTS = 1;
 /** An attachment state: this host has it. */
@@ -29,6 +36,9 @@ const ATTACHED_HERE = 2;
 export class VolumeDriver {
   readonly #options: VolumeDriverOptions;
   readonly #creation: Creation;
+  #listed: Listed | undefined;
+  /** The ids of names that were mounted. */
+  readonly #ids = new Map<string, string>();
 
   constructor(options: VolumeDriverOptions) {
     this.#options = options;
@@ -48,6 +58,7 @@ export class VolumeDriver {
   async remove(name: string, context: CallContext): Promise<void> {
     const { names } = this.#options;
     const volumes = await this.#volumes(context);
+    this.#ids.delete(name);
     const alias = await names.find(name);
     if (alias !== undefined) {
       await this.#beginRemove(name);
@@ -91,11 +102,18 @@ export class VolumeDriver {
   }
 
   async mount(name: string, user: string, context: CallContext): Promise<string> {
-    const { serverWaitMs } = this.#options;
-    const options = { create: false, ...(user !== "" && { user }) };
+    const { serverWaitMs, names } = this.#options;
     return untilAnswered(serverWaitMs, context, async () => {
       const volumes = await this.#volumes(context);
-      const { path } = await volumes.mount(await this.#target(name), options, context);
+      const target = await this.#target(name);
+      const likelyID = this.#ids.get(name) ?? (await names.seen(name))?.id;
+      const options = {
+        create: false,
+        ...(user !== "" && { user }),
+        ...(likelyID !== undefined && target === name && { likelyID }),
+      };
+      const { path, volumeID } = await volumes.mount(target, options, context);
+      this.#ids.set(name, volumeID);
       return path;
     });
   }
@@ -148,33 +166,28 @@ export class VolumeDriver {
     }
   }
 
-  /** One call to the server, however many volumes there are. */
-  async list(context: CallContext): Promise<readonly DockerVolume[]> {
+  /**
+   * One call to the server, however many volumes there are. As long as nothing has changed there and here,
+   * the answer is the one before.
+   * @returns the answer as it is sent
+   */
+  async list(context: CallContext): Promise<Buffer> {
     const volumes = await this.#volumes(context);
     const { host } = volumes;
+    const params = { service: host.name, attachments: ATTACHMENTS };
+    const instanceIDs = likelyIDs(volumes.local.executors);
     const [found, local, aliases] = await Promise.all([
-      host.service.volumesByService({ service: host.name, attachments: ATTACHMENTS }, undefined, {
-        ...context,
-        instanceIDs: likelyIDs(volumes.local.executors),
-      }),
+      host.service.volumesByService(params, undefined, { ...context, instanceIDs }),
       localStates(volumes),
       this.#options.names.all(),
     ]);
-    const all = Object.values(found);
-    const counts = new Map<string, number>();
-    for (const { name } of all) counts.set(name, (counts.get(name) ?? 0) + 1);
-    const show = (name: string, volume: Volume): DockerVolume =>
-      dockerVolume(name, volume, host.name, local.get(volume.id));
-    const shown = all
-      .filter(({ name }) => name !== "")
-      // A name that several have leads to none of them; their ids do.
-      .map((volume) => show(counts.get(volume.name) === 1 ? volume.name : volume.id, volume));
-    for (const alias of aliases) {
-      const volume = alias.kind === "volume" ? found[alias.id] : undefined;
-      if (volume !== undefined) shown.push(show(alias.name, volume));
-      if (alias.kind === "snapshot") shown.push(snapshotEntry(alias, host.name));
-    }
-    return shown;
+    const here = JSON.stringify([[...local], aliases]);
+    const before = this.#listed;
+    if (before?.found === found && before.here === here) return before.text;
+    const shown = shownVolumes(found, host.name, local, aliases);
+    const text = Buffer.from(`${JSON.stringify({ Volumes: shown })}\n`);
+    this.#listed = { found, here, text };
+    return text;
   }
 
   #volumes(context: CallContext): Promise<HostVolumes> {
@@ -192,6 +205,29 @@ export class VolumeDriver {
       { snapshotID: alias.id },
     );
   }
+}
+
+function shownVolumes(
+  found: VolumeMap,
+  service: string,
+  local: ReadonlyMap<string, LocalState>,
+  aliases: readonly Alias[],
+): readonly DockerVolume[] {
+  const all = Object.values(found);
+  const counts = new Map<string, number>();
+  for (const { name } of all) counts.set(name, (counts.get(name) ?? 0) + 1);
+  const show = (name: string, volume: Volume): DockerVolume =>
+    dockerVolume(name, volume, service, local.get(volume.id));
+  const shown = all
+    .filter(({ name }) => name !== "")
+    // A name that several have leads to none of them; their ids do.
+    .map((volume) => show(counts.get(volume.name) === 1 ? volume.name : volume.id, volume));
+  for (const alias of aliases) {
+    const volume = alias.kind === "volume" ? found[alias.id] : undefined;
+    if (volume !== undefined) shown.push(show(alias.name, volume));
+    if (alias.kind === "snapshot") shown.push(snapshotEntry(alias, service));
+  }
+  return shown;
 }
 
 function inUse(name: string, { mountPoint, namedUsers, users }: MountRecordFile): StorageError {

@@ -33,10 +33,8 @@ export async function targetLock<T>(
 ): Promise<T> {
   const { exec, libFolder } = context;
   const file = lockOfTarget(libFolder, iqn);
-  const { sys } = placesOf(context);
-  const isNeeded = async (): Promise<boolean> => (await sessionsOf(sys, iqn)).length > 0;
   const { signal } = deadline;
-  return withHostLock(exec, file, { waitMs: deadline.left(), signal, isNeeded }, act);
+  return withHostLock(exec, file, { waitMs: deadline.left(), signal }, act);
 }
 
 /**
