@@ -258,13 +258,7 @@ async function refusedWhenAround(): Promise<void> {
     /is a part of \/srv\/btrfs.*10\.99\.0\.78.*take that export back/,
   );
   await a.run("exportfs -u 10.99.0.78:/srv/btrfs");
-  // exportfs keeps in its table what it could not export.
-  await a.run(`rm -rf ${ROOT}/vol/${id}.json && true`);
-  await until("the removal by hand is noticed", async () => {
-    const volumes = await client.call("volumesByService", SERVICE, undefined);
-    return volumes[id] === undefined;
-  });
-  await a.run(`btrfs -q subvolume delete ${ROOT}/vol/${id}`);
+  await client.call("volumeRemove", { ...SERVICE, volumeID: id }, undefined);
 }
 
 async function nothingLeft(): Promise<void> {

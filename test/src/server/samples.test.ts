@@ -55,8 +55,8 @@ describe("samples", () => {
         services.map(({ driver, exporter }) => [driver, exporter?.name]),
         [["btrfs", "nfs"]],
       );
-      const { networks } = services[0]?.exporter?.options as { readonly networks: string[] };
-      assert.deepEqual(networks, ["10.1.0.0/24"]);
+      const options = services.map(({ exporter }) => exporter?.options as { networks: string[] });
+      assert.deepEqual(options[0]?.networks, ["10.1.0.0/24"]);
     },
     "sidecar.yml": ({ endpoints, http }) => {
       assert.equal(endpoints[0]?.socketMode, 0o660);

@@ -22,7 +22,7 @@ export const NfsConfig = v.strictObject({
     v.pipe(
       v.picklist(["auto", "kernel", "ganesha"]),
       v.description(
-        "Who serves: the kernel's NFS server, which runs already, or an nfs-ganesha that this server starts. `auto`: the kernel's where its file system is at /proc/fs/nfsd, else nfs-ganesha.",
+        "Who serves: the kernel's NFS server, which runs already, or an nfs-ganesha that this server starts. `auto`: the kernel's where its tool `exportfs` is installed, else nfs-ganesha.",
       ),
     ),
     "auto",

@@ -1,4 +1,5 @@
 /** NFS: a volume's folder, for one host at a time or for several. */
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
@@ -7,7 +8,6 @@ import type { Door, Exporter, ExporterContext, Hold, Wanted } from "../../core/e
 import { NfsConfig } from "./config.js";
 import { GaneshaServer } from "./ganesha.js";
 import { KernelServer } from "./kernel.js";
-import { hasNfsd } from "./nfsd.js";
 import { reachOf } from "./reachability.js";
 import type { NfsServer } from "./server.js";
 import { FIELDS, pathOf, shareOf } from "./share.js";
@@ -129,12 +129,21 @@ export class NfsExporter implements Exporter {
   }
 }
 
+/**
+ * By what is installed, not by what runs: this server has to start before the NFS server, and must choose the same
+ * at every start.
+ */
+export function isKernelChosen(path = process.env["PATH"] ?? ""): boolean {
+  const folders = [...path.split(":"), "/usr/sbin", "/sbin"];
+  return folders.some((folder) => folder !== "" && existsSync(join(folder, "exportfs")));
+}
+
 export const nfs = defineExporter({
   name: NAME,
   config: NfsConfig,
   async open(config, { service, libFolder }: ExporterContext): Promise<Exporter> {
     const folder = join(config.folder, service);
-    const isKernel = config.mode === "kernel" || (config.mode === "auto" && hasNfsd());
+    const isKernel = config.mode === "kernel" || (config.mode === "auto" && isKernelChosen());
     if (!isKernel && config.version === "3")
       throw new StorageError(
         "invalid-argument",

@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../core/exec.js";
 import type { OpContext } from "../../core/driver.js";
-import { mountOf, readMounts } from "../../core/mounts.js";
+import { readMounts } from "../../core/mounts.js";
 import type { Mount } from "../../core/mounts.js";
 
 /** Whether what is mounted there is the folder itself, and not one that had its name before. */
@@ -82,9 +82,4 @@ export function isHiddenFromHost(): boolean {
   } catch {
     return false;
   }
-}
-
-/** The file system a folder is on, for messages. */
-export function fileSystemOf(path: string): string {
-  return mountOf(readMounts(), path)?.fsType ?? "unknown";
 }
