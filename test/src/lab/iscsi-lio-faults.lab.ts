@@ -28,7 +28,9 @@ function exported(): string[] {
     .flatMap((iqn) => {
       const group = `${TARGETS}/iscsi/${iqn}/tpgt_1`;
       return folders(`${group}/acls`).flatMap((initiator) => {
-        const luns = folders(`${group}/acls/${initiator}`).filter((name) => name.startsWith("lun_"));
+        const luns = folders(`${group}/acls/${initiator}`).filter((name) =>
+          name.startsWith("lun_"),
+        );
         if (luns.every((lun) => sh(`find ${group}/acls/${initiator}/${lun} -type l`) === ""))
           return [];
         if (sh(`cat ${group}/enable`) !== "1") return [];
