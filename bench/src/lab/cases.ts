@@ -1,5 +1,6 @@
 /** What is measured in the lab. */
 import type { Figure } from "../measure.js";
+import { lioAgainstTargetcli } from "./lio-cases.js";
 import { lvmAgainstCommand } from "./lvm-cases.js";
 
 export interface LabCase {
@@ -7,4 +8,7 @@ export interface LabCase {
   readonly run: (say: (text: string) => void) => Promise<Figure[]>;
 }
 
-export const LAB_CASES: readonly LabCase[] = [{ name: "lvm", run: lvmAgainstCommand }];
+export const LAB_CASES: readonly LabCase[] = [
+  { name: "lvm", run: lvmAgainstCommand },
+  { name: "lio", run: lioAgainstTargetcli },
+];

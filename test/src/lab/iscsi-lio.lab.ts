@@ -180,6 +180,40 @@ async function cutsOff(): Promise<void> {
   await storage.remove(id);
 }
 
+/** The usual reason to take a volume by force. */
+async function cutsOffTheUnreachable(): Promise<void> {
+  const { b, network } = hosts;
+  await serve("plain");
+  const id = await storage.create(64 * MIB);
+  const attachment = await storage.attach(id, B);
+  const device = await initiator.login(attachment);
+  const writer = b.start(`dd if=/dev/urandom of=/dev/${device} bs=64k count=1000 oflag=direct`);
+  const before = await storage.writes(id);
+  await until("it writes", async () => (await storage.writes(id)) !== before);
+  await network.cut();
+  const atAnswer = await storage.preempt(id, C);
+  assert.deepEqual(await storage.sessions(), []);
+  await network.restore();
+  assert.notEqual((await writer.ended).code, 0, "its writes failed in the end");
+  assert.equal(await storage.writes(id), atAnswer, "a write arrived after the answer");
+  await initiator.logout(attachment);
+  await storage.remove(id);
+}
+
+async function carriesOverIPv6(): Promise<void> {
+  const { a, b } = hosts;
+  await a.run("ip addr add fd00::1/64 dev eth0 nodad");
+  await b.run("ip addr add fd00::2/64 dev eth0 nodad");
+  await serve("six", { chap: { mode: "none" }, portals: ["[FD00:0::1]:3261"] });
+  const id = await storage.create(16 * MIB);
+  const attachment = await storage.attach(id, B);
+  assert.equal(attachment.fields?.["portals"], "[fd00::1]:3261");
+  await initiator.login(attachment);
+  assert.equal((await storage.sessions())[0]?.address, "fd00::2");
+  await initiator.logout(attachment);
+  await storage.remove(id);
+}
+
 async function comesBackAfterReboot(): Promise<void> {
   const { a } = hosts;
   await hosts.a.write(SECRETS, JSON.stringify([{ initiator: NAME, ...BOTH }]), "600");
@@ -313,6 +347,8 @@ describe("iscsi-lio", { timeout: 1_500_000 }, () => {
   it("carries a volume, which is known by its serial and grows", carriesAVolume);
   it("checks passwords: none, right, wrong, one-way, mutual, a wrong target", checksPasswords);
   it("cuts a writer off before it answers, for good", cutsOff);
+  it("cuts a host off that cannot be reached", cutsOffTheUnreachable);
+  it("carries a volume over IPv6", carriesOverIPv6);
   it("has its exports again after a reboot, and none that was cut off", comesBackAfterReboot);
   it("makes exports again that were cleared by hand", comesBackAfterClearing);
   it("gives a host one session for all its volumes, and takes them one by one", sharesASession);

@@ -45,7 +45,8 @@ export class RemoteStorage {
       { keepsInput: true },
     );
     try {
-      await process.says(/"ready":true/, 120_000);
+      // Loading the program alone takes a machine seconds, and minutes on a busy host.
+      await process.says(/"ready":true/, 300_000);
     } catch (error) {
       process.signal("SIGKILL");
       throw error;
