@@ -47,13 +47,22 @@ class Host {
     this.context = { isBlock, nodeId, staging, target, ids: new Map() };
   }
 
-  static async open(options: TestPluginOptions, isBlock: boolean): Promise<Host> {
+  /** After these steps. */
+  static async after(
+    steps: readonly Step[],
+    options: TestPluginOptions,
+    isBlock: boolean,
+  ): Promise<Host> {
     const plugin = await openTestPlugin(options);
-    const { nodeId } = await plugin.call("NodeGetInfo");
-    await plugin.stop(0);
-    const host = new Host(options, isBlock, nodeId);
-    mkdirSync(host.context.staging);
-    return host;
+    try {
+      const { nodeId } = await plugin.call("NodeGetInfo");
+      const host = new Host(options, isBlock, nodeId);
+      mkdirSync(host.context.staging);
+      await host.take(plugin, steps);
+      return host;
+    } finally {
+      await plugin.stop(0);
+    }
   }
 
   async take(plugin: TestPlugin, steps: readonly Step[]): Promise<void> {
@@ -63,16 +72,6 @@ class Host {
       const called = (request as { readonly name?: string }).name;
       const id = volume?.volumeId ?? snapshot?.snapshotId ?? groupSnapshot?.groupSnapshotId;
       if (called !== undefined && id !== undefined) this.context.ids.set(called, id);
-    }
-  }
-
-  /** In a plugin of its own, as after a restart. */
-  async through(steps: readonly Step[], more: Partial<TestPluginOptions> = {}): Promise<void> {
-    const plugin = await openTestPlugin({ ...this.options, ...more });
-    try {
-      await this.take(plugin, steps);
-    } finally {
-      await plugin.stop(0);
     }
   }
 }
@@ -121,16 +120,21 @@ export function faultSuite(harness: FaultHarness): void {
       const places = harness.places?.();
       const options = { host: server.host, folder, service, ...(places && { places }) };
       try {
-        const host = await Host.open(options, isBlock);
-        await host.through(one.before);
+        const host = await Host.after(one.before, options, isBlock);
         const wasReached = await fault(host, at);
-        if (gaveUp && one.giveUp !== undefined) await host.through(one.giveUp);
-        else {
-          await host.through([one.call]);
-          assert.equal((await mountsBelow(folder)).length, one.mounts, "mounts");
-          await host.through(one.end);
+        // As after a restart.
+        const again = await openTestPlugin(options);
+        try {
+          if (gaveUp && one.giveUp !== undefined) await host.take(again, one.giveUp);
+          else {
+            await host.take(again, [one.call]);
+            assert.equal((await mountsBelow(folder)).length, one.mounts, "mounts");
+            await host.take(again, one.end);
+          }
+          await nothingLeft(host, again);
+        } finally {
+          await again.stop(0);
         }
-        await nothingLeft(host);
         return wasReached;
       } finally {
         await unmountBelow(folder);
@@ -139,11 +143,9 @@ export function faultSuite(harness: FaultHarness): void {
       }
     }
 
-    async function nothingLeft({ options, context }: Host): Promise<void> {
-      const plugin = await openTestPlugin(options);
+    async function nothingLeft({ options, context }: Host, plugin: TestPlugin): Promise<void> {
       const { entries: volumes } = await plugin.call("ListVolumes");
       const { entries: snapshots } = await plugin.call("ListSnapshots");
-      await plugin.stop(0);
       assert.deepEqual([...volumes, ...snapshots], [], "left objects");
       assert.deepEqual(await mountsBelow(options.folder), [], "left mounts");
       const records = join(options.folder, "var/lib/csi/csi.libstorage.org");
