@@ -32,7 +32,15 @@ function protoFile(): string {
 
 export type CsiServices = Readonly<Record<ServiceName, ServiceDefinition>>;
 
+let loaded: CsiServices | undefined;
+
+/** Read once: it takes longer than all else at the start. */
 export function loadServices(): CsiServices {
+  loaded ??= readServices();
+  return loaded;
+}
+
+function readServices(): CsiServices {
   const definitions = loadSync(protoFile(), OPTIONS);
   const entries = SERVICES.map((name) => [name, definitions[`csi.v1.${name}`]] as const);
   // The file has them all, which a test checks.
