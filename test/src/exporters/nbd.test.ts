@@ -18,6 +18,7 @@ import {
   qemuIO,
   toolsMissing,
 } from "../drivers/image-place.js";
+import { loopMissing } from "../loop.js";
 import { makeScratch } from "../faults/folders.js";
 
 const MIB = 1024 ** 2;
@@ -37,6 +38,11 @@ function configOf(folder: string, more: object = {}): unknown {
 describe("nbd", { skip }, () => {
   const scratch = makeScratch("nbd");
   const folder = join(scratch.path, "d");
+  /** One for each service. */
+  const folders = (): string[] =>
+    existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
+  const daemons = (): string[] =>
+    folders().flatMap((parent) => readdirSync(parent).map((name) => join(parent, name)));
   const opened: Exporter[] = [];
   let fixture: Fixture;
 
@@ -47,7 +53,7 @@ describe("nbd", { skip }, () => {
     for (const exporter of opened) await exporter.close();
     await fixture.driver.close();
     await fixture.place.close();
-    assert.deepEqual(existsSync(folder) ? readdirSync(folder) : [], [], "daemons are left");
+    assert.deepEqual(daemons(), [], "daemons are left");
     await scratch.remove();
   });
 
@@ -86,9 +92,7 @@ describe("nbd", { skip }, () => {
 
   /** The daemons' processes. */
   function pids(): number[] {
-    return readdirSync(folder).map((name) =>
-      Number(readFileSync(join(folder, name, "pid"), "utf8")),
-    );
+    return daemons().map((one) => Number(readFileSync(join(one, "pid"), "utf8")));
   }
 
   const both: readonly string[] = ["raw", "qcow2"];
@@ -282,6 +286,42 @@ describe("nbd", { skip }, () => {
     await io(again, "read -P 9 0 1M");
     await second.exporter.unexport(hold, contextOf());
     await second.close();
+  });
+
+  it(
+    "a block device is exported",
+    { skip: loopMissing({ type: "ext4", sizeMiB: 16 }) },
+    async () => {
+      const { exporter, close } = await openExporter();
+      const file = join(scratch.path, "block");
+      writeFileSync(file, Buffer.alloc(4 * MIB));
+      const loop = spawnSync("losetup", ["--find", "--show", file], {
+        encoding: "utf8",
+      }).stdout.trim();
+      try {
+        const record = { ...(await volume("raw")), source: { kind: "block", path: loop } as const };
+        const hold = await exported(exporter, record);
+        await io(hold, "write -P 4 1M 64k", "flush", "read -P 4 1M 64k");
+        await exporter.unexport(hold, contextOf());
+        spawnSync("blockdev", ["--flushbufs", loop]);
+        assert.equal(readFileSync(file)[MIB + 5], 4);
+      } finally {
+        spawnSync("losetup", ["--detach", loop]);
+      }
+      await close();
+    },
+  );
+
+  it("services end no daemons of each other", async () => {
+    const { exporter, close } = await openExporter();
+    const hold = await exported(exporter, await volume("raw"));
+    const context = { ...contextOf(), libFolder: scratch.path, service: "other" };
+    const other = await EXPORTERS.nbd.open(configOf(folder), context);
+    await other.restore([], contextOf());
+    await other.close();
+    await io(hold, "read 0 4k");
+    await exporter.unexport(hold, contextOf());
+    await close();
   });
 
   it("an ISO file is exported for reading only", async () => {

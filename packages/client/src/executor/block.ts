@@ -15,6 +15,7 @@ import {
   unmountDevice,
 } from "../filesystem/device-mount.js";
 import { transportOf } from "../transports/index.js";
+import { loopsOn } from "../transports/loop.js";
 import { hostNameOf } from "./host-name.js";
 import { placesOf } from "./executor.js";
 import type { Attached, Executor, ExecutorContext, MountRecord, MountSource } from "./executor.js";
@@ -28,7 +29,7 @@ const UNFIT = /-part\d+$|::/;
 
 export function openBlock(context: ExecutorContext, driver: string): Executor {
   const { exec, isRoot, warn } = context;
-  const { dev } = placesOf(context);
+  const { dev, sys } = placesOf(context);
   const byID = join(dev, "disk/by-id");
   const host: MountHost = { exec, isRoot, busyMs: 5_000 };
   const name = hostNameOf(context, driver);
@@ -42,6 +43,14 @@ export function openBlock(context: ExecutorContext, driver: string): Executor {
     prove: async () => (await transportOf(context, attached).prove(attached, signal)).path,
   });
 
+  /** Of a device's link, or of the loop device on an image file. */
+  const pathOf = async (device: string): Promise<string | undefined> => {
+    if (device.startsWith("/dev/"))
+      return realpath(join(dev, device.slice("/dev/".length))).catch(() => undefined);
+    const [loop] = device.startsWith("/") ? await loopsOn(sys, device) : [];
+    return loop === undefined ? undefined : `/dev/${loop}`;
+  };
+
   /** The mount of a device by its link, or by what was noted of it when the link is gone. */
   const isMountOf = async (
     record: MountRecord,
@@ -49,7 +58,7 @@ export function openBlock(context: ExecutorContext, driver: string): Executor {
     source: MountSource | undefined,
   ): Promise<boolean> => {
     if (source !== undefined && isNoted(record, source)) return true;
-    const path = await realpath(join(dev, device.replace(/^\/dev\//, ""))).catch(() => undefined);
+    const path = await pathOf(device);
     const numbers = path === undefined ? undefined : await numbersOf(path);
     return numbers !== undefined && (await isOfDevice(record, numbers));
   };

@@ -6,6 +6,7 @@ import { openVfs } from "./vfs.js";
 
 export const EXECUTORS: Readonly<Record<string, (context: ExecutorContext) => Executor>> = {
   btrfs: (context) => openVfs(context, "btrfs"),
+  image: (context) => openBlock(context, "image"),
   "lvm-iscsi": (context) => openBlock(context, "lvm-iscsi"),
   mock: openMock,
   vfs: (context) => openVfs(context),

@@ -223,7 +223,9 @@ export class ImageDriver implements StorageDriver {
             `volume ${id} is an ISO file, which has one size`,
           );
         const image = this.#builder.opened({ folder: this.#volumes.dataPath(id), note });
-        await resizeImage(image, sizeBytes, {}, context);
+        await resizeImage(image, sizeBytes, {}, context).catch((error: unknown) => {
+          throw whileHeld(volume, error);
+        });
         await context.files.syncFile(image.path);
         return this.#writeVolume({ ...volume, sizeBytes }, { ...note, sizeBytes }, context);
       }),
@@ -418,6 +420,19 @@ export class ImageDriver implements StorageDriver {
         await this.#builder.removeInner(folder, id, isEncrypted, context);
     }
   }
+}
+
+/** Some exporters take a new size while they serve, and some keep everybody out. */
+function whileHeld({ id, attachments }: VolumeRecord, error: unknown): unknown {
+  const holder = attachments.find(exporterOf);
+  const isHeld = error instanceof StorageError && error.code === "failed-precondition";
+  if (holder === undefined || !isHeld) return error;
+  return new StorageError(
+    "failed-precondition",
+    `volume ${id} cannot be expanded while it is exported to ${holder.instanceID.id} through ${exporterOf(holder)}; detach it there, expand it, and attach it again`,
+    { ...error.data, volumeID: id, holder: holder.instanceID.id },
+    { cause: error },
+  );
 }
 
 /** @throws {StorageError} `not-found`, or `failed-precondition` when it is broken */

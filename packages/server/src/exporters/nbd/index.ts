@@ -47,6 +47,11 @@ function short(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 16);
 }
 
+/** As it is, where a URI can carry it; two names never become one. */
+function plainName(text: string): string {
+  return /^[A-Za-z0-9._-]{1,160}$/.test(text) ? text : `x-${short(text)}`;
+}
+
 class NbdExporter implements Exporter {
   readonly name = NAME;
   readonly sources = ["file", "block"] as const;
@@ -66,7 +71,7 @@ class NbdExporter implements Exporter {
   }
 
   #folderOf(volumeID: string): string {
-    return join(this.#folder, short(`${this.#service}\n${volumeID}`));
+    return join(this.#folder, short(volumeID));
   }
 
   async plan(volume: VolumeRecord, { holder, facts, epoch }: Wanted): Promise<Door> {
@@ -74,7 +79,7 @@ class NbdExporter implements Exporter {
     nodeOf(volume.source, "volume", true);
     const { host, port } = this.#gate.address;
     const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-    const name = `${this.#service}.${volume.id}.${epoch}`.replaceAll(/[^A-Za-z0-9._-]/g, "_");
+    const name = `${plainName(`${this.#service}.${volume.id}`)}.${epoch}`;
     const fields: DoorFields = {
       address,
       export: name,
@@ -250,7 +255,10 @@ export const nbd = defineExporter({
   async open(config, context) {
     checkListen(config);
     checkAddress(config);
-    const folder = config.folder ?? join(context.libFolder, NAME);
+    const parent = config.folder ?? join(context.libFolder, NAME);
+    await context.files.makeFolder(parent);
+    // Daemons that no record of this service names are ended, so it has a folder of its own.
+    const folder = join(parent, short(context.service).slice(0, 8));
     await context.files.makeFolder(folder);
     const gate = await Gate.open(config, context.log);
     return new NbdExporter(config, context.service, folder, gate);
