@@ -75,10 +75,11 @@ exec /sbin/mkfs.ext4 "$@"
     "755",
   );
   const mount = b.start("libstorage volume mount gone");
-  await until(
-    "it is being formatted",
-    async () => (await b.attempt("test -e /run/formatting")).code === 0,
-  );
+  const early = mount.ended.then(({ stderr }) => assert.fail(`it ended before: ${stderr}`));
+  early.catch(() => {});
+  const isFormatting = async (): Promise<boolean> =>
+    (await b.attempt("test -e /run/formatting")).code === 0;
+  await Promise.race([until("it is being formatted", isFormatting, SLOW.limitMs), early]);
   await a.run("libstorage volume detach --force gone");
   await b.run("touch /run/go");
   const { code, stderr } = await mount.ended;

@@ -12,7 +12,7 @@ import { usersOf } from "../block-use.js";
 import { sysReal, sysText, tellKernel } from "../kernel.js";
 import type { Deadline } from "../transport.js";
 import type { IscsiDoor } from "./door.js";
-import { forgetPath, mapOver, removeMap } from "./multipath.js";
+import { allMaps, forgetPath, mapOver, removeMap } from "./multipath.js";
 import { scsiIdentity } from "./scsi-id.js";
 import type { ScsiIdentity } from "./scsi-id.js";
 import { sessionsOf } from "./sessions.js";
@@ -226,7 +226,9 @@ export async function removeLun(
     if (device.lun === door.lun && !(await isAnothers(context, device, door, deadline)))
       devices.push(device);
   const [disk] = devices.flatMap((device) => device.disk ?? []);
-  const map = disk === undefined ? undefined : await mapOver(sys, disk);
+  const over = disk === undefined ? undefined : await mapOver(sys, disk);
+  // One that has lost every path stands over no disk any more.
+  const map = over ?? (await allMaps(sys)).find(({ wwid }) => wwid === door.wwid);
   const used = map?.disk ?? disk;
   const users = used === undefined ? [] : await usersOf(sys, used);
   if (users.length > 0)
@@ -241,7 +243,8 @@ export async function removeLun(
   });
   if (map !== undefined) {
     await removeMap(context.exec, map, limit());
-    await forgetPath(context.exec, `/dev/${disk}`, limit()).catch(() => {});
+    if (disk !== undefined)
+      await forgetPath(context.exec, `/dev/${disk}`, limit()).catch(() => {});
   }
   for (const device of devices) await removeDevice(context, device, deadline);
 }
