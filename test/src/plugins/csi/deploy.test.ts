@@ -80,7 +80,9 @@ describe("deploy/", () => {
   after(() => server.close());
 
   it("every file of the folder is named, and every object has a kind and a name", () => {
-    const files = readdirSync(join(DEPLOY, "kubernetes")).filter((name) => name !== "kustomization.yaml");
+    const files = readdirSync(join(DEPLOY, "kubernetes")).filter(
+      (name) => name !== "kustomization.yaml",
+    );
     assert.deepEqual([...kustomization.resources].toSorted(), files.toSorted());
     for (const one of objects) {
       assert.match(one.apiVersion, /^(?:[a-z0-9.]+\/)?v\d/);
@@ -115,7 +117,8 @@ describe("deploy/", () => {
       ["resizer", "controller.EXPAND_VOLUME"],
       ["snapshotter", "controller.CREATE_DELETE_SNAPSHOT"],
     ] as const;
-    for (const [name, ability] of wanted) assert.equal(names.includes(name), all.has(ability), name);
+    for (const [name, ability] of wanted)
+      assert.equal(names.includes(name), all.has(ability), name);
     assert.deepEqual(
       names.filter((name: string) => !wanted.some(([one]) => one === name)),
       ["plugin", "liveness-probe"],
