@@ -1,4 +1,5 @@
 // Sets everything up and runs the whole suite. `npm test [-- PART_OF_A_FILE_NAME…]`
+import { availableParallelism } from "node:os";
 import { installPackages } from "./debian-packages.mjs";
 import { build, certificates, install, run, say, testFiles } from "./setup.mjs";
 
@@ -22,6 +23,8 @@ process.exit(
   run(process.execPath, [
     "--enable-source-maps",
     "--test",
+    // Most files wait for commands, daemons or machines more than they compute.
+    `--test-concurrency=${Math.max(2, availableParallelism())}`,
     "--test-timeout=900000",
     `--test-reporter=${reporter}`,
     "--test-reporter-destination=stdout",
