@@ -94,10 +94,15 @@ function residentMB({ pid }: ChildProcess): number {
 async function list(say: Say): Promise<Figure[]> {
   const plugin = await openPlugin(MANY);
   const { url } = plugin.server;
+  // Until the caller has the volumes, on both sides.
   const { ratio, ...sides } = await alternate(
     ROUNDS,
-    () => medianMs(30, () => plugin.call("List", {})),
-    () => medianMs(30, () => asked(url, "/volumes/vfs?attachments=1", "GET")),
+    () => medianMs(30, async () => JSON.parse(await plugin.call("List", {})) as unknown),
+    () =>
+      medianMs(
+        30,
+        async () => JSON.parse(await asked(url, "/volumes/vfs?attachments=1", "GET")) as unknown,
+      ),
   );
   const memory = residentMB(plugin.process);
   say(`List ${median(sides.ours).toFixed(1)} ms, REST list ${median(sides.theirs).toFixed(1)} ms`);
