@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { btrfsAgainstCommand } from "./btrfs-cases.js";
-import { dockerPlugin } from "./docker-cases.js";
+import { dockerMount, dockerPlugin } from "./docker-cases.js";
 import { seedVolumes, serve, serveReally, workFolder } from "./fixture.js";
 import type { Served } from "./fixture.js";
 import { answersPerSecond } from "./load.js";
@@ -221,5 +221,6 @@ export const CASES: readonly Case[] = [
   { name: "cli", run: commandLine },
   { name: "growth", run: growth },
   { name: "docker", run: dockerPlugin },
+  { name: "docker-mount", run: dockerMount, isNamedOnly: true },
   { name: "btrfs", run: btrfsAgainstCommand, isNamedOnly: true },
 ];

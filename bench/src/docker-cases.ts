@@ -94,10 +94,15 @@ function residentMB({ pid }: ChildProcess): number {
 async function list(say: Say): Promise<Figure[]> {
   const plugin = await openPlugin(MANY);
   const { url } = plugin.server;
+  // Until the caller has the volumes, on both sides.
   const { ratio, ...sides } = await alternate(
     ROUNDS,
-    () => medianMs(30, () => plugin.call("List", {})),
-    () => medianMs(30, () => asked(url, "/volumes/vfs?attachments=1", "GET")),
+    () => medianMs(30, async () => JSON.parse(await plugin.call("List", {})) as unknown),
+    () =>
+      medianMs(
+        30,
+        async () => JSON.parse(await asked(url, "/volumes/vfs?attachments=1", "GET")) as unknown,
+      ),
   );
   const memory = residentMB(plugin.process);
   say(`List ${median(sides.ours).toFixed(1)} ms, REST list ${median(sides.theirs).toFixed(1)} ms`);
@@ -208,11 +213,12 @@ async function parallel(say: Say): Promise<Figure[]> {
   ];
 }
 
-/** The Docker plugin; only root can mount. */
+/** What needs no mount, and what does; only root can mount. */
 export async function dockerPlugin(say: Say): Promise<Figure[]> {
-  if (process.geteuid?.() !== 0) {
-    say("only root can mount: not measured");
-    return list(say);
-  }
-  return [...(await list(say)), ...(await mount(say)), ...(await parallel(say))];
+  if (process.geteuid?.() === 0) return [...(await list(say)), ...(await parallel(say))];
+  say("only root can mount: that is not measured");
+  return list(say);
 }
+
+/** One mount against the command below it. */
+export const dockerMount = mount;

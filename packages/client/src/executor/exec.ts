@@ -2,6 +2,8 @@
  * The client's one door for external commands: an argument array, never a shell; C locale; a time limit;
  * output bounded.
  */
+import type { ChildProcess } from "node:child_process";
+import type { Readable } from "node:stream";
 import { StorageError } from "@libstorage/model";
 
 export interface ExecResult {
@@ -60,6 +62,8 @@ interface Failure {
 function describe(file: string, failure: Failure, exitCode: number, lastLines: string): string {
   if (failure.code === "ENOENT") return `${file} is not installed on this host`;
   if (failure.timedOut === true) return `${file} did not end within its time limit and was killed`;
+  if (failure.code === "EMSGSIZE")
+    return `${file} wrote more than ${MAX_OUTPUT_BYTES} bytes and was killed`;
   if (failure.isCanceled === true) return `${file} was stopped`;
   return `${file} failed with exit code ${exitCode}${lastLines === "" ? "" : `: ${lastLines}`}`;
 }
@@ -67,31 +71,76 @@ function describe(file: string, failure: Failure, exitCode: number, lastLines: s
 const DEFAULT_TIMEOUT_MS = 30_000;
 const KILL_DELAY_MS = 2_000;
 
+const MAX_OUTPUT_BYTES = 1024 * 1024;
+
+/** What a command has written, as much as is kept. */
+function collected(stream: Readable | null, isTooMuch: () => void): () => string {
+  const parts: Buffer[] = [];
+  let size = 0;
+  stream?.on("data", (part: Buffer) => {
+    size += part.length;
+    if (size > MAX_OUTPUT_BYTES) isTooMuch();
+    else parts.push(part);
+  });
+  return () => Buffer.concat(parts).toString("utf8").replace(/\n$/, "");
+}
+
+/** Why a command was ended before its time. */
+type Reason = Partial<Pick<Failure, "code" | "timedOut" | "isCanceled">>;
+
+/** How a command ended, or that nobody waits for it any more. */
+interface Ended extends Omit<Failure, "stderr"> {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly cause?: unknown;
+}
+
+function endOf(child: ChildProcess, signal: AbortSignal, timeoutMs: number): Promise<Ended> {
+  return new Promise((resolve) => {
+    let why: Reason = {};
+    const timers: NodeJS.Timeout[] = [];
+    const end = (reason: Reason): void => {
+      if (Object.keys(why).length > 0) return;
+      why = reason;
+      child.kill("SIGTERM");
+      timers.push(setTimeout(() => child.kill("SIGKILL"), KILL_DELAY_MS));
+      // A process that waits for dead storage cannot be killed; nobody shall wait for it with it.
+      timers.push(setTimeout(() => settle({}), 2 * KILL_DELAY_MS));
+    };
+    const cancel = (): void => end({ isCanceled: true });
+    const stdout = collected(child.stdout, () => end({ code: "EMSGSIZE" }));
+    const stderr = collected(child.stderr, () => end({ code: "EMSGSIZE" }));
+    const settle = (ending: Partial<Ended>): void => {
+      for (const timer of timers) clearTimeout(timer);
+      signal.removeEventListener("abort", cancel);
+      child.unref();
+      resolve({ ...ending, ...why, stdout: stdout(), stderr: stderr() });
+    };
+    timers.push(setTimeout(() => end({ timedOut: true }), timeoutMs));
+    signal.addEventListener("abort", cancel, { once: true });
+    if (signal.aborted) cancel();
+    child.once("error", (cause: NodeJS.ErrnoException) => {
+      if (child.pid === undefined) settle({ code: cause.code, cause });
+    });
+    child.once("close", (exitCode) => settle({ exitCode: exitCode ?? undefined }));
+  });
+}
+
 /** Loaded with the first command, because most calls of the command line run none. */
 export const runCommand: Exec = async (
   file,
   args,
   { signal, timeoutMs = DEFAULT_TIMEOUT_MS, stdin, input },
 ) => {
-  const { execa } = await import("execa");
-  const child = execa(file, args, {
-    cancelSignal: signal,
-    timeout: timeoutMs,
-    forceKillAfterDelay: KILL_DELAY_MS,
-    env: { LC_ALL: "C" },
-    // Any descriptor may be passed on; the type names only the standard ones.
-    ...(input === undefined ? { stdin: stdin === undefined ? "ignore" : (stdin as 0) } : { input }),
-    maxBuffer: 1024 * 1024,
-    reject: false,
+  const { spawn } = await import("node:child_process");
+  const child = spawn(file, args, {
+    env: { ...process.env, LC_ALL: "C" },
+    stdio: [input === undefined ? (stdin ?? "ignore") : "pipe", "pipe", "pipe"],
   });
-  // A process that waits for dead storage cannot be killed; nobody shall wait for it with it.
-  let timer: NodeJS.Timeout | undefined;
-  const stuck = new Promise<Failure>((resolve) => {
-    timer = setTimeout(() => resolve({ timedOut: true }), timeoutMs + 2 * KILL_DELAY_MS);
-    timer.unref();
-  });
-  const result = await Promise.race([child, stuck]).finally(() => clearTimeout(timer));
-  if ("failed" in result && !result.failed) return { stdout: result.stdout, stderr: result.stderr };
-  child.unref();
-  throw new CommandError(file, args, result, "cause" in result ? result.cause : undefined);
+  // Nobody has to read what is given.
+  child.stdin?.on("error", () => {}).end(input);
+  const { stdout, stderr, cause, ...failure } = await endOf(child, signal, timeoutMs);
+  const isDone = failure.exitCode === 0 && failure.timedOut !== true && failure.isCanceled !== true;
+  if (isDone && failure.code === undefined) return { stdout, stderr };
+  throw new CommandError(file, args, { ...failure, stderr }, cause);
 };

@@ -73,6 +73,10 @@ export class MountRecords {
     );
   }
 
+  get folder(): string {
+    return this.#folder.path;
+  }
+
   fileOf(volumeID: string): string {
     return this.#folder.fileOf(volumeID);
   }

@@ -161,7 +161,7 @@ describe("the Docker plugin's time limits", { skip: cannotMount() }, () => {
   });
 
   it("shows a volume that it knows while the server is away", async () => {
-    const { ok, err } = await open();
+    const { ok } = await open();
     await ok("Create", { Name: "v", Opts: { size: "3" } });
     await ok("Get", { Name: "v" });
     await plugin?.close();
@@ -173,11 +173,10 @@ describe("the Docker plugin's time limits", { skip: cannotMount() }, () => {
     assert.equal(Volume.Status["size"], 3);
     assert.match(String(Volume.Status["health"]), /^not known: .*none\.sock/);
     assert.match(await later.err("Get", { Name: "w" }), /none\.sock/);
-    assert.ok(typeof err === "function");
   });
 
   it("unmounts without the server, and tells it when it is back", async () => {
-    const { ok, err } = await open();
+    const { ok } = await open();
     await ok("Create", { Name: "v" });
     await ok("Mount", { Name: "v", ID: "c" });
     server.intercept = (_req, res) => {
@@ -191,10 +190,8 @@ describe("the Docker plugin's time limits", { skip: cannotMount() }, () => {
     assert.deepEqual(await mountsBelow(folder), []);
     server.intercept = undefined;
     assert.equal(await holders("v"), 1);
-    await ok("Unmount", { Name: "v", ID: "c" }).catch(() => {});
     await without.ok("Unmount", { Name: "v", ID: "c" });
     assert.equal(await holders("v"), 0);
-    assert.ok(typeof err === "function");
   });
 
   it("goes on when the server's connections break in the middle", async () => {

@@ -80,11 +80,11 @@ export interface TestPlugin {
   readonly plugin: DockerPlugin;
   readonly socket: string;
   readonly log: Record<string, unknown>[];
-  call(operation: string, body?: unknown, options?: AskOptions): Promise<Answer>;
+  readonly call: (operation: string, body?: unknown, options?: AskOptions) => Promise<Answer>;
   /** The answer of a call that must succeed. */
-  ok(operation: string, body?: unknown): Promise<Record<string, unknown>>;
+  readonly ok: (operation: string, body?: unknown) => Promise<Record<string, unknown>>;
   /** The error of a call that must fail. */
-  err(operation: string, body?: unknown): Promise<string>;
+  readonly err: (operation: string, body?: unknown) => Promise<string>;
   close(): Promise<void>;
 }
 

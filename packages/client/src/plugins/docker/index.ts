@@ -1,4 +1,5 @@
 /** The Docker volume plugin: one name, one address, one service. */
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatAddress } from "@libstorage/model";
@@ -94,6 +95,8 @@ async function settle(
       const limited = AbortSignal.any([signal, AbortSignal.timeout(SETTLE_LIMIT_MS)]);
       const context = { signal: limited };
       const volumes = await host.volumes(context);
+      // Looking into a folder that is not there costs more than looking into an empty one.
+      await mkdir(volumes.local.records.folder, { recursive: true, mode: 0o755 });
       await settleMounts(volumes, context, ({ error, ...settled }) => {
         const text = error instanceof Error ? error.message : undefined;
         if (text === undefined) log.info({ ...settled }, "cleared up after an earlier call");

@@ -56,6 +56,7 @@ async function readJson<S extends v.GenericSchema>(
 export class Names {
   readonly #folder: string;
   readonly #seen = new Map<string, Volume>();
+  #aliases: Promise<Map<string, Alias>> | undefined;
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -69,31 +70,43 @@ export class Names {
     return join(this.#folder, operation, `${pathPart(name)}.json`);
   }
 
-  find(name: string): Promise<Alias | undefined> {
-    return readJson(this.#alias(name), Alias);
+  async find(name: string): Promise<Alias | undefined> {
+    return (await this.#known()).get(name);
   }
 
   async all(): Promise<readonly Alias[]> {
+    return [...(await this.#known()).values()];
+  }
+
+  /** Only this process changes them, so that they are read once. */
+  #known(): Promise<Map<string, Alias>> {
+    this.#aliases ??= this.#read();
+    return this.#aliases;
+  }
+
+  async #read(): Promise<Map<string, Alias>> {
     const folder = join(this.#folder, "names");
     const files = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return [];
       throw error;
     });
-    const all = await Promise.all(
-      files
-        .filter((file) => file.endsWith(".json"))
-        .toSorted()
-        .map((file) => readJson(join(folder, file), Alias)),
-    );
-    return all.filter((alias) => alias !== undefined);
+    const found = new Map<string, Alias>();
+    for (const file of files.filter((one) => one.endsWith(".json")).toSorted()) {
+      const alias = await readJson(join(folder, file), Alias);
+      if (alias !== undefined) found.set(alias.name, alias);
+    }
+    return found;
   }
 
   async set(alias: Omit<Alias, "version">): Promise<void> {
-    await writeDurably(this.#alias(alias.name), JSON.stringify({ version: 1, ...alias }));
+    const whole: Alias = { version: 1, ...alias };
+    await writeDurably(this.#alias(alias.name), JSON.stringify(whole));
+    (await this.#known()).set(alias.name, whole);
   }
 
   async forget(name: string): Promise<void> {
     await removeDurably(this.#alias(name));
+    (await this.#known()).delete(name);
   }
 
   /** A call of this name that began and is not known to have ended. */
