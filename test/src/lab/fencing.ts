@@ -37,10 +37,11 @@ export function fencingSuite(exporter: string): void {
   let storage: RemoteStorage;
   let late = 0;
   let writes = 0;
+  let idle = 0;
   let left = runs;
 
-  /** @returns how many writes had arrived before the answer */
-  async function fenceOnce(id: string): Promise<number> {
+  /** @returns how many writes had arrived before the answer, or undefined when the writer was idle at its end */
+  async function fenceOnce(id: string): Promise<number | undefined> {
     const attachment = await storage.attach(id, OLD);
     const device = await initiator.login(attachment);
     const first = countOf(await storage.writes(id));
@@ -49,7 +50,6 @@ export function fencingSuite(exporter: string): void {
     await sleep(Math.random() * 200);
     const before = await storage.writes(id);
     const atAnswer = await storage.preempt(id, NEW);
-    assert.notEqual(atAnswer, before, "the writer did not write any more when it was cut off");
     await sleep(1_000);
     const afterwards = await storage.writes(id);
     if (afterwards !== atAnswer) {
@@ -59,6 +59,8 @@ export function fencingSuite(exporter: string): void {
     writing.signal("SIGKILL");
     await initiator.logout(attachment);
     await storage.detach(id, NEW);
+    // On a busy host the machine of the writer may just have had no time: then nothing was proven.
+    if (atAnswer === before && afterwards === atAnswer) return undefined;
     return countOf(atAnswer) - first;
   }
 
@@ -66,7 +68,14 @@ export function fencingSuite(exporter: string): void {
     const id = await storage.create(64 * MIB);
     while (left > 0) {
       left -= 1;
-      writes += await fenceOnce(id);
+      const written = await fenceOnce(id);
+      if (written === undefined) {
+        idle += 1;
+        left += 1;
+        assert.ok(idle <= runs, "the writer is idle most of the time");
+        continue;
+      }
+      writes += written;
       if (left % 10 === 0) process.stderr.write(`fencing ${exporter}: ${left} to begin\n`);
     }
     await storage.remove(id);
