@@ -70,6 +70,14 @@ export const NbdConfig = v.strictObject({
     ),
     false,
   ),
+  encryptionKeyFile: v.optional(
+    v.pipe(
+      absolutePath,
+      v.description(
+        "The file with the passphrase of encrypted volumes, the driver's. What goes over the wire is the disk in clear: use `tls`.",
+      ),
+    ),
+  ),
   folder: v.optional(
     v.pipe(
       absolutePath,

@@ -11,7 +11,7 @@ import { defineExporter } from "../../core/exporter.js";
 import type { Door, Exporter, Hold, Session, Wanted } from "../../core/exporter.js";
 import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
 import { Daemon } from "../qemu-storage-daemon/daemon.js";
-import { isReadOnly, nodeOf } from "../qemu-storage-daemon/nodes.js";
+import { isEncrypted, isReadOnly, nodeOf } from "../qemu-storage-daemon/nodes.js";
 import { killIn, pidIn } from "../qemu-storage-daemon/process.js";
 import { NbdConfig } from "./config.js";
 import { Gate, isLoopback } from "./gate.js";
@@ -77,6 +77,7 @@ class NbdExporter implements Exporter {
   async plan(volume: VolumeRecord, { holder, facts, epoch }: Wanted): Promise<Door> {
     // What cannot be opened is said before anything is written down.
     nodeOf(volume.source, "volume", true);
+    this.#checkKey(volume);
     const { host, port } = this.#gate.address;
     const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
     const name = `${plainName(`${this.#service}.${volume.id}`)}.${epoch}`;
@@ -88,6 +89,15 @@ class NbdExporter implements Exporter {
       clients: [holder.id, facts.hostName, ...(facts.addresses ?? [])].join(","),
     };
     return { deviceName: `/dev/disk/by-id/nbd-${name}`, fields };
+  }
+
+  #checkKey({ id, source }: VolumeRecord): void {
+    if (!isEncrypted(source) || this.#config.encryptionKeyFile !== undefined) return;
+    throw new StorageError(
+      "failed-precondition",
+      `volume ${id} is encrypted, and the exporter has no key; set "encryptionKeyFile" for nbd as for the driver`,
+      { volumeID: id },
+    );
   }
 
   async export(hold: Hold, context: OpContext): Promise<void> {
@@ -110,7 +120,9 @@ class NbdExporter implements Exporter {
   #daemonFor({ id, source }: VolumeRecord, context: OpContext): Promise<Daemon> {
     const known = this.#daemons.get(id);
     if (known !== undefined) return known;
-    const opening = Daemon.open(this.#folderOf(id), source, !isReadOnly(source), context);
+    const keyFile = this.#config.encryptionKeyFile;
+    const wanted = { source, isWritable: !isReadOnly(source), keyFile };
+    const opening = Daemon.open(this.#folderOf(id), wanted, context);
     const forget = (): void => {
       if (this.#daemons.get(id) === opening) this.#daemons.delete(id);
     };

@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { OpContext, Source } from "../../core/driver.js";
-import { nodeOf } from "./nodes.js";
+import { KEY, isEncrypted, nodeOf } from "./nodes.js";
 import { goneFrom, killIn, monitorIn, pidIn, startIn } from "./process.js";
 import { Qmp, QmpError } from "./qmp.js";
 
@@ -18,6 +18,14 @@ const SHORT_MS = 5_000;
 
 /** Of QEMU 5.2 and later. */
 const NEEDED = ["block-export-add", "block-export-del", "nbd-server-start"];
+
+/** What a daemon opens. */
+export interface Opening {
+  readonly source: Source;
+  readonly isWritable: boolean;
+  /** The file with the passphrase of encrypted images. */
+  readonly keyFile?: string | undefined;
+}
 
 export interface NbdExport {
   /** Unique in the daemon. */
@@ -50,18 +58,13 @@ export class Daemon {
    * The folder's daemon, started if it does not run.
    * @throws {StorageError} `failed-precondition` when it is not installed or lacks what is needed
    */
-  static async open(
-    folder: string,
-    source: Source,
-    isWritable: boolean,
-    context: OpContext,
-  ): Promise<Daemon> {
+  static async open(folder: string, opening: Opening, context: OpContext): Promise<Daemon> {
     const found = await Daemon.find(folder);
     if (found !== undefined) return found;
     await startIn(folder, context);
     const daemon = new Daemon(folder, await Qmp.connect(monitorIn(folder)));
     try {
-      await daemon.#prepare(source, isWritable);
+      await daemon.#prepare(opening);
       return daemon;
     } catch (error) {
       await daemon.stop(context);
@@ -90,7 +93,7 @@ export class Daemon {
     return isThere && existsSync(this.socket);
   }
 
-  async #prepare(source: Source, isWritable: boolean): Promise<void> {
+  async #prepare({ source, isWritable, keyFile }: Opening): Promise<void> {
     const commands = (await this.#qmp.execute("query-commands")) as { name: string }[];
     const missing = NEEDED.filter((name) => !commands.some((one) => one.name === name));
     if (missing.length > 0)
@@ -98,6 +101,11 @@ export class Daemon {
         "failed-precondition",
         `this qemu-storage-daemon has no ${missing.join(", ")}; install QEMU 7 or later`,
       );
+    if (isEncrypted(source)) {
+      // The daemon reads the file itself, so the passphrase stands nowhere else.
+      const secret = { "qom-type": "secret", id: KEY, file: keyFile };
+      await this.#qmp.execute("object-add", secret);
+    }
     await this.#qmp.execute("blockdev-add", nodeOf(source, NODE, isWritable)).catch(explain);
     const addr = { type: "unix", data: { path: this.socket } };
     await this.#qmp.execute("nbd-server-start", { addr });

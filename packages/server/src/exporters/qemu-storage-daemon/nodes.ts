@@ -33,6 +33,13 @@ export function isReadOnly(source: Source): boolean {
   return source.kind === "file" && source.format === "iso";
 }
 
+/** The daemon's name for the passphrase of encrypted images. */
+export const KEY = "key0";
+
+export function isEncrypted(source: Source): boolean {
+  return source.kind === "file" && (source.format === "luks" || source.format === "qcow2+luks");
+}
+
 /**
  * @param name the node's
  * @throws {StorageError} `unimplemented` for a source that the daemon cannot open
@@ -49,12 +56,15 @@ export function nodeOf(source: Source, name: string, isWritable: boolean): Optio
     const file = isWritable ? lockedFileNode(path) : fileNode(path);
     return { ...common, driver: "raw", file };
   }
-  if (format !== "qcow2") throw unable(format);
+  if (format === "luks")
+    return { ...common, driver: "luks", "key-secret": KEY, file: lockedFileNode(path) };
+  if (format !== "qcow2" && format !== "qcow2+luks") throw unable(format);
   return {
     ...common,
     driver: "qcow2",
     backing: backingOf(layersBelow(path)),
     file: fileNode(path),
+    ...(isEncrypted(source) && { encrypt: { format: "luks", "key-secret": KEY } }),
   };
 }
 

@@ -32,6 +32,7 @@ What the original has not; a client that does not know of it is not concerned.
 | cancelling | \`DELETE /tasks/ID\`: the work stops and is taken back |
 | progress | \`progress: {done, total, unit}\` in tasks of long work |
 | growing a volume | \`POST /volumes/SERVICE/ID?expand\` with \`{"size": GiB}\` |
+| work on images | \`POST /volumes/SERVICE/ID?check\`, \`?measure\`, \`?convert\` and \`?shrink\` |
 | what happens | \`GET /events\`, server-sent events; \`Last-Event-ID\` replays what was missed |
 | is it well | \`GET /health\`; \`GET /ready\` is 503 until everything is recovered |
 | a fresh look | \`refresh\` on lists asks the backend again |
