@@ -6,6 +6,8 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { btrfsAgainstCommand } from "./btrfs-cases.js";
 import { dockerMount, dockerPlugin } from "./docker-cases.js";
+import { csiPlugin } from "./csi-cases.js";
+import { dockerPlugin } from "./docker-cases.js";
 import { seedVolumes, serve, serveReally, workFolder } from "./fixture.js";
 import type { Served } from "./fixture.js";
 import { answersPerSecond } from "./load.js";
@@ -222,5 +224,6 @@ export const CASES: readonly Case[] = [
   { name: "growth", run: growth },
   { name: "docker", run: dockerPlugin },
   { name: "docker-mount", run: dockerMount, isNamedOnly: true },
+  { name: "csi", run: csiPlugin },
   { name: "btrfs", run: btrfsAgainstCommand, isNamedOnly: true },
 ];

@@ -87,7 +87,7 @@ async function medianMs(count: number, act: (index: number) => Promise<unknown>)
   return median(times);
 }
 
-function residentMB({ pid }: ChildProcess): number {
+export function residentMB({ pid }: ChildProcess): number {
   return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024;
 }
 
@@ -167,7 +167,7 @@ async function mount(say: Say): Promise<Figure[]> {
 }
 
 /** @returns how many calls failed */
-async function inParallel(
+export async function inParallel(
   count: number,
   act: (index: number) => Promise<unknown>,
 ): Promise<number> {

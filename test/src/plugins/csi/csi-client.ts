@@ -32,10 +32,10 @@ const LIMIT_MS = 60_000;
 
 export interface CsiClient {
   /** One call with one answer. @throws {Failed} */
-  call(name: string, request?: object): Promise<Message>;
+  readonly call: (name: string, request?: object) => Promise<Message>;
   /** All messages of a stream. @throws {Failed} */
-  stream(name: string, request?: object): Promise<Message[]>;
-  close(): void;
+  readonly stream: (name: string, request?: object) => Promise<Message[]>;
+  readonly close: () => void;
 }
 
 export function openCsiClient(socket: string): CsiClient {
@@ -103,7 +103,7 @@ export interface TestPlugin extends CsiClient {
   readonly socket: string;
   readonly log: Record<string, unknown>[];
   /** Ends it as if it were killed: nothing is waited for. */
-  stop(graceMs?: number): Promise<void>;
+  readonly stop: (graceMs?: number) => Promise<void>;
 }
 
 export async function openTestPlugin(options: TestPluginOptions): Promise<TestPlugin> {

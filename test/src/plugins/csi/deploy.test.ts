@@ -191,7 +191,10 @@ describe("deploy/", () => {
   ] as const)
     it(`nomad/${file} starts the plugin as ${mode}`, async () => {
       const text = read(`nomad/${file}`).replaceAll(/^\s*#.*$/gm, "");
-      for (const [open, close] of ["{}", "[]"].map((pair) => [...pair] as [string, string]))
+      for (const [open, close] of [
+        ["{", "}"],
+        ["[", "]"],
+      ] as const)
         assert.equal(text.split(open).length, text.split(close).length, `${open} and ${close}`);
       const args = /\bargs\s*=\s*(\[[^\]]*\])/.exec(text)?.[1] ?? assert.fail("no args");
       const words = JSON.parse(args) as string[];

@@ -22,6 +22,6 @@ csiSuite({
     return `      devices:\n        driver: ${LOOP_DRIVER}\n        ${LOOP_DRIVER}:\n          root: ${images}`;
   },
   places: () => loops.devices().places,
-  more: (world) => deviceCases(world, loops.devices),
+  more: (world) => deviceCases(world, () => loops.devices()),
   remove: () => rmSync(images, { recursive: true, force: true }),
 });

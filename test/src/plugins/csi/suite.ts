@@ -9,10 +9,12 @@ import type { TestServer } from "../../client/fixture.js";
 import { createCases } from "./cases-create.js";
 import { identityCases } from "./cases-identity.js";
 import { listCases } from "./cases-lists.js";
-import { nodeCases } from "./cases-node.js";
+import { nodePublishCases } from "./cases-node-publish.js";
+import { nodeUseCases } from "./cases-node-use.js";
 import { publishCases } from "./cases-publish.js";
 import { snapshotCases, withoutSnapshotsCases } from "./cases-snapshots.js";
 import { sourceCases } from "./cases-sources.js";
+import { stageCases } from "./cases-stage.js";
 import { openTestPlugin } from "./csi-client.js";
 import { World } from "./world.js";
 import type { Kind } from "./world.js";
@@ -72,7 +74,10 @@ export function csiSuite(harness: CsiHarness): void {
     describe("ControllerPublishVolume", () => publishCases(current));
     describe("without snapshots", () => withoutSnapshotsCases(current));
     describe("snapshots", () => snapshotCases(current));
-    describe("Node", { skip: harness.noMounts }, () => nodeCases(current));
+    const needsMounts = { skip: harness.noMounts };
+    describe("NodeStageVolume", needsMounts, () => stageCases(current));
+    describe("NodePublishVolume", needsMounts, () => nodePublishCases(current));
+    describe("volumes in use", needsMounts, () => nodeUseCases(current));
 
     if (harness.more !== undefined)
       describe("its own", { skip: harness.noMounts }, () => harness.more?.(current));

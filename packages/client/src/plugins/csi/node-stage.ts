@@ -47,11 +47,12 @@ export function stageVolume(context: NodeContext): UnaryHandler<"NodeStageVolume
     checkID("volume_id", volumeId);
     checkPath("staging_target_path", path);
     const capability = checkCapability(request.volumeCapability);
-    flagsOf(capability.mountFlags);
+    const flags = flagsOf(capability.mountFlags);
     return pending.alone("NodeStageVolume", [`volume ${volumeId}`], async () => {
       const volume = usableVolume(await backend.volume(volumeId, signal));
       const info = await backend.info(signal);
       requireSupport(info, [capability], "FAILED_PRECONDITION");
+      if (!isBlock(info)) folderFlags(flags);
       const wanted = {
         request,
         capability,

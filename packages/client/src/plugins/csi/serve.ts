@@ -3,8 +3,8 @@ import { StorageError } from "@libstorage/model";
 import type { Configuration } from "../../settings.js";
 import { openPluginLog } from "../log.js";
 import { readModules } from "../modules.js";
-import { openCsiPlugin } from "./index.js";
-import type { CsiPlugin } from "./index.js";
+import { openCsiPlugin } from "./csi-plugin.js";
+import type { CsiPlugin } from "./csi-plugin.js";
 
 export interface CsiServeOptions {
   /** Of the module; default is the only one of type csi, or one of that name. */

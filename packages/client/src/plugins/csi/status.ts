@@ -1,5 +1,5 @@
 /** Errors as gRPC statuses; the only place where the codes of both meet. */
-import { status } from "@grpc/grpc-js";
+import type { status } from "@grpc/grpc-js";
 import { StorageError } from "@libstorage/model";
 import type { ErrorCode } from "@libstorage/model";
 

@@ -1,0 +1,190 @@
+/** What the plugin says of itself: abilities, topology, settings, ids of nodes. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { VolumeService } from "@libstorage/model";
+import { formatNodeID, parseNodeID } from "@libstorage/client/csi";
+import type { SnapshotBlocks } from "@libstorage/client/csi";
+import type { Message } from "./csi-client.js";
+import { made, names, withPlugin } from "./own-plugin.js";
+import { GIB } from "./world.js";
+
+describe("what the CSI plugin advertises", () => {
+  it("is less where it shall be, and all where that is asked", async () => {
+    await withPlugin({ settings: { "csi.hide": "none" } }, async (plugin) => {
+      assert.ok((await names(plugin, "ControllerGetCapabilities")).includes("GET_SNAPSHOT"));
+    });
+    await withPlugin(
+      { settings: { "csi.hide": "VOLUME_CONDITION, GROUP_CONTROLLER_SERVICE" } },
+      async (plugin) => {
+        assert.ok(!(await names(plugin, "ControllerGetCapabilities")).includes("VOLUME_CONDITION"));
+        assert.ok(!(await names(plugin, "NodeGetCapabilities")).includes("VOLUME_CONDITION"));
+        assert.ok(
+          !(await names(plugin, "GetPluginCapabilities")).includes("GROUP_CONTROLLER_SERVICE"),
+        );
+      },
+    );
+  });
+
+  it("is what the service can do: of one that can nothing, next to nothing", async () => {
+    const wrapService = (service: VolumeService): VolumeService => ({
+      ...service,
+      serviceInspect: async (...args) => ({
+        ...(await service.serviceInspect(...args)),
+        abilities: [],
+      }),
+    });
+    await withPlugin({ wrapService }, async (plugin) => {
+      const controller = await names(plugin, "ControllerGetCapabilities");
+      for (const name of [
+        "CREATE_DELETE_SNAPSHOT",
+        "LIST_SNAPSHOTS",
+        "CLONE_VOLUME",
+        "EXPAND_VOLUME",
+        "GET_CAPACITY",
+      ])
+        assert.ok(!controller.includes(name), name);
+      assert.deepEqual(await names(plugin, "GetPluginCapabilities"), ["CONTROLLER_SERVICE"]);
+      assert.deepEqual(await names(plugin, "GroupControllerGetCapabilities"), []);
+      const { volumeId } = await made(plugin);
+      const calls: [string, object][] = [
+        ["CreateSnapshot", { name: "x", sourceVolumeId: volumeId }],
+        ["DeleteSnapshot", { snapshotId: "x" }],
+        ["ListSnapshots", {}],
+        ["GetSnapshot", { snapshotId: "x" }],
+        ["CreateVolumeGroupSnapshot", { name: "x", sourceVolumeIds: [volumeId] }],
+        ["DeleteVolumeGroupSnapshot", { groupSnapshotId: "x" }],
+        ["GetVolumeGroupSnapshot", { groupSnapshotId: "x" }],
+        ["ControllerExpandVolume", { volumeId, capacityRange: { requiredBytes: 5 * GIB } }],
+        ["GetCapacity", {}],
+      ];
+      for (const [name, request] of calls)
+        await assert.rejects(plugin.call(name, request), { code: "UNIMPLEMENTED" }, name);
+      const volumeContentSource = { volume: { volumeId } };
+      await assert.rejects(made(plugin, { volumeContentSource }), { code: "INVALID_ARGUMENT" });
+      await plugin.call("DeleteVolume", { volumeId });
+    });
+  });
+
+  it("has the blocks of snapshots when a service knows them", async () => {
+    const extents = [0, 10, 20, 30].map((offset) => ({ offset: offset * 4096, length: 4096 }));
+    async function* all(): AsyncGenerator<{ offset: number; length: number }> {
+      yield* extents;
+    }
+    const map = { volumeBytes: GIB, extents: { [Symbol.asyncIterator]: all } };
+    const blocks: SnapshotBlocks = { allocated: async () => map, changed: async () => map };
+    await withPlugin({ blocks }, async (plugin) => {
+      assert.ok(
+        (await names(plugin, "GetPluginCapabilities")).includes("SNAPSHOT_METADATA_SERVICE"),
+      );
+      const whole = await plugin.stream("GetMetadataAllocated", { snapshotId: "s" });
+      assert.equal(whole.length, 1);
+      assert.equal(whole[0].volumeCapacityBytes, GIB);
+      assert.equal(whole[0].blockMetadataType, "VARIABLE_LENGTH");
+      assert.deepEqual(
+        whole[0].blockMetadata.map((one: Message) => one.byteOffset),
+        extents.map(({ offset }) => offset),
+      );
+      const request = {
+        baseSnapshotId: "a",
+        targetSnapshotId: "b",
+        maxResults: 1,
+        startingOffset: 10 * 4096 + 96,
+      };
+      const parts = await plugin.stream("GetMetadataDelta", request);
+      assert.equal(parts.length, 3);
+      assert.deepEqual(parts[0].blockMetadata, [{ byteOffset: 10 * 4096 + 96, sizeBytes: 4000 }]);
+      const fails = (name: string, more: object, code: string): Promise<void> =>
+        assert.rejects(plugin.stream(name, more), { code });
+      await fails("GetMetadataAllocated", {}, "INVALID_ARGUMENT");
+      await fails("GetMetadataDelta", { baseSnapshotId: "a" }, "INVALID_ARGUMENT");
+      await fails(
+        "GetMetadataAllocated",
+        { snapshotId: "s", startingOffset: -1 },
+        "INVALID_ARGUMENT",
+      );
+      await fails(
+        "GetMetadataAllocated",
+        { snapshotId: "s", startingOffset: 2 * GIB },
+        "OUT_OF_RANGE",
+      );
+    });
+  });
+
+  it("has a topology when one is set", async () => {
+    const settings = { "csi.topology": "zone=eu1,rack=r3" };
+    await withPlugin({ settings }, async (plugin) => {
+      const segments = { "csi.libstorage.org/zone": "eu1", "csi.libstorage.org/rack": "r3" };
+      assert.ok(
+        (await names(plugin, "GetPluginCapabilities")).includes("VOLUME_ACCESSIBILITY_CONSTRAINTS"),
+      );
+      assert.deepEqual((await plugin.call("NodeGetInfo")).accessibleTopology, { segments });
+      const here = { segments: { "CSI.libstorage.org/zone": "eu1" } };
+      const there = { segments: { "csi.libstorage.org/zone": "us2" } };
+      const volume = await made(plugin, {
+        accessibilityRequirements: { requisite: [there, here] },
+      });
+      assert.deepEqual(volume.accessibleTopology, [{ segments }]);
+      await plugin.call("DeleteVolume", { volumeId: volume.volumeId });
+      const elsewhere = made(plugin, { accessibilityRequirements: { requisite: [there] } });
+      await assert.rejects(elsewhere, { code: "RESOURCE_EXHAUSTED" });
+      const { availableCapacity } = await plugin.call("GetCapacity", { accessibleTopology: here });
+      assert.ok(availableCapacity > 0);
+      assert.equal(
+        (await plugin.call("GetCapacity", { accessibleTopology: there })).availableCapacity,
+        0,
+      );
+    });
+  });
+
+  it("refuses settings that cannot be", async () => {
+    const wrong: Record<string, string>[] = [
+      { "csi.topology": "zone" },
+      { "csi.topology": "a/x=1,b/y=2" },
+      { "csi.driverName": "-x-" },
+      { "csi.mode": "half" },
+      { "csi.maxVolumesPerNode": "many" },
+    ];
+    for (const settings of wrong)
+      await assert.rejects(
+        withPlugin({ settings }, async () => {}),
+        { code: "invalid-argument" },
+        JSON.stringify(settings),
+      );
+  });
+});
+
+describe("ids of nodes", () => {
+  it("hold what an exporter needs, and come back", () => {
+    const id = {
+      id: "web 1",
+      driver: "lvm-iscsi",
+      service: "",
+      fields: { region: "east" },
+      metadata: {
+        hostName: "web-1.example.org",
+        bootID: "7f9c1e0c-0000-4000-8000-000000000000",
+        initiatorName: "iqn.1993-08.org.debian:01:abcdef",
+        addresses: ["192.0.2.4", "2001:db8::4"],
+      },
+    };
+    const text = formatNodeID(id);
+    assert.ok(Buffer.byteLength(text) <= 256, text);
+    const { bootID: _boot, ...metadata } = id.metadata;
+    assert.deepEqual(parseNodeID(text, "lvm-iscsi"), { ...id, metadata });
+    assert.equal(parseNodeID(text, "vfs"), undefined);
+    assert.ok(!text.includes("7f9c1e0c"), "it is the same after a restart of the host");
+  });
+
+  it("have as many addresses as there is room for", () => {
+    const addresses = Array.from({ length: 64 }, (_, at) => `192.0.2.${at}`);
+    const metadata = {
+      hostName: "n",
+      initiatorName: `iqn.2000-01.x:${"y".repeat(100)}`,
+      addresses,
+    };
+    const text = formatNodeID({ id: "n", driver: "lvm-iscsi", service: "", metadata });
+    assert.ok(Buffer.byteLength(text) <= 256);
+    const facts = parseNodeID(text, "lvm-iscsi")?.metadata as { addresses: string[] };
+    assert.ok(facts.addresses.length > 3);
+  });
+});
