@@ -76,11 +76,28 @@ libstorage:
   };
   const shell = (number: number, volume: string, script: string): Promise<string> =>
     hostAt(number).mustDocker(
-      ...["run", "--rm", "--network", "none", "-v", `${volume}:/data`, "box", "sh", "-c", script],
+      "run",
+      "--rm",
+      "--network",
+      "none",
+      "-v",
+      `${volume}:/data`,
+      "box",
+      "sh",
+      "-c",
+      script,
     );
   const start = (number: number, volume: string): Promise<string> =>
     hostAt(number).mustDocker(
-      ...["run", "-d", "--network", "none", "-v", `${volume}:/data`, "box", "sleep", "300"],
+      "run",
+      "-d",
+      "--network",
+      "none",
+      "-v",
+      `${volume}:/data`,
+      "box",
+      "sleep",
+      "300",
     );
 
   async function holders(name: string): Promise<readonly string[]> {
@@ -123,7 +140,14 @@ libstorage:
     await one.mustDocker("volume", "create", "-d", "libstorage", "-o", "share=true", "ours");
     const id = await start(1, "mine");
     const refused = await two.docker(
-      ...["run", "--rm", "--network", "none", "-v", "mine:/data", "box", "true"],
+      "run",
+      "--rm",
+      "--network",
+      "none",
+      "-v",
+      "mine:/data",
+      "box",
+      "true",
     );
     assert.equal(refused.code, 125);
     assert.match(refused.stderr, /it is attached to host-1 since/);
@@ -155,7 +179,14 @@ libstorage:
     }[];
     assert.match(shown[0]?.Status.health ?? "", /attached to host-2/);
     const second = await one.docker(
-      ...["run", "--rm", "--network", "none", "-v", "stuck:/data", "box", "true"],
+      "run",
+      "--rm",
+      "--network",
+      "none",
+      "-v",
+      "stuck:/data",
+      "box",
+      "true",
     );
     assert.match(second.stderr, /still mounted at .* but is attached to host-2/);
     // The end of the first container takes nothing from the second host.

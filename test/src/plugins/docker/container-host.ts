@@ -257,9 +257,17 @@ libstorage:
   async dockerd(args: readonly string[] = []): Promise<Running> {
     const daemon = await this.spawn([
       "dockerd",
-      ...["--iptables=false", "--ip6tables=false", "--bridge=none"],
-      ...["--data-root", join(this.folder, "docker"), "--exec-root", "/run/docker"],
-      ...["--pidfile", join(this.folder, "docker.pid"), "-H", this.dockerAddress],
+      "--iptables=false",
+      "--ip6tables=false",
+      "--bridge=none",
+      "--data-root",
+      join(this.folder, "docker"),
+      "--exec-root",
+      "/run/docker",
+      "--pidfile",
+      join(this.folder, "docker.pid"),
+      "-H",
+      this.dockerAddress,
       ...args,
     ]);
     await until("dockerd answers", async () => {

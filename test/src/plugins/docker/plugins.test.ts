@@ -70,8 +70,18 @@ rexray:
 
   const shell = (driver: string, volume: string, script: string): Promise<string> =>
     host.mustDocker(
-      ...["run", "--rm", "--network", "none", "--volume-driver", driver],
-      ...["-v", `${volume}:/data`, "box", "sh", "-c", script],
+      "run",
+      "--rm",
+      "--network",
+      "none",
+      "--volume-driver",
+      driver,
+      "-v",
+      `${volume}:/data`,
+      "box",
+      "sh",
+      "-c",
+      script,
     );
 
   it("says what is ready, and leaves out what is disabled or of another type", () => {

@@ -16,8 +16,14 @@ describe("Podman with the plugin", { skip: SKIP }, () => {
   let plugin: Running;
 
   const args = (...words: string[]): string[] => [
-    ...["podman", "--root", join(host.folder, "podman"), "--runroot", join(host.folder, "podrun")],
-    ...["--tmpdir", join(host.folder, "podtmp"), ...words],
+    "podman",
+    "--root",
+    join(host.folder, "podman"),
+    "--runroot",
+    join(host.folder, "podrun"),
+    "--tmpdir",
+    join(host.folder, "podtmp"),
+    ...words,
   ];
   const env = (): NodeJS.ProcessEnv => ({ CONTAINERS_CONF: join(host.folder, "containers.conf") });
   const podman = (...words: string[]): Promise<Ran> => host.run(args(...words), { env: env() });
