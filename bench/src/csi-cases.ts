@@ -32,7 +32,7 @@ type Unary = (request: object, done: (error: ServiceError | null, reply: Reply) 
 interface Plugin {
   readonly folder: string;
   readonly process: ChildProcess;
-  call(name: string, request?: object): Promise<Reply>;
+  readonly call: (name: string, request?: object) => Promise<Reply>;
   stop(): Promise<void>;
 }
 
