@@ -1,6 +1,6 @@
 /** Volumes as logical volumes. Active only while somebody holds them, so that no boot and no list waits for them. */
 import { basename } from "node:path";
-import { isSameInstance, roundUp, StorageError } from "@libstorage/model";
+import { isSameInstance, notFound, roundUp, StorageError } from "@libstorage/model";
 import type { Instance, InstanceID, NextDeviceInfo } from "@libstorage/model";
 import type {
   Ability,
@@ -203,13 +203,20 @@ export class LvmDriver implements StorageDriver {
       const isHolder = ({ instanceID }: AttachmentRecord): boolean =>
         isSameInstance(instanceID, attachment.instanceID);
       const isExported = exporterOf(attachment) !== undefined;
-      const deviceName = isExported ? attachment.deviceName : ownLink(device, volume.id);
+      const deviceName = isExported ? attachment.deviceName : await this.#linkOf(row, context);
       const attachments = volume.attachments.some(isHolder)
         ? volume.attachments
         : [...volume.attachments, { ...attachment, deviceName }];
       const epoch = Math.max(volume.epoch, attachment.epoch);
       return this.#write(row, { ...volume, attachments, epoch }, context);
     });
+  }
+
+  /** The one name of an active volume that is never given again. */
+  async #linkOf({ name }: LvRow, context: OpContext): Promise<string> {
+    const uuid = dmUUIDOf(this.#lvm.device(name)) ?? (await this.#lvm.lv(name, context))?.dmUUID;
+    if (uuid !== undefined) return linkOf(uuid);
+    throw notFound("volume", name);
   }
 
   /**
@@ -299,15 +306,4 @@ export class LvmDriver implements StorageDriver {
   async close(): Promise<void> {
     await this.#parts.guard?.close();
   }
-}
-
-/** @throws {StorageError} when the device is not there: a name that may be given again is not safe */
-function ownLink(device: string, id: string): string {
-  const uuid = dmUUIDOf(device);
-  if (uuid !== undefined) return linkOf(uuid);
-  throw new StorageError(
-    "internal",
-    `volume ${id} is active, but its device ${device} is not there; does udev run on this host?`,
-    { volumeID: id, device },
-  );
 }

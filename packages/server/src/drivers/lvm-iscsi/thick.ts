@@ -75,6 +75,8 @@ export class ThickLayout implements Layout {
   async #still(source: LvRow, id: string, context: OpContext): Promise<string> {
     if (this.#names.kindOf(source.name) === "snapshot") return source.name;
     const name = this.#names.stillOf(id);
+    // Left by an earlier copy to this id, which was cut short.
+    if (this.#known.get(name) !== undefined) await this.#remove(name, context);
     await this.#lvm.snapThick(source.name, { name, tags: [MAKING] }, 100, context);
     return name;
   }

@@ -1,0 +1,53 @@
+/** The lvm-iscsi driver over a volume group in memory. Each command passes the door, as a real one does. */
+import { CommandError, DRIVERS } from "@libstorage/server";
+import type { DriverContext, Exec, OpContext, StorageDriver } from "@libstorage/server";
+import type { VolumeGroupModel } from "./lvm-model.js";
+
+/**
+ * What runs is `true`; the group changes when it has started. So a command that fails at the door changes nothing,
+ * and one whose answer is lost has done its work.
+ */
+function execOver(model: VolumeGroupModel, exec: Exec): Exec {
+  return async (file, args, signal, { input, onStart } = {}) => {
+    let ended: ReturnType<VolumeGroupModel["run"]> | undefined;
+    await exec("true", [], signal, {
+      onStart: (pid) => {
+        ended = model.run(file, args, input);
+        onStart?.(pid);
+      },
+    });
+    if (ended === undefined) throw new Error(`${file} did not start`);
+    if (ended.exitCode !== 0) throw new CommandError(file, args, ended);
+    return ended;
+  };
+}
+
+type Method = (...args: readonly unknown[]) => unknown;
+
+/** The same object, whose methods get contexts that lead to the group in memory. */
+function over<T extends object>(object: T, model: VolumeGroupModel): T {
+  return new Proxy(object, {
+    get(target, name) {
+      const member = Reflect.get(target, name, target) as unknown;
+      if (name === "snapshots") return over(member as object, model);
+      if (typeof member !== "function") return member;
+      const method = (member as Method).bind(target);
+      return (...args: readonly unknown[]) => {
+        const context = args.at(-1);
+        if (typeof context !== "object" || context === null || !("exec" in context))
+          return method(...args);
+        const own = { ...context, exec: execOver(model, (context as OpContext).exec) };
+        return method(...args.slice(0, -1), own);
+      };
+    },
+  });
+}
+
+export async function openOver(
+  model: VolumeGroupModel,
+  config: object,
+  context: DriverContext,
+): Promise<StorageDriver> {
+  const own = { ...context, exec: execOver(model, context.exec) };
+  return over(await DRIVERS["lvm-iscsi"].open(config, own), model);
+}
