@@ -56,7 +56,12 @@ export const VolumeCreateRequest = v.strictObject({
 });
 export type VolumeCreateRequest = v.InferOutput<typeof VolumeCreateRequest>;
 
-export const VolumeCopyRequest = v.strictObject({ volumeName: Name, opts: v.optional(Opts) });
+export const VolumeCopyRequest = v.strictObject({
+  volumeName: Name,
+  /** Where the copy is made; the source's own service when it is left out. */
+  service: v.optional(v.pipe(Text, v.minLength(1, "must not be empty"))),
+  opts: v.optional(Opts),
+});
 export type VolumeCopyRequest = v.InferOutput<typeof VolumeCopyRequest>;
 
 export const VolumeSnapshotRequest = v.strictObject({ snapshotName: Name, opts: v.optional(Opts) });

@@ -11,19 +11,26 @@ export const command: Command = {
   ],
   options: {
     opt: OPT_OPTION,
+    to: { type: "string", value: "SERVICE", about: "make it in this service; default is the same" },
     "allow-duplicate": { type: "boolean", about: "make it even if the name is taken" },
   },
   async run(given, session) {
     const [name = "", volumeName = ""] = given.args;
     const { service, volume } = await session.findVolume(name, 0);
-    if (!given.flag("allow-duplicate")) await refuseTaken(session, service, volumeName);
+    const to = given.text("to");
+    const target = to ?? service;
+    if (!given.flag("allow-duplicate")) await refuseTaken(session, target, volumeName);
     const client = await session.client();
     const opts = readOpts(given.texts("opt"));
     const copy = await client.volumeCopy(
       { service, volumeID: volume.id },
-      { volumeName, ...(opts !== undefined && { opts }) },
+      {
+        volumeName,
+        ...(to !== undefined && { service: to }),
+        ...(opts !== undefined && { opts }),
+      },
       await session.longContext(),
     );
-    session.table(copy, VOLUME_HEAD, [volumeRow(service, copy)]);
+    session.table(copy, VOLUME_HEAD, [volumeRow(target, copy)]);
   },
 };

@@ -1,5 +1,5 @@
 /** Work that makes something new. What is left of it after a failure is removed under the id it was given. */
-import { StorageError, roundUp } from "@libstorage/model";
+import { StorageError, notFound, roundUp } from "@libstorage/model";
 import type { OpContext, SnapshotRecord, StorageDriver, VolumeRecord } from "./driver.js";
 import type { Inventory } from "./inventory.js";
 import type { Work } from "./operations.js";
@@ -21,11 +21,20 @@ export interface NewObject {
   readonly fields: Readonly<Record<string, string>>;
 }
 
+/** The service that a volume is brought from. */
+export interface OtherService {
+  readonly name: string;
+  readonly driverName: string;
+  readonly driver: StorageDriver;
+}
+
 export class Creations {
+  readonly #driverName: string;
   readonly #driver: StorageDriver;
   readonly #inventory: Inventory;
 
-  constructor(driver: StorageDriver, inventory: Inventory) {
+  constructor(driverName: string, driver: StorageDriver, inventory: Inventory) {
+    this.#driverName = driverName;
     this.#driver = driver;
     this.#inventory = inventory;
   }
@@ -45,6 +54,34 @@ export class Creations {
     const draft = this.#draft({ name: request.name, type, availabilityZone, iops, fields });
     const volume = { ...draft, sizeBytes };
     return this.#volumeWork(volume, (context) => copy(source, volume, context));
+  }
+
+  /** Brings a volume of another service here. The copy is as its source is, without its holders. */
+  volumeCopyFrom(from: OtherService, source: VolumeRecord, request: NewObject): Work<VolumeRecord> {
+    usable(source);
+    const copy = this.#driver.volumeCopyFrom?.bind(this.#driver);
+    if (copy === undefined || from.driverName !== this.#driverName)
+      throw new StorageError(
+        "unimplemented",
+        `the ${this.#driverName} driver of the target takes no volumes of service ${from.name}, whose driver is ${from.driverName}; create a volume there and copy the files`,
+        { service: from.name, volumeID: source.id },
+      );
+    const { sizeBytes, type, availabilityZone, iops } = source;
+    const fields = { ...source.fields, ...request.fields };
+    const volume = this.#draft({
+      name: request.name,
+      sizeBytes,
+      type,
+      availabilityZone,
+      iops,
+      fields,
+    });
+    return this.#volumeWork(volume, async (context) => {
+      // The driver that copies cannot look whether the source still stands as the inventory has it.
+      const now = await from.driver.volumeInspect(source.id, context);
+      if (now === undefined) throw notFound("volume", source.id, { service: from.name });
+      return copy(usable(now), volume, context);
+    });
   }
 
   volumeFromSnapshot(source: SnapshotRecord, request: NewVolume): Work<VolumeRecord> {

@@ -204,6 +204,15 @@ export interface StorageDriver {
     volume: VolumeRecord,
     context: OpContext,
   ): Promise<VolumeRecord>;
+  /**
+   * Makes a copy of a volume of another service that has the same driver.
+   * @param source as that service's driver answered it a moment ago; it is locked meanwhile
+   */
+  volumeCopyFrom?(
+    source: VolumeRecord,
+    volume: VolumeRecord,
+    context: OpContext,
+  ): Promise<VolumeRecord>;
   volumeExpand?(volume: VolumeRecord, sizeBytes: number, context: OpContext): Promise<VolumeRecord>;
   /** Left out when volumes are no images. */
   readonly images?: ImageAbilities;

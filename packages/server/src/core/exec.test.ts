@@ -146,11 +146,82 @@ describe("the exec door", () => {
     assert.equal(folderError.isMissing, false);
   });
 
+  it("joins two commands, and notes both", async () => {
+    runs.length = 0;
+    const into = { file: "wc", args: ["-c"] };
+    const { stdout } = await exec("head", ["-c", "30000000", "/dev/zero"], free, { into });
+    assert.equal(stdout, "30000000\n");
+    assert.deepEqual(
+      runs.map(({ file, exitCode }) => ({ file, exitCode })),
+      [
+        { file: "head", exitCode: 0 },
+        { file: "wc", exitCode: 0 },
+      ],
+    );
+  });
+
+  it("of joined commands, names the one that failed first, and ends the other", async () => {
+    const sh = (script: string) => ({ file: "sh", args: ["-c", script] });
+    const cases = [
+      ["echo no >&2; exit 3", "cat >/dev/null; echo cut >&2; exit 4", 3],
+      ["cat /dev/zero", "echo full >&2; exit 4", 4],
+      // It does not write, so that no pipe breaks for it.
+      ["sleep 30", "exit 5", 5],
+      ["exit 6", "cat", 6],
+      ["echo", "cat; kill -9 $$", -1],
+    ] as const;
+    const started = performance.now();
+    for (const [first, second, exitCode] of cases) {
+      runs.length = 0;
+      const error = await failure(exec("sh", ["-c", first], free, { into: sh(second) }));
+      assert.equal(error.exitCode, exitCode, first);
+      assert.equal(runs.length, 2, first);
+    }
+    assert.ok(performance.now() - started < 20_000);
+  });
+
+  it("ends joined commands with their request", async () => {
+    const cancel = new AbortController();
+    const pids = join(folder, "joined");
+    const running = exec("sh", ["-c", `echo $$ >> ${pids}; exec sleep 30`], cancel.signal, {
+      into: { file: "sh", args: ["-c", `echo $$ >> ${pids}; exec sleep 30`] },
+    });
+    const started = async (): Promise<number[]> =>
+      existsSync(pids)
+        ? (await exec("cat", [pids], free)).stdout.trim().split("\n").map(Number)
+        : [];
+    while ((await started()).length < 2) await sleep(5);
+    cancel.abort(new Error("enough"));
+    assert.equal((await failure(running)).code, "cancelled");
+    for (const pid of await started()) assert.ok(await waitForEnd(pid), "it runs on");
+  });
+
+  it("says which of joined commands cannot be started", async () => {
+    const none = "no-such-program-of-ours";
+    for (const [first, second] of [
+      ["true", none],
+      [none, "cat"],
+      ["yes", none],
+    ] as const) {
+      const error = await failure(exec(first, [], free, { into: { file: second, args: [] } }));
+      assert.ok(error.isMissing, `${first} ${second}`);
+      assert.match(error.message, /no-such-program-of-ours is not installed/);
+    }
+    const into = { file: "cat", args: ["a\0b"] };
+    const bad = await failure(exec("sleep", ["30"], free, { into }));
+    assert.match(bad.message, /cat could not be started: .*null bytes/);
+  });
+
   it("passes the fault plan", async () => {
     const faults = new CountedFaults(1, "fail");
     const faulty = openExec({ log: SILENT, faults });
     await assert.rejects(faulty("true", [], free), /planned failure of exec true/);
     assert.deepEqual(faults.points, [{ door: "exec", what: "true" }]);
+    const joined = new CountedFaults(2, "fail");
+    const into = { file: "cat", args: ["-"] };
+    const other = openExec({ log: SILENT, faults: joined });
+    await assert.rejects(other("echo", [], free, { into }), /planned failure of exec cat -/);
+    assert.equal(joined.passed, 2);
   });
 });
 
@@ -222,6 +293,21 @@ describe("the spawner", () => {
     const [exitCode] = (await once(server, "exit")) as [number | null];
     return { exitCode, hasEnded: pid === 0 || (await waitForEnd(pid)) };
   }
+
+  it("ends both of two joined commands of a server that was killed", async () => {
+    const file = join(folder, "both");
+    const does = `const { existsSync } = await import("node:fs");
+      void exec("sleep", ["30"], signal, { into: { file: "sh", args: ["-c",
+      "echo $$ > ${file}; exec sleep 30"] }, onStart: (pid) => {
+        const look = () => existsSync(${JSON.stringify(file)})
+          ? process.stdout.write(String(pid)) : setTimeout(look, 10); // is KILLED then
+        look();
+      } });`;
+    const { hasEnded } = await serverThat(does);
+    assert.ok(hasEnded);
+    const second = Number((await exec("cat", [file], free)).stdout);
+    assert.ok(await waitForEnd(second), "the second one runs on");
+  });
 
   const RUN = `void exec("sleep", ["30"], signal, { onStart: (pid) => {
     process.stdout.write(String(pid));

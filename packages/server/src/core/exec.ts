@@ -10,7 +10,7 @@ import type { FaultPlan } from "./faults.js";
 import { startCommand } from "./spawner-link.js";
 import type { Watch } from "./spawner-link.js";
 import { MAX_OUTPUT_BYTES } from "./spawner-messages.js";
-import type { Command, Ending } from "./spawner-messages.js";
+import type { Command, Ending, Program } from "./spawner-messages.js";
 
 /** One command that ran, as the journal keeps it. */
 export interface CommandRun {
@@ -32,6 +32,11 @@ export interface ExecOptions {
   readonly onStart?: (pid: number) => void;
   /** Called with pieces of its standard output as they come, to watch its progress. */
   readonly onOutput?: (text: string) => void;
+  /**
+   * Reads the standard output of the command through a pipe; the answered output is that of this one.
+   * They are ended together, and the failure of either is a failure.
+   */
+  readonly into?: Program;
 }
 
 export interface ExecResult {
@@ -104,12 +109,15 @@ export interface ExecDoor {
 export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
   return async (file, args, signal, options = {}) => {
     const started = performance.now();
-    const note = (exitCode: number): void => {
-      const run = { file, args, exitCode, ms: Math.round(performance.now() - started) };
+    const note = (program: Program, { exitCode = -1 }: Ending): void => {
+      const { file: name, args: given } = program;
+      const ms = Math.round(performance.now() - started);
+      const run = { file: name, args: given, exitCode, ms };
       onRun?.(run);
       log.debug(run, "command");
     };
-    return faults.pass({ door: "exec", what: [file, ...args].join(" ") }, signal, async () => {
+    const { input, env, onStart, onOutput, into } = options;
+    return passAll(faults, [{ file, args }, ...(into ? [into] : [])], signal, async () => {
       if (signal.aborted)
         throw new StorageError(
           "cancelled",
@@ -118,26 +126,51 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
           { cause: signal.reason },
         );
       const timeout = AbortSignal.timeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
-      const { input, env, onStart, onOutput } = options;
       const command = {
         file,
         args,
+        ...(into !== undefined && { into }),
         ...(input !== undefined && { input }),
         ...(env !== undefined && { env }),
         ...(onOutput !== undefined && { isWatched: true as const }),
       };
       const watch = { onStart, onOutput };
       const ending = await endedBy(AbortSignal.any([signal, timeout]), command, watch);
-      note(ending.exitCode ?? -1);
-      if (ending.exitCode === 0) return { stdout: ending.stdout, stderr: ending.stderr };
+      note({ file, args }, ending);
+      if (into !== undefined && ending.into !== undefined) note(into, ending.into);
+      const last = ending.into ?? ending;
+      if (ending.exitCode === 0 && last.exitCode === 0)
+        return { stdout: last.stdout, stderr: last.stderr };
       const ended = signal.aborted
         ? "cancelled"
         : timeout.aborted
           ? "deadline-exceeded"
           : undefined;
+      if (into !== undefined && ending.into !== undefined && isFaultOfReader(ending, ending.into))
+        throw new CommandError(into.file, into.args, ending.into, ended);
       throw new CommandError(file, args, ending, ended);
     });
   };
+}
+
+/** Each of joined commands is a point at which something may go wrong. */
+function passAll<T>(
+  faults: FaultPlan,
+  [first, ...more]: readonly Program[],
+  signal: AbortSignal,
+  act: () => Promise<T>,
+): Promise<T> {
+  if (first === undefined) return act();
+  const what = [first.file, ...first.args].join(" ");
+  return faults.pass({ door: "exec", what }, signal, () => passAll(faults, more, signal, act));
+}
+
+/** Of two joined commands that failed, one mostly did so because the other one had. */
+function isFaultOfReader(writer: Ending, reader: Ending): boolean {
+  if (reader.exitCode === 0) return false;
+  const { exitCode, signal, stderr } = writer;
+  const isCutOff = signal === "SIGPIPE" || signal === "SIGTERM" || /Broken pipe/.test(stderr);
+  return exitCode === 0 || isCutOff;
 }
 
 /** Runs a command to its end, which comes early when the signal is aborted. */

@@ -71,7 +71,7 @@ export class StorageService {
     this.settings = settings;
     this.inventory = new Inventory(name, driver, operations, this.#log);
     this.#operations = operations;
-    this.#creations = new Creations(driver, this.inventory);
+    this.#creations = new Creations(driverName, driver, this.inventory);
     this.#images = new ImageWork(driver, this.inventory);
     this.#changes = new Changes(driver, this.holds, this.inventory);
   }
@@ -151,6 +151,23 @@ export class StorageService {
       this.#on("volumeCopy", volumeID, request, caller, (id) => {
         takeName();
         return { work: this.#creations.volumeCopy(this.volume(id), request) };
+      }),
+    );
+  }
+
+  /** Copies a volume of another service into this one, under the source's lock. */
+  volumeCopyFrom(
+    from: StorageService,
+    volumeID: string,
+    request: NewObject,
+    caller: Caller,
+  ): Promise<VolumeRecord> {
+    const id = from.#normalize(volumeID);
+    const asked = { id, from: from.name, ...request };
+    return this.#naming("volume", request.name, caller, (takeName) =>
+      this.#run("volumeCopy", lockKeyOf(from.name, id), asked, caller, () => {
+        takeName();
+        return { work: this.#creations.volumeCopyFrom(from, from.volume(id), request) };
       }),
     );
   }
@@ -294,7 +311,8 @@ export class StorageService {
     plan: (id: string) => Prepared<T>,
   ): Promise<T> {
     const id = this.#normalize(rawID);
-    return this.#run(operation, id, { id, ...request }, caller, () => plan(id));
+    const lock = lockKeyOf(this.name, id);
+    return this.#run(operation, lock, { id, ...request }, caller, () => plan(id));
   }
 
   #run<T>(
@@ -308,7 +326,7 @@ export class StorageService {
       {
         operation,
         service: this.name,
-        ...(lock !== undefined && { lock: lockKeyOf(this.name, lock) }),
+        ...(lock !== undefined && { lock }),
         request,
         prepare,
       },

@@ -21,8 +21,8 @@ interface Pending {
   readonly spawner: ChildProcess;
   readonly watch: Watch;
   readonly onEnd: (ending: Ending) => void;
-  /** Once it runs. */
-  pid?: number;
+  /** Once it runs, with that of the one it is joined with. */
+  pids: readonly number[];
 }
 
 const pending = new Map<number, Pending>();
@@ -33,7 +33,7 @@ let lastID = 0;
 process.once("exit", killAll);
 
 function killAll(): void {
-  for (const { pid } of pending.values()) if (pid !== undefined) killGroup(pid, "SIGKILL");
+  for (const { pids } of pending.values()) for (const pid of pids) killGroup(pid, "SIGKILL");
 }
 
 /** A command on its way. */
@@ -57,7 +57,7 @@ export function startCommand(start: Command, watch: Watch = {}): Started {
   };
   const ending = new Promise<Ending>((onEnd) => {
     if (pending.size === 0) hold(spawner);
-    pending.set(id, { spawner, watch, onEnd });
+    pending.set(id, { spawner, watch, onEnd, pids: [] });
   });
   say({ id, start });
   return { ending, end: () => pending.has(id) && say({ id, end: true }) };
@@ -93,7 +93,7 @@ function heard(report: Report): void {
   const one = pending.get(report.id);
   if (one === undefined) return;
   if ("pid" in report) {
-    one.pid = report.pid;
+    one.pids = report.intoPid === undefined ? [report.pid] : [report.pid, report.intoPid];
     one.watch.onStart?.(report.pid);
   } else if ("output" in report) one.watch.onOutput?.(report.output);
   else settle(report.id, one, report.ending);
@@ -110,7 +110,7 @@ function lose(spawner: ChildProcess): void {
   if (current === spawner) current = undefined;
   for (const [id, one] of pending)
     if (one.spawner === spawner) {
-      if (one.pid !== undefined) killGroup(one.pid, "SIGKILL");
+      for (const pid of one.pids) killGroup(pid, "SIGKILL");
       settle(id, one, { isLost: true, stdout: "", stderr: "" });
     }
 }

@@ -1,15 +1,21 @@
 /** What the server and its spawner say to each other. */
 
 /** A program and its arguments; no shell reads them. */
-export interface Command {
+export interface Program {
   readonly file: string;
   readonly args: readonly string[];
+}
+
+/** What is to be run. */
+export interface Command extends Program {
   /** Given to its standard input, which is empty otherwise. */
   readonly input?: string;
   /** Variables beside those of the server. */
   readonly env?: Readonly<Record<string, string>>;
   /** Whether its standard output is reported as it comes. */
   readonly isWatched?: true;
+  /** Reads its standard output, which then is in no report. What is watched is the output of this one. */
+  readonly into?: Program;
 }
 
 /** How a command ended. */
@@ -28,6 +34,8 @@ export interface Ending {
   readonly isLost?: true;
   readonly stdout: string;
   readonly stderr: string;
+  /** How the one ended that it was joined with. */
+  readonly into?: Ending;
 }
 
 /** Of standard output and of standard error each. */
@@ -41,7 +49,7 @@ export type Request = { readonly id: number } & (
 
 /** That a command runs, what it says meanwhile, or how it ended. */
 export type Report = { readonly id: number } & (
-  | { readonly pid: number }
+  | { readonly pid: number; readonly intoPid?: number }
   | { readonly output: string }
   | { readonly ending: Ending }
 );

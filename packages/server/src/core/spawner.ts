@@ -11,10 +11,18 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import type { Readable } from "node:stream";
 import { killGroup, MAX_OUTPUT_BYTES } from "./spawner-messages.js";
-import type { Command, Ending, Report, Request } from "./spawner-messages.js";
+import type { Command, Ending, Program, Report, Request } from "./spawner-messages.js";
 
 /** How long a command may take to end by itself once it is asked to. */
 const GRACE_MS = 2_000;
+
+/** What is started, of a command. */
+interface Start extends Omit<Command, "into"> {
+  /** Its standard input, in place of `input`. */
+  readonly from?: Readable;
+  /** Whether another one reads its standard output. */
+  readonly isRead?: boolean;
+}
 
 /** A command that runs. */
 class Running {
@@ -26,17 +34,19 @@ class Running {
 
   /** In a process group of its own, so that what it starts can be ended with it. */
   constructor(
-    { file, args, input, env, isWatched }: Command,
+    { file, args, input, env, isWatched, from, isRead = false }: Start,
     onEnd: (ending: Ending) => void,
     onOutput: (output: string) => void,
   ) {
     const child = spawn(file, args, {
       detached: true,
       ...(env !== undefined && { env: { ...process.env, ...env, LC_ALL: "C" } }),
-      stdio: [input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+      stdio: [from ?? (input === undefined ? "ignore" : "pipe"), "pipe", "pipe"],
     });
     this.#child = child;
-    this.#collect(child.stdout, this.#stdout);
+    // The other one alone has its end then: when that one goes away, writing into it fails.
+    from?.destroy();
+    if (!isRead) this.#collect(child.stdout, this.#stdout);
     this.#collect(child.stderr, this.#stderr);
     if (isWatched === true) child.stdout?.on("data", (chunk: Buffer) => onOutput(chunk.toString()));
     // Nobody has to read what is given.
@@ -55,6 +65,10 @@ class Running {
 
   get pid(): number | undefined {
     return this.#child.pid;
+  }
+
+  get stdout(): Readable | null {
+    return this.#child.stdout;
   }
 
   #collect(stream: Readable | null, into: Buffer[]): void {
@@ -92,7 +106,69 @@ function unstarted(error: unknown): Ending {
   return { code, message, stdout: "", stderr: "" };
 }
 
-const running = new Map<number, Running>();
+/** Two commands that run, the standard output of the first being the standard input of the second. */
+class Joined {
+  readonly #first: Running;
+  readonly #second: Running | undefined;
+  readonly #onEnd: (ending: Ending) => void;
+  #endOfFirst: Ending | undefined;
+  #endOfSecond: Ending | undefined;
+
+  constructor(
+    { isWatched, into, ...command }: Command & { readonly into: Program },
+    onEnd: (ending: Ending) => void,
+    onOutput: (output: string) => void,
+  ) {
+    this.#onEnd = onEnd;
+    this.#first = new Running(
+      { ...command, isRead: true },
+      (ending) => this.#ended(ending, this.#endOfSecond),
+      onOutput,
+    );
+    const { pid, stdout } = this.#first;
+    if (pid === undefined || stdout === null) return;
+    try {
+      this.#second = new Running(
+        { ...into, from: stdout, ...(isWatched !== undefined && { isWatched }) },
+        (ending) => this.#endedSecond(ending),
+        onOutput,
+      );
+    } catch (error) {
+      stdout.destroy();
+      this.#endedSecond(unstarted(error));
+    }
+  }
+
+  get pid(): number | undefined {
+    return this.#first.pid;
+  }
+
+  get intoPid(): number | undefined {
+    return this.#second?.pid;
+  }
+
+  #endedSecond(ending: Ending): void {
+    // Nobody reads any more what the first one says, which may be busy with something else meanwhile.
+    if (ending.exitCode !== 0 && this.#endOfFirst === undefined) this.#first.end();
+    this.#ended(this.#endOfFirst, ending);
+  }
+
+  #ended(first: Ending | undefined, second: Ending | undefined): void {
+    this.#endOfFirst = first;
+    this.#endOfSecond = second;
+    if (first === undefined) return;
+    // The second one is not started when the first cannot be.
+    if (first.code !== undefined) this.#onEnd(first);
+    else if (second !== undefined) this.#onEnd({ ...first, into: second });
+  }
+
+  end(): void {
+    this.#first.end();
+    this.#second?.end();
+  }
+}
+
+const running = new Map<number, Running | Joined>();
 
 function report(what: Report): void {
   // A server that is gone needs no report.
@@ -104,15 +180,25 @@ function start(id: number, command: Command): void {
     running.delete(id);
     report({ id, ending });
   };
+  const onOutput = (output: string): void => report({ id, output });
+  const { into } = command;
   try {
-    const child = new Running(command, onEnd, (output) => report({ id, output }));
-    if (child.pid === undefined) return;
-    running.set(id, child);
-    report({ id, pid: child.pid });
+    const one =
+      into === undefined
+        ? new Running(command, onEnd, onOutput)
+        : new Joined({ ...command, into }, onEnd, onOutput);
+    const [pid, intoPid] = pidsOf(one);
+    if (pid === undefined) return;
+    running.set(id, one);
+    report({ id, pid, ...(intoPid !== undefined && { intoPid }) });
   } catch (error) {
     // Such as an argument with a NUL in it.
     onEnd(unstarted(error));
   }
+}
+
+function pidsOf(one: Running | Joined): readonly (number | undefined)[] {
+  return one instanceof Joined ? [one.pid, one.intoPid] : [one.pid];
 }
 
 process.on("message", (request: Request) => {
@@ -120,7 +206,8 @@ process.on("message", (request: Request) => {
   else running.get(request.id)?.end();
 });
 process.on("disconnect", () => {
-  for (const { pid } of running.values()) if (pid !== undefined) killGroup(pid, "SIGKILL");
+  for (const one of running.values())
+    for (const pid of pidsOf(one)) if (pid !== undefined) killGroup(pid, "SIGKILL");
   process.exit();
 });
 // Whoever stops the service or the terminal means the server, which still needs commands to end in order.

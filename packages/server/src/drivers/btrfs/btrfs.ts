@@ -3,6 +3,7 @@ import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../core/exec.js";
 import type { ExecOptions } from "../../core/exec.js";
 import type { OpContext } from "../../core/driver.js";
+import { NO_TIME_LIMIT_MS } from "../folders/time-limit.js";
 import { parseDeleted, parsePaths, parseUUID } from "./reports.js";
 
 /** What changes something may have to wait for a busy file system to write all it has. */
@@ -54,6 +55,25 @@ export async function snapshotSubvolume(
 ): Promise<void> {
   const flags = isReadOnly ? ["-r"] : [];
   await btrfs(context, ["subvolume", "snapshot", ...flags, from, to], BUSY);
+}
+
+/**
+ * Makes a subvolume of another file system anew, read-only and under its name.
+ * @param from read-only
+ * @param into a folder without anything of that name; when this fails, something unfinished may be there
+ * @param onStart told of the process that writes as many bytes as the subvolume takes in all, about
+ */
+export async function sendSubvolume(
+  context: OpContext,
+  from: string,
+  into: string,
+  onStart: (pid: number) => void,
+): Promise<void> {
+  await btrfs(context, ["send", "-q", from], {
+    timeoutMs: NO_TIME_LIMIT_MS,
+    onStart,
+    into: { file: "btrfs", args: ["receive", "-q", into] },
+  });
 }
 
 /**

@@ -1,5 +1,5 @@
 /** Subvolumes as data folders. */
-import { accessSync, constants, lstatSync } from "node:fs";
+import { lstatSync } from "node:fs";
 import type { Stats } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { StorageError } from "@libstorage/model";
@@ -9,22 +9,8 @@ import { mountOf, readMounts } from "../../core/mounts.js";
 import { abilitiesOf } from "./abilities.js";
 import { createSubvolume, deleteSubvolume, snapshotSubvolume, subvolumesBelow } from "./btrfs.js";
 import type { Quota } from "./quota.js";
-
-/** The root folder of every subvolume has this inode: BTRFS_FIRST_FREE_OBJECTID of the kernel. */
-const SUBVOLUME_INODE = 256;
-
-function isSubvolume(stats: Stats): boolean {
-  return stats.isDirectory() && stats.ino === SUBVOLUME_INODE;
-}
-
-function isReadOnly(path: string): boolean {
-  try {
-    accessSync(path, constants.W_OK);
-    return false;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EROFS";
-  }
-}
+import { isReadOnly, isSubvolume } from "./stats.js";
+import { isOnOneFileSystem, leftSent, transfer } from "./transfer.js";
 
 export class Subvolumes implements Backing {
   readonly isAtomic = true;
@@ -46,14 +32,14 @@ export class Subvolumes implements Backing {
   }
 
   async copy(from: string, to: string, purpose: Purpose, context: OpContext): Promise<void> {
-    context.progress(0, 1, "steps");
     const isSnapshot = purpose.what === "snapshot";
-    // Looked at meanwhile: it costs as long as the snapshot itself, and hardly ever finds any.
-    const found = await Promise.allSettled([
-      snapshotSubvolume(context, from, to, isSnapshot),
-      this.#checkNoneBelow(from, context),
-    ]);
-    for (const one of found) if (one.status === "rejected") throw one.reason;
+    // One of another service may be anywhere.
+    const isNear = from.startsWith(`${this.#root}/`) || isOnOneFileSystem(from, to);
+    if (isNear) await this.#snapshot(from, to, isSnapshot, context);
+    else {
+      await this.#checkNoneBelow(from, context);
+      await transfer(from, to, (path, own) => this.discard(path, own), context);
+    }
     const stats = lstatSync(to, { throwIfNoEntry: false });
     if (stats === undefined || !isSubvolume(stats) || isReadOnly(to) !== isSnapshot)
       throw new StorageError("internal", `btrfs made no snapshot of ${from} at ${to}`, {
@@ -61,7 +47,26 @@ export class Subvolumes implements Backing {
       });
     // Nobody writes into a snapshot, so that its limit does not matter.
     if (!isSnapshot) await this.#quota.limit(to, purpose.sizeBytes, true, context);
-    context.progress(1, 1, "steps");
+    if (isNear) context.progress(1, 1, "steps");
+  }
+
+  async #snapshot(
+    from: string,
+    to: string,
+    isSnapshot: boolean,
+    context: OpContext,
+  ): Promise<void> {
+    context.progress(0, 1, "steps");
+    // Looked at meanwhile: it costs as long as the snapshot itself, and hardly ever finds any.
+    const found = await Promise.allSettled([
+      snapshotSubvolume(context, from, to, isSnapshot),
+      this.#checkNoneBelow(from, context),
+    ]);
+    for (const one of found) if (one.status === "rejected") throw one.reason;
+  }
+
+  leftovers(): readonly string[] {
+    return leftSent(this.#root);
   }
 
   /** A snapshot holds empty folders in the place of subvolumes: their data would be missed too late. */

@@ -40,6 +40,8 @@ export interface Backing {
   ): Promise<number | undefined>;
   /** The project that limits a new volume, noted in its record; left out where limits need no number. */
   projectIDOf?(volume: Pick<VolumeRecord, "id" | "sizeBytes">): number | undefined;
+  /** Paths below the root, beside those of volumes and snapshots, that a copy was cut short at. */
+  leftovers?(): readonly string[];
   /** Called when a volume is gone. @param projectID as its record had it */
   forget?(id: string, projectID: number | undefined, context: OpContext): Promise<void>;
   /** Why a folder is no data of this driver. @param stats of the folder itself */

@@ -80,7 +80,8 @@ export class FolderDriver implements StorageDriver {
       const snapshots = await this.#snapshots.list((...half) =>
         this.#ownSnapshots.isOnItsWay(...half),
       );
-      this.#clean([...volumes.temporaries, ...snapshots.temporaries], context);
+      const beside = this.#backing.leftovers?.() ?? [];
+      this.#clean([...volumes.temporaries, ...snapshots.temporaries, ...beside], context);
       return {
         volumes: volumes.entries.map(({ record }) => record),
         snapshots: snapshots.entries.map(({ record }) => record),
@@ -193,6 +194,11 @@ export class FolderDriver implements StorageDriver {
       `volume ${id} cannot ${doing}: it is still mounted at ${mountPoint} on this host; unmount it there and try again`,
       { volumeID: id, mountPoint },
     );
+  }
+
+  volumeCopyFrom({ id, source }: VolumeRecord, volume: VolumeRecord, context: OpContext) {
+    if (source.kind === "directory") return this.#makeVolume(volume, () => source.path, context);
+    throw new StorageError("failed-precondition", `volume ${id} has no folder to copy`);
   }
 
   volumeCopy(source: VolumeRecord, volume: VolumeRecord, context: OpContext) {

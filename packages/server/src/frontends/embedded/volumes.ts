@@ -71,11 +71,15 @@ export function volumeChanges(
       ANSWERS.volumeCreate(
         await reads.storage.service(service).volumeCreate(newVolume(body), callerOf(context)),
       ),
-    volumeCopy: async ({ service, volumeID }, { volumeName, opts }, context) => {
+    volumeCopy: async ({ service, volumeID }, { volumeName, service: to, opts }, context) => {
       const request = { name: volumeName, fields: fieldsOf(opts) };
-      return ANSWERS.volumeCopy(
-        await reads.storage.service(service).volumeCopy(volumeID, request, callerOf(context)),
-      );
+      const from = reads.storage.service(service);
+      const target = reads.storage.service(to ?? service);
+      const copying =
+        target === from
+          ? from.volumeCopy(volumeID, request, callerOf(context))
+          : target.volumeCopyFrom(from, volumeID, request, callerOf(context));
+      return ANSWERS.volumeCopy(await copying);
     },
     volumeSnapshot: async ({ service, volumeID }, { snapshotName, opts }, context) => {
       const request = { name: snapshotName, fields: fieldsOf(opts) };

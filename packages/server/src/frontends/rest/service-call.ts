@@ -20,7 +20,7 @@ import {
 } from "./headers.js";
 import type { HeaderLines } from "./headers.js";
 import { DEFAULT_LIMITS } from "./parts.js";
-import type { Exchange } from "./parts.js";
+import type { Exchange, RestParts } from "./parts.js";
 import { NO_QUERY } from "./query.js";
 
 /** What a request brings along; `exchange` is the same object for its whole life. */
@@ -82,6 +82,17 @@ async function admit(request: ServiceRequest, caller: Caller): Promise<Caller> {
   return parts.auth.isOpen ? caller : parts.auth.checkService(caller, service, parts.log);
 }
 
+/** Who copies into another service must be allowed to use that one, too. */
+async function admitToTarget(
+  body: unknown,
+  caller: Caller,
+  { auth, log }: RestParts,
+): Promise<Caller> {
+  if (typeof body !== "object" || body === null || !("service" in body)) return caller;
+  const { service } = body;
+  return typeof service === "string" ? auth.checkService(caller, service, log) : caller;
+}
+
 /** In the contract's order of checks (section 3). */
 export async function answerService(request: ServiceRequest): Promise<ServiceAnswer> {
   const { exchange, operation, route } = request;
@@ -95,6 +106,7 @@ export async function answerService(request: ServiceRequest): Promise<ServiceAns
   const isRead = req.method === "GET";
   if (!isRead || !auth.isOpen) caller = await admit(request, caller);
   const body = isRead && !hasBody(req) ? undefined : await bodyOf(request);
+  if (!auth.isOpen) caller = await admitToTarget(body, caller, parts);
   const params = query === NO_QUERY ? path : { ...query.paramsOf(route), ...path };
   const isAsync = route.task && (query.isSet("async") || isAsyncByOpts(request, body));
   const context: Mutable<CallContext> = { who: caller.subject ?? peerOf(req), via: "rest" };
