@@ -166,12 +166,16 @@ async function together(service: Service, api: Api, say: Say): Promise<Figure> {
 async function reads(api: Api, say: Say): Promise<Figure> {
   const commands = async (): Promise<number> => Number(await api.get("commands"));
   const ids = Object.keys(JSON.parse(await api.get("volumes/thin")) as object);
-  const before = await commands();
-  for (let number = 0; number < READS; number += 1) {
-    await api.get("volumes");
-    await api.get(`volumes/thin/${ids[number % ids.length]}`);
-  }
-  const run = (await commands()) - before;
+  const round = async (): Promise<number> => {
+    const before = await commands();
+    for (let number = 0; number < READS; number += 1) {
+      await api.get("volumes");
+      await api.get(`volumes/thin/${ids[number % ids.length]}`);
+    }
+    return (await commands()) - before;
+  };
+  // Every ten minutes the server looks at its pool, which no read asks for.
+  const run = Math.min(await round(), await round());
   say(
     `${READS} lists and ${READS} single volumes, ${ids.length} thin volumes there: ${run} commands`,
   );

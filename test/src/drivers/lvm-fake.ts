@@ -29,6 +29,8 @@ function over<T extends object>(object: T, model: VolumeGroupModel): T {
   return new Proxy(object, {
     get(target, name) {
       const member = Reflect.get(target, name, target) as unknown;
+      // Whoever holds a volume in memory holds it on this host.
+      if (name === "isHostBound") return false;
       if (name === "snapshots") return over(member as object, model);
       if (typeof member !== "function") return member;
       const method = (member as Method).bind(target);

@@ -7,12 +7,13 @@ import { after, describe } from "node:test";
 import { join } from "node:path";
 import { GIB } from "@libstorage/model";
 import { DRIVERS, SILENT, openExec, openFiles } from "@libstorage/server";
-import type { DriverModule, FaultPlan, OpContext, StorageDriver } from "@libstorage/server";
+import type { DriverModule, FaultPlan, OpContext } from "@libstorage/server";
 import { makeScratch } from "./folders.js";
 import { operationsOn } from "./operations.js";
 import { faultSuite } from "./suite.js";
+import { stateOf } from "./listed.js";
 import { HOST_A, SERVICE, caller, openWorld } from "./world.js";
-import type { ObjectState, World } from "./world.js";
+import type { World } from "./world.js";
 
 const scratch = makeScratch("mock");
 const signal = new AbortController().signal;
@@ -56,29 +57,6 @@ function guarded<T extends object>(object: T, plan: FaultPlan): T {
   });
 }
 
-async function stateOf(driver: StorageDriver): Promise<Map<string, ObjectState>> {
-  const { volumes, snapshots } = await driver.list(CONTEXT);
-  const state = new Map<string, ObjectState>();
-  const put = (key: string, object: ObjectState): void => {
-    if (state.has(key)) throw new Error(`two objects are ${key}`);
-    state.set(key, object);
-  };
-  for (const { id, name, sizeBytes, attachments, epoch } of volumes) {
-    const holders = attachments.map(({ instanceID }) => instanceID.id);
-    put(`volume ${name}`, { id, name, sizeGiB: sizeBytes / GIB, holders, epoch, data: "" });
-  }
-  for (const { id, name, sizeBytes } of snapshots)
-    put(`snapshot ${name}`, {
-      id,
-      name,
-      sizeGiB: sizeBytes / GIB,
-      holders: [],
-      epoch: 0,
-      data: "",
-    });
-  return state;
-}
-
 /** An empty mock with two volumes, one of them held, and a snapshot. */
 async function mockWorld(): Promise<World> {
   folders += 1;
@@ -99,7 +77,7 @@ async function mockWorld(): Promise<World> {
   await service.volumeAttach("vol-005", { to: HOST_A, deviceName: "", force: false }, caller());
   await service.volumeSnapshot("vol-004", { name: "snapshot", fields: {} }, caller());
   await storage.close();
-  return { folder, open, read: () => stateOf(memory) };
+  return { folder, open, read: () => stateOf(memory, CONTEXT) };
 }
 
 describe("faults in mock", () => {
