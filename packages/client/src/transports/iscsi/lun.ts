@@ -243,8 +243,7 @@ export async function removeLun(
   });
   if (map !== undefined) {
     await removeMap(context.exec, map, limit());
-    if (disk !== undefined)
-      await forgetPath(context.exec, `/dev/${disk}`, limit()).catch(() => {});
+    if (disk !== undefined) await forgetPath(context.exec, `/dev/${disk}`, limit()).catch(() => {});
   }
   for (const device of devices) await removeDevice(context, device, deadline);
 }
