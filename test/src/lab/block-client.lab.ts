@@ -8,20 +8,19 @@ let block: BlockHosts;
 
 async function roundTrip(): Promise<void> {
   const { a, b } = block.hosts;
-  await b.run("libstorage volume create data --service disks --size 1");
-  assert.equal(await b.run("libstorage volume mount data"), `${MOUNTS}/data/data`);
+  assert.equal(await b.run("libstorage volume mount data", SLOW), `${MOUNTS}/data/data`);
   await b.run(`head -c 20M /dev/urandom > ${MOUNTS}/data/data/file`);
   const sum = await b.run(`md5sum < ${MOUNTS}/data/data/file`);
   const processes = await b.run("cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '; true");
   assert.doesNotMatch(processes, /own-secret-12|target-secret-1/);
-  await b.run("libstorage volume expand data --size 2G");
+  await b.run("libstorage volume expand data --size 2G", SLOW);
   assert.match(await b.run(`df -h --output=size ${MOUNTS}/data`), /(1\.9|2\.0)G/);
-  await b.run("libstorage volume unmount data");
+  await b.run("libstorage volume unmount data", SLOW);
   await block.isClean("data");
   // The storage host itself gets the device, and finds what the other one wrote.
-  await a.run("libstorage volume mount data");
+  await a.run("libstorage volume mount data", SLOW);
   assert.equal(await a.run(`md5sum < ${MOUNTS}/data/data/file`), sum);
-  await a.run("libstorage volume unmount data");
+  await a.run("libstorage volume unmount data", SLOW);
   assert.deepEqual(ours(await block.check("--fix")), []);
 }
 
@@ -48,7 +47,7 @@ async function cutPortal(): Promise<void> {
     await block.refused("libstorage volume mount data"),
     /cannot log in to .*no answer in time/,
   );
-  assert.ok(performance.now() - started < 180_000, "it has a limit");
+  assert.ok(performance.now() - started < 280_000, "it has a limit");
   await b.run("iptables -D OUTPUT -p tcp --dport 3260 -j DROP");
   await block.isClean("data");
   await b.run("kill $(pidof iscsid)");
@@ -64,7 +63,7 @@ async function cutPortal(): Promise<void> {
 /** mkfs waits where this says, so that the test can act in its middle. */
 async function goneWhileFormatted(): Promise<void> {
   const { a, b } = block.hosts;
-  await b.run("libstorage volume create gone --service disks --size 1");
+  await b.run("libstorage volume create gone --service disks --size 1", SLOW);
   await b.write(
     "/usr/local/sbin/mkfs.ext4",
     `#!/bin/sh
@@ -80,7 +79,7 @@ exec /sbin/mkfs.ext4 "$@"
   const isFormatting = async (): Promise<boolean> =>
     (await b.attempt("test -e /run/formatting")).code === 0;
   await Promise.race([until("it is being formatted", isFormatting, SLOW.limitMs), early]);
-  await a.run("libstorage volume detach --force gone");
+  await a.run("libstorage volume detach --force gone", SLOW);
   await b.run("touch /run/go");
   const { code, stderr } = await mount.ended;
   await b.run("rm /usr/local/sbin/mkfs.ext4 /run/go /run/formatting");
@@ -88,16 +87,17 @@ exec /sbin/mkfs.ext4 "$@"
   assert.match(stderr, /the device of volume \S+ went away while ext4 was being made on it/);
   await block.check("--fix");
   await block.isClean("gone");
-  await b.run("libstorage volume mount gone");
-  await b.run("libstorage volume unmount gone");
-  await b.run("libstorage volume rm gone");
+  await b.run("libstorage volume mount gone", SLOW);
+  await b.run("libstorage volume unmount gone", SLOW);
+  await b.run("libstorage volume rm gone", SLOW);
 }
 
 async function strangeContent(): Promise<void> {
   const { a, b } = block.hosts;
-  await b.run("libstorage volume create swap --service disks --size 1");
+  await b.run("libstorage volume create swap --service disks --size 1", SLOW);
   const device = await a.run(
     "libstorage volume attach swap --json | jq -r '.attachments[0].deviceName'",
+    SLOW,
   );
   await a.run(`mkswap ${device} && libstorage volume detach swap`);
   assert.match(
@@ -105,24 +105,20 @@ async function strangeContent(): Promise<void> {
     /neither formatted nor mounted: .* swap/,
   );
   await block.isClean("swap");
-  await b.run("libstorage volume rm swap");
+  await b.run("libstorage volume rm swap", SLOW);
 }
 
 async function takenAway(): Promise<void> {
   const { a, b } = block.hosts;
-  await b.run("libstorage volume mount data");
-  await a.run("libstorage volume detach --force data");
+  await b.run("libstorage volume mount data", SLOW);
+  await a.run("libstorage volume detach --force data", SLOW);
   assert.deepEqual(ours(await block.check()).includes("connection-without-attachment found"), true);
-  // In use it is not touched.
-  const reader = b.start(`exec tail -f ${MOUNTS}/data/data/file`);
-  await until("it is in use", async () => (await b.attempt(`fuser -m ${MOUNTS}/data`)).code === 0);
+  // As long as it is mounted it is not touched.
   const busy = await block.check("--fix");
   assert.match(
     busy.find(({ kind }) => kind === "connection-without-attachment")?.next ?? "",
     /is used by/,
   );
-  reader.signal("SIGKILL");
-  await reader.ended;
   await b.run("libstorage volume unmount data", SLOW);
   await block.isClean("data");
   await block.foreignIsThere();
@@ -130,15 +126,15 @@ async function takenAway(): Promise<void> {
 
 async function overNfs(): Promise<void> {
   const { a, b } = block.hosts;
-  await b.run("libstorage volume create docs --service folders --size 1");
-  await b.run("libstorage volume mount docs");
+  await b.run("libstorage volume create docs --service folders --size 1", SLOW);
+  await b.run("libstorage volume mount docs", SLOW);
   assert.match(await b.run(`grep ${MOUNTS}/docs /proc/mounts`), /nfs4 .*vers=4.2.*hard/);
   await b.run(`echo text > ${MOUNTS}/docs/data/file && sync ${MOUNTS}/docs/data/file`);
-  await a.run("libstorage volume detach --force docs");
+  await a.run("libstorage volume detach --force docs", SLOW);
   assert.deepEqual(ours(await block.check()), ["nfs-stale found"]);
   assert.deepEqual(ours(await block.check("--fix")), ["nfs-stale fixed"]);
   await block.isClean("docs");
-  await b.run("libstorage volume mount docs");
+  await b.run("libstorage volume mount docs", SLOW);
   assert.equal(await b.run(`cat ${MOUNTS}/docs/data/file`), "text");
   // Its server is away: what is unmounted now goes out of sight, and the warning says what that means.
   await b.run("iptables -A OUTPUT -p tcp --dport 2049 -j DROP");
@@ -147,13 +143,13 @@ async function overNfs(): Promise<void> {
   await b.run("iptables -D OUTPUT -p tcp --dport 2049 -j DROP");
   assert.ok(stderr === "" || /unmounted lazily/.test(stderr), stderr);
   await block.isClean("docs");
-  await b.run("libstorage volume rm docs");
+  await b.run("libstorage volume rm docs", SLOW);
 }
 
 async function overTwoPaths(): Promise<void> {
   const { a, b } = block.hosts;
-  await b.run("libstorage volume mount data");
-  await b.run("libstorage volume unmount data");
+  await b.run("libstorage volume mount data", SLOW);
+  await b.run("libstorage volume unmount data", SLOW);
   await b.run("multipathd");
   await until("multipathd runs", async () =>
     /pid/.test((await b.attempt("multipathd show daemon")).stdout),
@@ -175,6 +171,7 @@ async function overTwoPaths(): Promise<void> {
 describe("a host that uses volumes", { timeout: 2_400_000 }, () => {
   before(async () => {
     block = await BlockHosts.start();
+    await block.hosts.b.run("libstorage volume create data --service disks --size 1", SLOW);
   });
   after(async () => block?.hosts.remove());
 
@@ -190,7 +187,7 @@ describe("a host that uses volumes", { timeout: 2_400_000 }, () => {
   it("uses folders over NFS, and gets rid of them when they are stale or silent", overNfs);
   it("uses every path where multipathd runs, and goes on with one", overTwoPaths);
   it("has left what is not ours", async () => {
-    await block.hosts.b.run("libstorage volume rm data");
+    await block.hosts.b.run("libstorage volume rm data", SLOW);
     await block.foreignIsThere();
     assert.equal(await block.server.stop(), 0);
   });

@@ -19,7 +19,7 @@ const DEATHS: readonly Pick<MortalPlan, "operation" | "at" | "when">[] = [
 
 async function dies(plan: Pick<MortalPlan, "operation" | "at" | "when">): Promise<void> {
   const { b } = block.hosts;
-  if (plan.operation === "unmount") await b.run("libstorage volume mount data");
+  if (plan.operation === "unmount") await b.run("libstorage volume mount data", SLOW);
   const json = JSON.stringify({ ...plan, volume: "data", service: "disks" });
   const { code } = await b.attempt(
     `node /project/test/dist/lab/guest/mortal-volumes.js '${json}'`,
@@ -38,7 +38,7 @@ async function dies(plan: Pick<MortalPlan, "operation" | "at" | "when">): Promis
 describe("a client that is killed", { timeout: 2_400_000 }, () => {
   before(async () => {
     block = await BlockHosts.start();
-    await block.hosts.b.run("libstorage volume create data --service disks --size 1");
+    await block.hosts.b.run("libstorage volume create data --service disks --size 1", SLOW);
   });
   after(async () => block?.hosts.remove());
 
@@ -47,7 +47,7 @@ describe("a client that is killed", { timeout: 2_400_000 }, () => {
   it("has harmed neither the volume nor what is not ours", async () => {
     const { b } = block.hosts;
     await b.run("libstorage volume mount data && libstorage volume unmount data", SLOW);
-    await b.run("libstorage volume rm data");
+    await b.run("libstorage volume rm data", SLOW);
     await block.foreignIsThere();
     assert.equal(await block.server.stop(), 0);
   });

@@ -42,7 +42,7 @@ const ON_A = `libstorage:
 export const onB = (secretFile: string): string => `libstorage:
   host: tcp://a:7979
   device:
-    attachTimeout: 60s
+    attachTimeout: 120s
 iscsi:
   replacementTimeout: 20
   chap:
@@ -153,7 +153,7 @@ export class BlockHosts {
   }
 
   async #volumes(): Promise<VolumeMap> {
-    const text = await this.hosts.a.run("libstorage volume ls --json");
+    const text = await this.hosts.a.run("libstorage volume ls --json", SLOW);
     const all = JSON.parse(text) as Record<string, VolumeMap>;
     return Object.assign({}, ...Object.values(all)) as VolumeMap;
   }

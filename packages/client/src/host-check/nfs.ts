@@ -15,7 +15,8 @@ async function lookAt(
   mountPoint: string,
 ): Promise<"alive" | "stale" | "silent"> {
   try {
-    await executors.exec("stat", ["--format=%i", "--", mountPoint], {
+    // The state of the file system is the server's to tell; that of a folder may be remembered.
+    await executors.exec("stat", ["--file-system", "--format=%i", "--", mountPoint], {
       signal,
       timeoutMs: LOOK_MS,
     });

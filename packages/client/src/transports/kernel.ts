@@ -1,5 +1,7 @@
 /** Reading and telling the kernel of devices, below /sys. */
 import { readdir, readFile, realpath } from "node:fs/promises";
+import { StorageError } from "@libstorage/model";
+import { CommandError } from "../executor/exec.js";
 import type { Exec } from "../executor/exec.js";
 
 /** One value of /sys, without its line break; empty when it is not there or cannot be read now. */
@@ -26,5 +28,16 @@ export async function tellKernel(
   value: string,
   { signal, timeoutMs }: { readonly signal: AbortSignal; readonly timeoutMs: number },
 ): Promise<void> {
-  await exec("tee", ["--", path], { signal, timeoutMs, input: value });
+  try {
+    await exec("tee", ["--", path], { signal, timeoutMs, input: value });
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    const seconds = Math.round(timeoutMs / 1000);
+    throw new StorageError(
+      error.exitCode < 0 ? error.code : "unavailable",
+      `the kernel did not take "${value.trim()}" at ${path}${error.exitCode < 0 ? ` within ${seconds} s` : `: ${error.stderr.trim()}`}; is the device, or the session it comes through, hanging? Look at dmesg`,
+      { ...error.data, path },
+      { cause: error },
+    );
+  }
 }

@@ -45,7 +45,7 @@ const volumes = new HostVolumes({
     exec,
   },
   operations: settings.operations,
-  attachTimeoutMs: 60_000,
+  attachTimeoutMs: 120_000,
   scan: "quick",
   instanceIDCacheMs: 60_000,
 });
