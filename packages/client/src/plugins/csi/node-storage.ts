@@ -129,18 +129,14 @@ export class NodeStorage {
     signal: AbortSignal,
   ): Promise<void> {
     const { device, fields } = source;
-    const request = {
+    await this.#executor(source).unmount?.({
       mountPoint: path,
       device,
       fields,
       ...(mount !== undefined && { source: mount }),
       removeFolder: false,
       signal,
-    };
-    const executor = this.#executor(source);
-    await executor.unmount?.(request);
-    // While others mount and unmount, some kernels leave lines out of the table; nothing is forgotten for that.
-    if (mountsAt(await readMountTable(), path).length > 0) await executor.unmount?.(request);
+    });
   }
 
   /** The node of the volume's device, which has just proven to be the volume. */
