@@ -5,7 +5,8 @@ import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DRIVERS } from "@libstorage/server";
 import type { SnapshotRecord, VolumeRecord } from "@libstorage/server";
-import type { Harness, Place } from "../conformance/fixture.js";
+import { contextOf } from "../conformance/fixture.js";
+import type { Fixture, Harness, Place } from "../conformance/fixture.js";
 import { scratchParent } from "../faults/folders.js";
 
 export interface Way {
@@ -85,4 +86,15 @@ export function checkPattern(
 ): void {
   const { ok, text } = qemuIO(record, `read -P ${pattern} ${mib}M 1M`);
   assert.ok(ok, text);
+}
+
+export async function snapshotVolume(fixture: Fixture, volume: VolumeRecord, number: number) {
+  const snapshot = await fixture.snapshot(number, volume);
+  return { snapshot, make: (to: number) => fromSnapshot(fixture, snapshot.id, to) };
+}
+
+export async function fromSnapshot(fixture: Fixture, id: string, number: number) {
+  const snapshot = await fixture.driver.snapshotInspect(id, contextOf());
+  assert.ok(snapshot !== undefined);
+  return fixture.snapshots.volumeCreateFromSnapshot(snapshot, fixture.volume(number), contextOf());
 }

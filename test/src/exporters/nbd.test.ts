@@ -19,6 +19,7 @@ import {
   toolsMissing,
 } from "../drivers/image-place.js";
 import { loopMissing } from "../loop.js";
+import { ended, io, run, uriOf } from "./nbd-client.js";
 import { makeScratch } from "../faults/folders.js";
 
 const MIB = 1024 ** 2;
@@ -496,37 +497,3 @@ describe("nbd", { skip }, () => {
     await close();
   });
 });
-
-function uriOf({ attachment }: Hold): string {
-  const { address = "", export: name = "" } = attachment.fields ?? {};
-  return `nbd://${address}/${name}`;
-}
-
-interface Ended {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Not in one go: this process serves what the client asks for. */
-async function ended(file: string, ...args: readonly string[]): Promise<Ended> {
-  const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] });
-  let [stdout, stderr] = ["", ""];
-  child.stdout.on("data", (data) => (stdout += String(data)));
-  child.stderr.on("data", (data) => (stderr += String(data)));
-  await once(child, "close");
-  return { status: child.exitCode, stdout, stderr };
-}
-
-async function run(file: string, ...args: readonly string[]): Promise<string> {
-  const { status, stdout, stderr } = await ended(file, ...args);
-  assert.equal(status, 0, `${file} ${args.join(" ")}: ${stderr}`);
-  return stdout;
-}
-
-/** Runs qemu-io commands at an export; all must succeed. */
-async function io(hold: Hold, ...commands: readonly string[]): Promise<void> {
-  const args = ["-f", "raw", ...commands.flatMap((command) => ["-c", command]), uriOf(hold)];
-  const text = await run("qemu-io", ...args);
-  assert.ok(!/Pattern verification failed|failed:/.test(text), text);
-}

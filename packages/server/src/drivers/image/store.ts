@@ -1,0 +1,293 @@
+/** What stands below a root: the images with their records, and how they come and go. */
+import { statSync } from "node:fs";
+import { StorageError } from "@libstorage/model";
+import type {
+  Change,
+  DriverContext,
+  Listing,
+  OpContext,
+  SnapshotRecord,
+  Source,
+  VolumeRecord,
+} from "../../core/driver.js";
+import { exporterOf } from "../../core/exporter.js";
+import { Locks } from "../../core/locks.js";
+import { readQcow2Header } from "../../images/qcow2-header.js";
+import { failureOf } from "../folders/failures.js";
+import { takeAway } from "../folders/placing.js";
+import { snapshotText, volumeText } from "../folders/records.js";
+import type { ImageNote, SnapshotText, VolumeText } from "../folders/records.js";
+import type { Parsed, Shelf } from "../folders/shelf.js";
+import { openSnapshotShelf, openVolumeShelf } from "../folders/shelves.js";
+import { change, existing, isSameVolume, orUndo, whatIsThere } from "../folders/steps.js";
+import type { Verb } from "../folders/steps.js";
+import { OwnChanges, watchShelf } from "../folders/watch.js";
+import { checkUnused } from "./build.js";
+import type { ImageBuilder, Original } from "./build.js";
+import { diskPath, flawOfFolder } from "./layers.js";
+
+const DEFERRED = { isSyncDeferred: true };
+const SNAPSHOT_NUMBER = /-\d{3,15}$/;
+
+const RULES = {
+  flawOf: flawOfFolder,
+  sourceOf(text: VolumeText | SnapshotText, folder: string): Source {
+    const { image } = text;
+    if (image === undefined) throw new Error("it does not state the image's format");
+    return { kind: "file", path: diskPath(folder, image.format), format: sourceFormat(image) };
+  },
+};
+
+/** What an exporter has to open: an encrypted image says so, for it needs the key. */
+export function sourceFormat({ format, isEncrypted = false }: ImageNote): string {
+  if (!isEncrypted) return format;
+  return format === "qcow2" ? "qcow2+luks" : "luks";
+}
+
+/** Only plain files and folders of the driver's own are removed. */
+const PLAIN = {
+  isAtomic: false,
+  discard: (path: string, { files }: OpContext) => files.removeTree(path, DEFERRED),
+} as const;
+
+export class ImageStore {
+  readonly root: string;
+  readonly #context: DriverContext;
+  readonly #builder: ImageBuilder;
+  readonly #volumes: Shelf<VolumeText>;
+  readonly #snapshots: Shelf<SnapshotText>;
+  readonly #ownVolumes: OwnChanges<VolumeText>;
+  readonly #ownSnapshots: OwnChanges<SnapshotText>;
+  /** By volume: its inner snapshots are in one file with it, and a freeze replaces that file. */
+  readonly families = new Locks();
+  #cleaning: Promise<void> | undefined;
+
+  constructor(root: string, builder: ImageBuilder, context: DriverContext) {
+    this.root = root;
+    this.#context = context;
+    this.#builder = builder;
+    this.#volumes = openVolumeShelf(root, RULES);
+    this.#snapshots = openSnapshotShelf(root, RULES);
+    this.#ownVolumes = new OwnChanges(this.#volumes);
+    this.#ownSnapshots = new OwnChanges(this.#snapshots);
+  }
+
+  async list(context: OpContext): Promise<Listing> {
+    try {
+      const volumes = await this.#volumes.list((...half) => this.#ownVolumes.isOnItsWay(...half));
+      const snapshots = await this.#snapshots.list((...half) =>
+        this.#ownSnapshots.isOnItsWay(...half),
+      );
+      this.#clean([...volumes.temporaries, ...snapshots.temporaries], context);
+      return {
+        volumes: volumes.entries.map(({ record }) => record),
+        snapshots: snapshots.entries.map(({ record }) => record),
+      };
+    } catch (error) {
+      throw failureOf(error, `list ${this.root}`);
+    }
+  }
+
+  /** Removes what earlier runs left; only when nothing of this run can be among it. */
+  #clean(paths: readonly string[], context: OpContext): void {
+    if (this.#cleaning !== undefined || paths.length === 0) return;
+    if (!this.#ownVolumes.isIdle || !this.#ownSnapshots.isIdle) return;
+    const remove = async (path: string): Promise<void> =>
+      PLAIN.discard(path, context).catch((error: unknown) =>
+        context.log.warn({ error, path }, "a leftover could not be removed"),
+      );
+    this.#cleaning = Promise.all(paths.map(remove)).then(() => {
+      this.#cleaning = undefined;
+    });
+  }
+
+  volume(id: string): VolumeRecord | undefined {
+    return this.#volumes.read(id)?.record;
+  }
+
+  snapshot(id: string): SnapshotRecord | undefined {
+    return this.#snapshots.read(id)?.record;
+  }
+
+  /** The folder of a volume's image. */
+  folderOf(id: string): string {
+    return this.#volumes.dataPath(id);
+  }
+
+  watch(onChange: (change: Change) => void): () => void {
+    const { log } = this.#context;
+    const stopVolumes = watchShelf(this.#ownVolumes, log, (volumeIDs) =>
+      onChange(volumeIDs === undefined ? {} : { volumeIDs }),
+    );
+    const stopSnapshots = watchShelf(this.#ownSnapshots, log, (snapshotIDs) =>
+      onChange(snapshotIDs === undefined ? {} : { snapshotIDs }),
+    );
+    return () => {
+      stopVolumes();
+      stopSnapshots();
+    };
+  }
+
+  removeVolume(id: string, context: OpContext): Promise<void> {
+    return this.changeVolume(id, "remove", context, async () => {
+      const source = this.volume(id)?.source;
+      if (source?.kind === "file") checkUnused({ what: "volume", id }, source.path, "removed");
+      await takeAway(PLAIN, this.#volumes, id, context);
+    });
+  }
+
+  removeSnapshot(id: string, context: OpContext): Promise<void> {
+    return change(this.#ownSnapshots, id, "remove", context, () =>
+      this.#takeSnapshotAway(id, context),
+    );
+  }
+
+  /** Leftovers are gone, or stay. */
+  async settled(): Promise<void> {
+    await this.#cleaning;
+  }
+
+  changeVolume<R>(id: string, verb: Verb, context: OpContext, act: () => Promise<R>) {
+    return change(this.#ownVolumes, id, verb, context, act);
+  }
+
+  /** @throws {StorageError} `not-found`, or `failed-precondition` when it is broken */
+  noteOf(id: string): ImageNote {
+    return noteOf(this.#volumes, id);
+  }
+
+  /** @throws {StorageError} `failed-precondition` while another host may write */
+  originalVolume(id: string): Original {
+    const note = noteOf(this.#volumes, id);
+    const holder = this.#volumes.read(id)?.record.attachments.find(exporterOf);
+    if (holder !== undefined)
+      throw new StorageError(
+        "failed-precondition",
+        `volume ${id} cannot be copied or looked through: it is exported to ${holder.instanceID.id}, which may write to it meanwhile; detach it there and try again`,
+        { volumeID: id, holder: holder.instanceID.id },
+      );
+    return { what: "volume", id, folder: this.#volumes.dataPath(id), note };
+  }
+
+  originalSnapshot(id: string): Original {
+    const note = noteOf(this.#snapshots, id);
+    return { what: "snapshot", id, folder: this.#snapshots.dataPath(id), note };
+  }
+
+  async writeVolume(volume: VolumeRecord, note: ImageNote, context: OpContext) {
+    const text = volumeText(volume, undefined, note);
+    await context.files.write(this.#volumes.recordPath(volume.id), text);
+    return this.#volumes.asWritten(volume.id, text).record;
+  }
+
+  /** @param build puts the image into an empty folder */
+  makeVolume(
+    volume: VolumeRecord,
+    context: OpContext,
+    build: (folder: string) => Promise<ImageNote>,
+  ): Promise<VolumeRecord> {
+    const shelf = this.#volumes;
+    const { id } = volume;
+    return this.changeVolume(id, "create", context, async () => {
+      // It may be removing the leftovers of an earlier try, under the names that this one needs.
+      await this.#cleaning;
+      const before = whatIsThere(shelf, id, (there) => isSameVolume(there, volume));
+      if (before?.image !== undefined) return this.writeVolume(volume, before.image, context);
+      let text = "";
+      const make = async (folder: string): Promise<string> => {
+        const note = await build(folder);
+        const encrypted = volume.encrypted || note.isEncrypted === true;
+        text = volumeText({ ...volume, encrypted }, undefined, note);
+        return text;
+      };
+      await orUndo(
+        () => placeFolder(shelf, id, make, context),
+        (undoContext) => takeAway(PLAIN, shelf, id, undoContext),
+        context,
+      );
+      return shelf.asWritten(id, text).record;
+    });
+  }
+
+  makeSnapshot(original: () => Original, snapshot: SnapshotRecord, context: OpContext) {
+    const shelf = this.#snapshots;
+    const { id, volumeID } = snapshot;
+    return change(this.#ownSnapshots, id, "create", context, async () => {
+      await this.#cleaning;
+      const isSame = (there: SnapshotRecord): boolean =>
+        there.name === snapshot.name && there.volumeID === volumeID;
+      const before = whatIsThere(shelf, id, isSame);
+      if (before !== undefined) {
+        const text = snapshotText(snapshot, true, before.image);
+        await context.files.write(shelf.recordPath(id), text);
+        return shelf.asWritten(id, text).record;
+      }
+      let text = "";
+      const build = async (folder: string): Promise<string> => {
+        const note = await this.families.run(volumeID, () =>
+          this.#builder.snapshot(original(), folder, id, context),
+        );
+        text = snapshotText(snapshot, true, note);
+        return text;
+      };
+      await orUndo(
+        () => placeFolder(shelf, id, build, context),
+        (undoContext) => this.#takeSnapshotAway(id, undoContext),
+        context,
+      );
+      return shelf.asWritten(id, text).record;
+    });
+  }
+
+  #takeSnapshotAway(id: string, context: OpContext): Promise<void> {
+    return this.families.run(id.replace(SNAPSHOT_NUMBER, ""), async () => {
+      await this.#removeInner(id, context);
+      await takeAway(PLAIN, this.#snapshots, id, context);
+    });
+  }
+
+  /** One that was cut short may be in the volume's file without a folder of its own. */
+  async #removeInner(id: string, context: OpContext): Promise<void> {
+    const volumeID = id.replace(SNAPSHOT_NUMBER, "");
+    const isEncrypted =
+      (this.#snapshots.read(id)?.image ?? this.#volumes.read(volumeID)?.image)?.isEncrypted ===
+      true;
+    const seen = new Set<number>();
+    const folders = [this.#snapshots.dataPath(id), this.#volumes.dataPath(volumeID)];
+    for (const folder of folders) {
+      const path = diskPath(folder, "qcow2");
+      const stats = statSync(path, { throwIfNoEntry: false });
+      if (stats === undefined || seen.has(stats.ino)) continue;
+      seen.add(stats.ino);
+      if (readQcow2Header(path).innerSnapshots > 0)
+        await this.#builder.removeInner(folder, id, isEncrypted, context);
+    }
+  }
+}
+
+/** @throws {StorageError} `not-found`, or `failed-precondition` when it is broken */
+function noteOf<T extends Parsed & { readonly image?: ImageNote | undefined }>(
+  shelf: Shelf<T>,
+  id: string,
+): ImageNote {
+  const { image } = existing(shelf, id);
+  if (image !== undefined) return image;
+  throw new StorageError("failed-precondition", `the record of ${id} does not state its format`);
+}
+
+/** Puts folder and record of a new id where nothing is yet. @param build fills the folder, answers the record */
+async function placeFolder<T extends Parsed>(
+  shelf: Shelf<T>,
+  id: string,
+  build: (folder: string) => Promise<string>,
+  { files }: OpContext,
+): Promise<void> {
+  const copy = shelf.copyPath(id);
+  await files.removeTree(copy, DEFERRED);
+  await files.makeFolder(copy, 0o700, DEFERRED);
+  const text = await build(copy);
+  await files.syncFolder(copy);
+  await files.rename(copy, shelf.dataPath(id), DEFERRED);
+  // Its synced folder covers both names.
+  await files.write(shelf.recordPath(id), text);
+}
