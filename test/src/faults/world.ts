@@ -54,11 +54,13 @@ export function openWorld(
   driver: DriverModule = DRIVERS.vfs,
   config: unknown = { root: join(folder, "root"), quota: "off" },
   exporter?: ServiceSpec["exporter"],
+  others: readonly ServiceSpec[] = [],
 ): Promise<Storage> {
   const settings = { shareable: false, uniqueNames: false };
   return Storage.open({
     services: [
       { name: SERVICE, driver, config, settings, ...(exporter !== undefined && { exporter }) },
+      ...others,
     ],
     journalFolder: join(folder, "journal"),
     libFolder: join(folder, "lib"),

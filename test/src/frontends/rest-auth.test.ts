@@ -52,6 +52,18 @@ describe("tokens over REST", () => {
       assert.equal(await status("GET", "/volumes/open", as("bob")), 200);
       assert.equal(await status("GET", "/volumes/guarded", as("eve")), 401);
     });
+    it("a copy into another service needs both", async () => {
+      const made = await server.ask("POST", "/volumes/open", { ...as("ann"), body: { name: "a" } });
+      const path = `/volumes/open/${made.json()["id"] as string}?copy`;
+      const copyTo = (service: string, subject: string): Promise<number> =>
+        status("POST", path, { ...as(subject), body: { volumeName: "b", service } });
+      assert.equal(await copyTo("guarded", "bob"), 401);
+      assert.equal(await copyTo("GUARDED", "bob"), 401);
+      assert.equal(await copyTo("guarded", "ann"), 501);
+      assert.equal(await copyTo("open", "bob"), 201);
+      assert.equal(await copyTo("nowhere", "ann"), 404);
+      assert.equal(await copyTo("", "ann"), 400);
+    });
     it("what is about all services needs all of them", async () => {
       assert.equal(await status("GET", "/volumes", as("bob")), 401);
       assert.equal(await status("GET", "/volumes", as("ANN")), 200);
