@@ -100,8 +100,9 @@ export async function mountThere(
   let wasThere = false;
   undo.push(async (undoing) => {
     const back = { mountPoint, device, fields, removeFolder: ownsFolder, signal: undoing };
-    const stands = (await executor.isMounted?.(device, mountPoint)) === true;
-    if (!wasThere && stands) await executor.unmount?.(back);
+    // Where one cannot even look, nothing of ours stands.
+    const stands = await executor.isMounted?.(device, mountPoint).catch(() => false);
+    if (!wasThere && stands === true) await executor.unmount?.(back);
   });
   const mounted = await executor.mount({ volumeID, device, fields, mountPoint, signal, ...how });
   wasThere = mounted.wasThere;
