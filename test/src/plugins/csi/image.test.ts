@@ -14,6 +14,7 @@ csiSuite({
   service: "disks",
   isBlock: true,
   noMounts,
+  noFarNodes: "without an exporter only this host can have image volumes",
   skip: noMounts || loopServiceMissing() || toolsMissing("qemu-img", "qemu-io"),
   configuration() {
     folder = mkdtempSync(join(scratchParent(), "csi-image-"));

@@ -29,6 +29,8 @@ export interface Kind {
   readonly isBlock: boolean;
   /** Why volumes cannot be mounted here, or false. */
   readonly noMounts: string | false;
+  /** Why only the server's own host can have them. */
+  readonly noFarNodes?: string;
 }
 
 /** A capability as requests have it. */
@@ -166,6 +168,13 @@ export class World {
 
   async nodeID(): Promise<string> {
     return (await this.call("NodeGetInfo")).nodeId;
+  }
+
+  /** For cases with nodes that do not exist. @returns whether this one is skipped */
+  skipsFarNodes(test: { readonly skip: (why: string) => void }): boolean {
+    const { noFarNodes } = this.kind;
+    if (noFarNodes !== undefined) test.skip(noFarNodes);
+    return noFarNodes !== undefined;
   }
 
   /** Another node of the same driver, which need not exist. */

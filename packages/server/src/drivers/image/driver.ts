@@ -94,9 +94,9 @@ export class ImageDriver implements StorageDriver {
 
   /** A holder on this host is told the file and its format; one that comes through an exporter is left as it is. */
   #localDoor(id: string, note: ImageNote, attachment: AttachmentRecord): AttachmentRecord {
-    if (attachment.fields !== undefined) return attachment;
+    if (exporterOf(attachment) !== undefined) return attachment;
     const path = diskPath(this.#store.folderOf(id), note.format);
-    const fields = { path, format: sourceFormat(note) };
+    const fields = { ...attachment.fields, path, format: sourceFormat(note) };
     return { ...attachment, deviceName: attachment.deviceName || path, fields };
   }
 
