@@ -40,6 +40,34 @@ describe("the command line", () => {
     await rm(home, { recursive: true });
   });
 
+  it("copies a volume into another service", async () => {
+    const folder = await makeFolder();
+    const second = `      archive: {driver: vfs, vfs: {root: ${folder}}}`;
+    const own = await startServer({ config: second });
+    const earlier = env;
+    env = { ...env, LIBSTORAGE_HOST: own.host };
+    try {
+      await out("volume", "create", "web", "-s", "vfs", "--opt", "owner=me");
+      await writeFile(join(own.vfsRoot, "vol/vfs-000/file"), "content");
+      assert.match(
+        await out("volume", "copy", "web", "web", "--to", "archive"),
+        /vfs-000 +web +1 GiB +available +archive +-\n/,
+      );
+      assert.equal(await readFile(join(folder, "vol/vfs-000/file"), "utf8"), "content");
+      const copy = ["volume", "copy", "vfs-000", "-s", "vfs"];
+      const taken = await failure(...copy, "web", "--to", "archive");
+      assert.match(taken.stderr, /service archive has a volume called web already/);
+      const other = await failure(...copy, "there", "--to", "mock");
+      assert.match(other.stderr, /mock driver of the target takes no volumes of service vfs/);
+      assert.match((await failure(...copy, "x", "--to", "no")).stderr, /service no not found/);
+      assert.match(await out(...copy, "web2", "--to", "vfs"), /vfs-001 +web2 .* vfs +-\n/);
+    } finally {
+      env = earlier;
+      await own.close();
+      await rm(folder, { recursive: true });
+    }
+  });
+
   it("takes volumes and snapshots through their lives, in tables", async () => {
     const head = "ID       NAME  SIZE   STATE      SERVICE  HOLDER\n";
     assert.equal(

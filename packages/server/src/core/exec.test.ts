@@ -168,6 +168,7 @@ describe("the exec door", () => {
       // It does not write, so that no pipe breaks for it.
       ["sleep 30", "exit 5", 5],
       ["exit 6", "cat", 6],
+      ["trap '' TERM; cat /dev/zero; echo Connection reset by peer >&2; exit 104", "exit 7", 7],
       ["echo", "cat; kill -9 $$", -1],
     ] as const;
     const started = performance.now();

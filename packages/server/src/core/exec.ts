@@ -33,7 +33,7 @@ export interface ExecOptions {
   /** Called with pieces of its standard output as they come, to watch its progress. */
   readonly onOutput?: (text: string) => void;
   /**
-   * Reads the standard output of the command through a pipe; the answered output is that of this one.
+   * Reads the standard output of the command as through a pipe; the answered output is that of this one.
    * They are ended together, and the failure of either is a failure.
    */
   readonly into?: Program;
@@ -169,7 +169,9 @@ function passAll<T>(
 function isFaultOfReader(writer: Ending, reader: Ending): boolean {
   if (reader.exitCode === 0) return false;
   const { exitCode, signal, stderr } = writer;
-  const isCutOff = signal === "SIGPIPE" || signal === "SIGTERM" || /Broken pipe/.test(stderr);
+  // What joins them is a socket, which is reset when its reader leaves something unread.
+  const hasSaidSo = /Broken pipe|Connection reset by peer/.test(stderr);
+  const isCutOff = signal === "SIGPIPE" || signal === "SIGTERM" || hasSaidSo;
   return exitCode === 0 || isCutOff;
 }
 
