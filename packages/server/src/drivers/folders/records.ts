@@ -86,13 +86,13 @@ export interface VolumeText {
   /** The project that limits its size. */
   readonly projectID: number | undefined;
   /** Of a volume that is an image. */
-  readonly image?: ImageNote | undefined;
+  readonly image?: ImageNote;
 }
 
 export interface SnapshotText {
   readonly record: SnapshotRecord;
   readonly hasData: boolean;
-  readonly image?: ImageNote | undefined;
+  readonly image?: ImageNote;
 }
 
 function parsed<S extends v.GenericSchema>(schema: S, text: string, id: string): v.InferOutput<S> {
@@ -147,7 +147,8 @@ export function parseVolume(text: string, id: string, source: Source): VolumeTex
     ...(networkName !== undefined && networkName !== "" && { networkName }),
     ...(status !== undefined && status !== "" && { status }),
   };
-  return { record, projectID: extras?.projectID, image: extras?.image };
+  const image = extras?.image;
+  return { record, projectID: extras?.projectID, ...(image !== undefined && { image }) };
 }
 
 /** @throws {Error} whose message says what is wrong with the text */
@@ -168,7 +169,8 @@ export function parseSnapshot(text: string, id: string, source: Source): Snapsho
     ...(description !== undefined && description !== "" && { description }),
     ...(extras?.origin !== undefined && { origin: extras.origin }),
   };
-  return { record, hasData, image: extras?.image };
+  const image = extras?.image;
+  return { record, hasData, ...(image !== undefined && { image }) };
 }
 
 /** What is empty, zero or false is left out, as the reference does. */
