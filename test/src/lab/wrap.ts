@@ -36,15 +36,19 @@ async function runSuite(context: TestContext, file: string): Promise<void> {
 
 /**
  * Declares the suite `NAME.lab.js` as a test of `NAME.test.js`. `LIBSTORAGE_LAB=0` skips it, `1` makes it fail
- * where it cannot run; otherwise it is skipped there, with the reason.
+ * where it cannot run; otherwise it is skipped there, with the reason. `all` runs the long ones, too.
  * @param url the test file's `import.meta.url`
+ * @param isLong whether it takes more than a few minutes: `npm run test:lab` runs it always, `npm test` not
  */
-export function wrapSuite(url: string): void {
+export function wrapSuite(url: string, { isLong = false } = {}): void {
   const file = fileURLToPath(url).replace(/\.test\.js$/, ".lab.js");
+  const name = basename(file, ".lab.js");
   const wish = process.env["LIBSTORAGE_LAB"];
+  const tooLong =
+    isLong && wish !== "all" && `it takes long: npm run test:lab -- ${name}, or LIBSTORAGE_LAB=all`;
   const missing = wish === "0" ? "LIBSTORAGE_LAB=0" : labMissing();
-  const skip = wish !== "1" && missing;
-  test(`lab: ${basename(file, ".lab.js")}`, { skip, timeout: LIMIT_MS }, async (context) => {
+  const skip = tooLong || (wish !== "1" && missing);
+  test(`lab: ${name}`, { skip, timeout: LIMIT_MS }, async (context) => {
     if (missing !== false) throw new Error(`the lab cannot run here: ${missing}`);
     await runSuite(context, file);
   });
