@@ -139,6 +139,10 @@ export class StorageSession {
     await this.service.volumeRemove(id, true, this.#caller());
   }
 
+  async removeAll(): Promise<void> {
+    for (const { id } of this.service.inventory.volumes.all()) await this.remove(id);
+  }
+
   async sessions(): Promise<readonly Session[]> {
     return this.service.sessions();
   }

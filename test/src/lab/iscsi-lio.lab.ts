@@ -1,6 +1,6 @@
 /** iscsi-lio: a storage host `a` with logical volumes, an initiator `b` that is used by hand. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { after, afterEach, before, describe, it } from "node:test";
 import type { AttachmentRecord } from "@libstorage/server";
 import type { Holder, SessionOptions } from "../exporters/storage-session.js";
 import { Initiator } from "./initiator.js";
@@ -170,7 +170,7 @@ async function cutsOff(): Promise<void> {
   // The old one comes to the same name again, and to the new hold's.
   await writer.ended;
   await initiator.logout(attachment);
-  assert.equal(await initiator.tryLogin(attachment), 19);
+  assert.notEqual(await initiator.tryLogin(attachment), 0);
   await initiator.logout(attachment);
   assert.equal(await sum("a", lv(id)), atAnswer, "a write arrived after the answer");
   await storage.detach(id, C);
@@ -343,6 +343,8 @@ describe("iscsi-lio", { timeout: 1_500_000 }, () => {
     await hosts.a.run("modprobe dm-mod && pvcreate -q /dev/vdc && vgcreate -q vg0 /dev/vdc");
   });
   after(async () => hosts?.remove());
+  // What a test left when it failed is not the next one's.
+  afterEach(async () => storage?.removeAll());
 
   it("carries a volume, which is known by its serial and grows", carriesAVolume);
   it("checks passwords: none, right, wrong, one-way, mutual, a wrong target", checksPasswords);
@@ -361,7 +363,6 @@ describe("iscsi-lio", { timeout: 1_500_000 }, () => {
     await storage.attach(id, B);
     assert.deepEqual(await savedForeign(), saved);
     await storage.remove(id);
-    await storage.stop();
     assert.equal(await tree(), before);
     assert.deepEqual(await savedForeign(), saved);
     assert.doesNotMatch(await hosts.a.run(`cat ${SAVED}`), /libstorage/);

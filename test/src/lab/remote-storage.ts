@@ -79,6 +79,9 @@ export class RemoteStorage {
   async remove(id: string): Promise<void> {
     await this.#call("remove", id);
   }
+  async removeAll(): Promise<void> {
+    await this.#call("removeAll");
+  }
   async sessions(): Promise<readonly Session[]> {
     return (await this.#call("sessions")) as readonly Session[];
   }
