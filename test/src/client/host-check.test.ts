@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
-import { checkHost, loadSettings, runCommand } from "@libstorage/client/host";
+import { checkHost, loadSettings, runCommand, withHostLock } from "@libstorage/client/host";
 import type { CheckOptions, Exec, Finding } from "@libstorage/client/host";
 import { ConfigTree, ScopedConfig } from "@libstorage/model";
 import type { VolumeService } from "@libstorage/model";
@@ -116,14 +116,23 @@ describe("host check", { skip }, () => {
     await host.volumes.mount("web", {}, {});
     await phase("unmounting");
     const lock = join(records, `${volumeID}.lock`);
-    const holder = spawnSync("sh", ["-c", `flock "${lock}" sleep 8 >/dev/null 2>&1 & echo $!`]);
+    let release = (): void => {};
+    const released = new Promise<void>((resolve) => (release = resolve));
+    let begun = (): void => {};
+    const held = new Promise<void>((resolve) => (begun = resolve));
+    const limits = { waitMs: 1_000, signal: AbortSignal.timeout(20_000) };
+    const holder = withHostLock(runCommand, lock, limits, () => {
+      begun();
+      return released;
+    });
     try {
-      await new Promise((resolve) => setTimeout(resolve, 300));
+      await held;
       assert.deepEqual(await check(true), []);
     } finally {
-      process.kill(Number(String(holder.stdout).trim()));
-      spawnSync("fuser", ["-k", lock]);
+      release();
+      await holder;
     }
+    assert.deepEqual(brief(await check(true)), ["unfinished-mount fixed"]);
   });
 
   it("a mount that is nobody's is shown and stays; an empty folder goes", async () => {

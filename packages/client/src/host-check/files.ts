@@ -98,12 +98,8 @@ function unusedLock(options: CheckOptions, file: string): Leftover {
     kind: "lock-file",
     what: file,
     about: "its volume has no record on this host",
-    fix: async () =>
-      locked(options, file, async () => {
-        // Whoever waits for it notices that it has gone, and takes a new one.
-        await rm(file, { force: true });
-        return "removed the file";
-      }),
+    // Whoever gives a lock back takes its file away.
+    fix: async () => locked(options, file, async () => "removed the file"),
   };
 }
 

@@ -18,7 +18,6 @@ export async function locked<T>(
   file: string,
   act: () => Promise<T>,
 ): Promise<T> {
-  // The file is made anew by whoever needs it next.
   return withHostLock(executors.exec, file, { waitMs: LOCK_MS, signal }, act);
 }
 
