@@ -25,7 +25,7 @@ process.exit(
     "--test",
     // Most files wait for commands, daemons or machines more than they compute.
     `--test-concurrency=${Math.max(2, availableParallelism())}`,
-    "--test-timeout=900000",
+    "--test-timeout=1800000",
     `--test-reporter=${reporter}`,
     "--test-reporter-destination=stdout",
     ...files,

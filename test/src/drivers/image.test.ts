@@ -16,17 +16,6 @@ const SEE_RAW = "where an operation is cut is the same as for qcow2";
 
 testDriver("image, raw", imageHarness({ format: "raw" }, SEE_RAW), IMAGE_CASES);
 testDriver("image, qcow2", imageHarness({ format: "qcow2" }, true), [...IMAGE_CASES, ...CUT_CASES]);
-testDriver(
-  "image, qcow2 with overlays",
-  imageHarness({ format: "qcow2", copies: "overlays", snapshots: "overlays" }, true),
-  IMAGE_CASES,
-);
-testDriver(
-  "image, qcow2 with inner snapshots",
-  imageHarness({ format: "qcow2", snapshots: "inner" }, true),
-  IMAGE_CASES,
-);
-
 const SMALL: LoopOptions = { type: "ext4", sizeMiB: 48 };
 
 describe("image on a file system that is full", { skip: loopMissing(SMALL) }, () => {

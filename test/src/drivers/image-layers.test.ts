@@ -1,0 +1,15 @@
+/** The driver contract over images that share layers. */
+import { testDriver } from "../conformance.js";
+import { IMAGE_CASES } from "./image-cases.js";
+import { imageHarness } from "./image-place.js";
+
+testDriver(
+  "image, qcow2 with overlays",
+  imageHarness({ format: "qcow2", copies: "overlays", snapshots: "overlays" }, true),
+  IMAGE_CASES,
+);
+testDriver(
+  "image, qcow2 with inner snapshots",
+  imageHarness({ format: "qcow2", snapshots: "inner" }, true),
+  IMAGE_CASES,
+);
