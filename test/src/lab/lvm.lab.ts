@@ -4,7 +4,7 @@ import { testDriver } from "../conformance.js";
 import { insideOneMachine } from "./inside.js";
 import { harnessOf, makeGroup, makePool, POOL } from "./lvm-group.js";
 
-/** `npm test` gives a suite a quarter of an hour; who wants all cases has time. */
+/** `npm test` gives a suite half an hour; who wants all cases has time. */
 const LIMIT_MS = process.env["LIBSTORAGE_LAB_FULL"] === "1" ? 3 * 3_600_000 : 840_000;
 
 insideOneMachine(import.meta.url, { diskMiB: [200_000], limitMs: LIMIT_MS }, () => {
