@@ -13,7 +13,7 @@ const LOOK_MS = 5_000;
 async function lookAt(
   { executors, signal }: CheckOptions,
   mountPoint: string,
-): Promise<"alive" | "stale" | "silent"> {
+): Promise<"alive" | "stale" | "refused" | "silent"> {
   try {
     // The state of the file system is the server's to tell; that of a folder may be remembered.
     await executors.exec("stat", ["--file-system", "--format=%i", "--", mountPoint], {
@@ -24,7 +24,9 @@ async function lookAt(
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     if (error.exitCode < 0) return "silent";
-    return /stale/i.test(error.stderr) ? "stale" : "alive";
+    if (/stale/i.test(error.stderr)) return "stale";
+    // So answers a server that still exports other folders to this host, and no longer this one.
+    return /denied|not permitted/i.test(error.stderr) ? "refused" : "alive";
   }
 }
 
@@ -39,11 +41,24 @@ async function takeAway(options: CheckOptions, { record, records }: KnownMount):
   });
 }
 
+/** Whether the server says that the volume is not attached to this host. */
+async function isTaken(options: CheckOptions, known: KnownMount): Promise<boolean> {
+  const attachments = await options.attachments(known);
+  return attachments.known && !attachments.volumeIDs.has(known.record.volumeID);
+}
+
 async function leftoverOf(options: CheckOptions, known: KnownMount): Promise<Leftover | undefined> {
   const { device, mountPoint, volumeID } = known.record;
   if (!(await isNfsMounted(device, mountPoint))) return undefined;
   const state = await lookAt(options, mountPoint);
   if (state === "alive") return undefined;
+  if (state === "refused" && !(await isTaken(options, known)))
+    return {
+      kind: "nfs-stale",
+      what: mountPoint,
+      about: `the server of ${device} does not let this host use volume ${volumeID}, and does not say that it has taken it`,
+      instead: `look at the server's exports; then "libstorage volume unmount --force ${volumeID}" and mount it again`,
+    };
   if (state === "silent")
     return {
       kind: "nfs-silent",
@@ -54,7 +69,7 @@ async function leftoverOf(options: CheckOptions, known: KnownMount): Promise<Lef
   return {
     kind: "nfs-stale",
     what: mountPoint,
-    about: `the server of ${device} has taken volume ${volumeID} from this host (stale file handle)`,
+    about: `the server of ${device} has taken volume ${volumeID} from this host: every use of it fails`,
     fix: () => takeAway(options, known),
   };
 }
