@@ -13,6 +13,7 @@ export interface Passwords {
 export class Initiator {
   readonly machine: Machine;
   readonly name: string;
+  #last: Promise<void> = Promise.resolve();
 
   private constructor(machine: Machine, name: string) {
     this.machine = machine;
@@ -36,13 +37,23 @@ export class Initiator {
     return new Initiator(machine, name);
   }
 
+  /** Calls of iscsiadm look at the records of all targets, and fail on those that another call removes meanwhile. */
+  async #alone<T>(act: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(act);
+    this.#last = result.then(
+      () => {},
+      () => {},
+    );
+    return result;
+  }
+
   #node({ fields = {} }: AttachmentRecord): string {
     const portal = fields["portals"]?.split(",")[0] ?? "";
     return `iscsiadm -m node -T ${fields["iqn"]} -p ${portal}`;
   }
 
   /** Tells the target's name and passwords, without a discovery. */
-  async know(to: AttachmentRecord, passwords: Passwords = {}): Promise<void> {
+  async #know(to: AttachmentRecord, passwords: Passwords = {}): Promise<void> {
     const node = this.#node(to);
     const { user, secret, targetUser, targetSecret } = passwords;
     const values = {
@@ -57,18 +68,22 @@ export class Initiator {
 
   /** @returns iscsiadm's exit code: 0, 8 no answer, 19 no such target, 24 not authorized */
   async tryLogin(to: AttachmentRecord, passwords: Passwords = {}): Promise<number | null> {
-    await this.know(to, passwords);
     const node = this.#node(to);
-    const { code } = await this.machine.attempt(
-      `${node} -o update -n node.session.initial_login_retry_max -v 1 && ${node} --login`,
-    );
-    return code;
+    return this.#alone(async () => {
+      await this.#know(to, passwords);
+      const { code } = await this.machine.attempt(
+        `${node} -o update -n node.session.initial_login_retry_max -v 1 && ${node} --login`,
+      );
+      return code;
+    });
   }
 
   /** Logs in and waits for the device by the link that the server told. @returns the node, such as `sda` */
   async login(to: AttachmentRecord, passwords: Passwords = {}): Promise<string> {
-    await this.know(to, passwords);
-    await this.machine.run(`${this.#node(to)} --login && udevadm settle`);
+    await this.#alone(async () => {
+      await this.#know(to, passwords);
+      await this.machine.run(`${this.#node(to)} --login && udevadm settle`);
+    });
     return this.device(to);
   }
 
@@ -88,6 +103,7 @@ export class Initiator {
 
   /** Forgets the target, logged in or not. */
   async logout(to: AttachmentRecord): Promise<void> {
-    await this.machine.attempt(`${this.#node(to)} --logout; ${this.#node(to)} -o delete`);
+    const node = this.#node(to);
+    await this.#alone(() => this.machine.attempt(`${node} --logout; ${node} -o delete`));
   }
 }
