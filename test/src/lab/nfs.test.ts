@@ -1,3 +1,3 @@
 import { wrapSuite } from "./wrap.js";
 
-wrapSuite(import.meta.url, { isLong: true });
+wrapSuite(import.meta.url);
