@@ -101,7 +101,15 @@ export const Capacity = v.object({ freeBytes: v.number(), totalBytes: v.number()
 export type Capacity = v.InferOutput<typeof Capacity>;
 
 /** What a driver may be able to do besides making, attaching and removing volumes. */
-export const ABILITIES = ["copy", "expand", "snapshot", "snapshotCopy", "capacity"] as const;
+export const ABILITIES = [
+  "copy",
+  "expand",
+  "snapshot",
+  "snapshotCopy",
+  "capacity",
+  "content",
+  "changes",
+] as const;
 export type AbilityName = (typeof ABILITIES)[number];
 
 export const ServiceInfo = v.object({
@@ -112,6 +120,10 @@ export const ServiceInfo = v.object({
   abilities: v.optional(v.array(v.string())),
   /** With the abilities: whether the volumes can be used on the server's own host only. */
   isHostBound: v.optional(v.boolean()),
+  /** With the abilities: how content is written as a stream. Not in the reference. */
+  contentFormats: v.optional(v.array(v.string())),
+  /** When they were asked for: ids of contents that increments can build on. Not in the reference. */
+  contents: v.optional(v.array(v.string())),
   /** When it was asked for, and the driver can tell. Not in the reference. */
   capacity: v.optional(Capacity),
   /** How other hosts get the volumes: they then send `HostFacts` with their id. Not in the reference. */

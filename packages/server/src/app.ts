@@ -15,6 +15,8 @@ import { Storage } from "./core/storage.js";
 import type { ServiceSpec } from "./core/storage.js";
 import { DRIVERS } from "./drivers/index.js";
 import { EXPORTERS } from "./exporters/index.js";
+import { openContentCalls } from "./frontends/embedded/content.js";
+import type { ContentCalls } from "./frontends/embedded/content.js";
 import { openVolumeService } from "./frontends/embedded/volume-service.js";
 import { eventOf } from "./frontends/embedded/wire.js";
 import { createRest, inventServerName, openAuth } from "./frontends/rest/index.js";
@@ -39,6 +41,8 @@ export interface App {
   readonly handler: (req: IncomingMessage, res: ServerResponse) => void;
   /** The same operations without HTTP, for a program that embeds the server. */
   readonly service: VolumeService;
+  /** Content of volumes as streams. */
+  readonly content: ContentCalls;
   readonly storage: Storage;
   /** Resolves once what was cut short before the start has been recovered. */
   readonly ready: Promise<void>;
@@ -72,6 +76,7 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
     ...(options.faults !== undefined && { faults: options.faults }),
   });
   const service = openVolumeService(storage);
+  const content = openContentCalls(storage);
   let isReady = false;
   const ready = storage.recovered().then(() => {
     isReady = true;
@@ -84,6 +89,7 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
   const rest = (current: ServerConfig, auth: Auth): App["handler"] =>
     handlerOf({
       service,
+      content,
       events,
       serverName,
       version: VERSION,
@@ -105,6 +111,7 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
   return {
     handler: (req, res) => serve(req, res),
     service,
+    content,
     storage,
     ready,
     adminToken,

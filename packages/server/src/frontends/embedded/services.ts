@@ -26,9 +26,14 @@ function abilitiesOf({
   abilities,
   driver,
   exporter,
-}: StorageService): Pick<ServiceInfo, "abilities" | "isHostBound"> {
+  content: { formats },
+}: StorageService): Pick<ServiceInfo, "abilities" | "isHostBound" | "contentFormats"> {
   const isHostBound = exporter === undefined && driver.isHostBound === true;
-  return { abilities: [...abilities], ...(isHostBound && { isHostBound }) };
+  return {
+    abilities: [...abilities],
+    ...(isHostBound && { isHostBound }),
+    ...(formats.length > 0 && { contentFormats: [...formats] }),
+  };
 }
 
 /** What services there are. */
@@ -50,6 +55,7 @@ export function serviceOperations(
         ...info,
         ...(wanted.abilities === true && abilitiesOf(found)),
         ...(capacity !== undefined && { capacity }),
+        ...(wanted.contents === true && { contents: [...found.content.kept()] }),
       };
     },
   };

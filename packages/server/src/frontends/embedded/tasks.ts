@@ -14,6 +14,7 @@ export const ANSWERS = {
   volumeCreate: (volume: VolumeRecord) => volumeWith(volume, [], 3),
   volumeCopy: (volume: VolumeRecord) => volumeWith(volume, [], 3),
   volumeCreateFromSnapshot: (volume: VolumeRecord) => volumeWith(volume, []),
+  volumeUpload: (volume: VolumeRecord) => volumeWith(volume, [], 3),
   volumeExpand: (volume: VolumeRecord) => volumeWith(volume, []),
   volumeShrink: (volume: VolumeRecord) => volumeWith(volume, []),
   volumeConvert: (volume: VolumeRecord) => volumeWith(volume, []),

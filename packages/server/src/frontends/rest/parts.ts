@@ -3,6 +3,7 @@ import { MAX_JSON_DEPTH } from "@libstorage/model";
 import type { Health, StorageEvent, VolumeService } from "@libstorage/model";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "../../core/log.js";
+import type { ContentCalls } from "../embedded/content.js";
 import type { Auth } from "./auth.js";
 import type { Executors } from "./executors.js";
 import type { Query } from "./query.js";
@@ -39,6 +40,7 @@ export interface AccessLog {
 
 export interface RestParts {
   readonly service: VolumeService;
+  readonly content: ContentCalls;
   readonly events: EventFeed;
   /** Sent with every routed response: see `inventServerName`. */
   readonly serverName: string;
