@@ -200,6 +200,8 @@ export class Contents {
         checkEnd: (summary) => checkDigest(summary, upload.sha256()),
       });
       bytes.on("error", (error) => meter.destroy(error));
+      // The driver may not have begun to read; it is told when it does.
+      meter.on("error", () => {});
       const content: ContentIn = {
         format,
         bytes: bytes.pipe(meter),
