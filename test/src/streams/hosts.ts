@@ -64,6 +64,9 @@ export async function startHost(
     },
     (req, res) => app.handler(req, res),
   );
+  // On a busy host a test may pause for longer than Node would keep a connection.
+  server.keepAliveTimeout = 600_000;
+  server.requestTimeout = 0;
   const sockets = new Set<Duplex>();
   server.on("connection", (socket) => {
     sockets.add(socket);
@@ -74,7 +77,7 @@ export async function startHost(
   });
   const address = `tcp://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const { tls } = certificates;
-  const another = (): Client => openClient({ host: address, tls, repeatMs: 0 });
+  const another = (): Client => openClient({ host: address, tls, responseTimeoutMs: 600_000 });
   const client = another();
   const cut = (): void => {
     for (const socket of sockets) socket.destroy();

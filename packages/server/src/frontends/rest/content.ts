@@ -21,6 +21,9 @@ import { sendJson } from "./send.js";
 import { drained } from "./draining.js";
 import { uploadOf } from "./upload.js";
 
+/** A reader who hands on what it gets may have to wait for another one. */
+const READER_MS = 120_000;
+
 type Params = Readonly<Record<string, unknown>>;
 type LooseContent = (
   params: Params,
@@ -69,7 +72,7 @@ function writerTo(res: ServerResponse): Writable {
     write(chunk: Buffer, _encoding, done) {
       if (res.destroyed) done(new StorageError("cancelled", "the reader has gone"));
       else if (res.write(chunk)) done();
-      else void drained(res).then(() => done());
+      else void drained(res, READER_MS).then(() => done());
     },
   });
   const gone = (): void => {
@@ -127,7 +130,7 @@ async function sendChanges(exchange: Exchange, read: LooseChanges, params: Param
       res.writeHead(200, [...headers, ...type, ...size]);
     }
     if (res.destroyed) return;
-    if (batch !== "" && !res.write(batch)) await drained(res);
+    if (batch !== "" && !res.write(batch)) await drained(res, READER_MS);
   }
   res.end();
 }

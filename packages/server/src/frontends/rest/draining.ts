@@ -5,7 +5,7 @@ import type { ServerResponse } from "node:http";
 const DRAIN_MS = 30_000;
 
 /** Resolves when there is room again, or the reader has gone; one that takes nothing is cut off. */
-export function drained(res: ServerResponse): Promise<void> {
+export function drained(res: ServerResponse, limitMs = DRAIN_MS): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
       clearTimeout(timer);
@@ -16,7 +16,7 @@ export function drained(res: ServerResponse): Promise<void> {
     const timer = setTimeout(() => {
       res.destroy();
       done();
-    }, DRAIN_MS);
+    }, limitMs);
     res.once("drain", done);
     res.once("close", done);
   });

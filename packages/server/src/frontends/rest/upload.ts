@@ -6,7 +6,7 @@ import type { UploadBytes } from "../embedded/content.js";
 import { expectLongBody } from "../../listening/http-limits.js";
 
 /** How long the sender may be silent, while the server waits for it. */
-const SILENCE_MS = 60_000;
+const SILENCE_MS = 120_000;
 
 const DIGEST = "content-digest";
 
