@@ -20,6 +20,7 @@ export { KernelServer } from "./exporters/nfs/kernel.js";
 export { NfsExporter } from "./exporters/nfs/index.js";
 export { openApp } from "./app.js";
 export type { App, AppOptions } from "./app.js";
+export { healthOf } from "./health.js";
 export { configurationPage } from "./config/reference.js";
 export { openListeners } from "./listening/listeners.js";
 export type { Listeners, ListenersOptions, OpenEndpoint } from "./listening/listeners.js";
