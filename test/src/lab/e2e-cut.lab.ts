@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ATTACHED, AWAY, E2eHosts, MOUNTED, MOUNTS, SERVICE, SLOW } from "./e2e-hosts.js";
+import { succeeded } from "./e2e-steps.js";
 import { until } from "./limit.js";
 import { RemoteHost } from "./remote-host.js";
 
@@ -15,18 +16,6 @@ let e2e: E2eHosts;
 let host: RemoteHost;
 let id = "";
 let sum = "";
-
-/** Whether it succeeded; a failure must be one of the network, and no accident. */
-async function succeeded(call: Promise<unknown>): Promise<boolean> {
-  try {
-    await call;
-    return true;
-  } catch (error) {
-    const { code = "", message } = error as Error & { code?: string };
-    assert.match(code, /^(?:deadline-exceeded|unavailable|failed-precondition)$/, message);
-    return false;
-  }
-}
 
 /** The network goes when the command of this host is about to run; it comes back when the call has failed, or later. */
 async function cutBefore(pattern: string, call: () => Promise<unknown>): Promise<boolean> {
@@ -49,7 +38,10 @@ async function unread(): Promise<number> {
 }
 
 /** The request has arrived, and its answer finds no way back. */
-async function cutAnswer(call: () => Promise<unknown>, isDone: () => Promise<boolean>): Promise<void> {
+async function cutAnswer(
+  call: () => Promise<unknown>,
+  isDone: () => Promise<boolean>,
+): Promise<void> {
   const { network } = e2e.hosts;
   const { server } = e2e;
   server.freeze();
@@ -101,7 +93,10 @@ async function write(): Promise<void> {
   const writer = b.start(
     `head -c 32M /dev/urandom > /tmp/source && dd if=/tmp/source of=${DATA}/file bs=256K oflag=dsync status=none`,
   );
-  await until("it is in the middle", async () => (await b.attempt(`test -s ${DATA}/file`)).code === 0);
+  await until(
+    "it is in the middle",
+    async () => (await b.attempt(`test -s ${DATA}/file`)).code === 0,
+  );
   await network.cut();
   await sleep(15_000);
   assert.notEqual(await b.run("md5sum < /tmp/source"), await b.run(`md5sum < ${DATA}/file`));
@@ -134,7 +129,9 @@ async function expand(): Promise<void> {
   const { a, b } = e2e.hosts;
   const call = () => host.call("expand", id, 2);
   await cutAnswer(call, async () =>
-    /^2\.00g$/.test(await a.run("lvs --noheadings -o lv_size vg0 | grep -v 12.00g | tr -d ' '", SLOW)),
+    /^2\.00g$/.test(
+      await a.run("lvs --noheadings -o lv_size vg0 | grep -v 12.00g | tr -d ' '", SLOW),
+    ),
   );
   assert.equal((await call()).size, 2);
   assert.match(await b.run(`df -h --output=size ${DATA}`), /(1\.9|2\.0)G/);
