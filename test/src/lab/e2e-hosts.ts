@@ -64,15 +64,13 @@ iscsi:
       secretFile: /etc/libstorage/target-secret
 `;
 
-const CHAP = [
-  {
-    initiator: "*",
-    user: "host-b",
-    secret: "own-secret-12",
-    targetUser: "storage",
-    targetSecret: "target-secret-1",
-  },
-];
+export const CHAP = {
+  initiator: "*",
+  user: "host-b",
+  secret: "own-secret-12",
+  targetUser: "storage",
+  targetSecret: "target-secret-1",
+};
 
 export interface E2eOptions {
   readonly a?: Omit<MachineOptions, "name" | "card" | "diskMiB">;
@@ -147,14 +145,14 @@ export class E2eHosts {
     const { a, b } = this.hosts;
     const files = certificates();
     await a.write(CONFIG, onA(exporter));
-    await a.write("/etc/libstorage/iscsi.yml", JSON.stringify(CHAP), "600");
+    await a.write("/etc/libstorage/iscsi.yml", JSON.stringify([CHAP]), "600");
     for (const name of ["server.crt", "server.key", "cacerts"])
       await a.write(`${TLS}/${name}`, files(name), "600");
     for (const name of ["b.crt", "b.key", "cacerts"])
       await b.write(`${TLS}/${name}`, files(name), "600");
     await b.write(CONFIG, ON_B);
-    await b.write("/etc/libstorage/own-secret", "own-secret-12\n", "600");
-    await b.write("/etc/libstorage/target-secret", "target-secret-1\n", "600");
+    await b.write("/etc/libstorage/own-secret", `${CHAP.secret}\n`, "600");
+    await b.write("/etc/libstorage/target-secret", `${CHAP.targetSecret}\n`, "600");
     await b.run("echo InitiatorName=iqn.2026-01.local.test:b > /etc/iscsi/initiatorname.iscsi");
   }
 

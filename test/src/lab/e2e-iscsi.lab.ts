@@ -3,8 +3,9 @@
  * host `a`, mutual CHAP, and host `b` that uses the volume. What was cut from it is used on `a` at the same time.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { after, before, describe } from "node:test";
 import { ATTACHED, AWAY, E2eHosts, MOUNTED, MOUNTS, SLOW } from "./e2e-hosts.js";
+import { chain } from "./e2e-steps.js";
 import { until } from "./limit.js";
 
 const DATA = `${MOUNTS}/data/data`;
@@ -17,7 +18,8 @@ const sums = { before: "", after: "" };
 async function strangersStayOut(): Promise<void> {
   const { b } = e2e.hosts;
   const { code } = await b.attempt("curl -sk --max-time 30 https://a:7979/volumes");
-  assert.equal(code, 56, "curl's code for a connection that was closed on it");
+  // Curl's codes for a connection that was closed on it, with an error and without.
+  assert.ok(code === 56 || code === 52, `curl ended with ${code}`);
   await b.run("libstorage volume create data --size 1", SLOW);
   await b.run("libstorage volume attach data", SLOW);
   await e2e.counts(ATTACHED, "attached");
@@ -132,19 +134,20 @@ async function givenBack(): Promise<void> {
 }
 
 describe("a volume over iSCSI", { timeout: 1_200_000 }, () => {
+  const step = chain();
   before(async () => {
     e2e = await E2eHosts.start();
   });
   after(async () => e2e?.hosts.remove());
 
-  it("lets in who has a certificate and both passwords", strangersStayOut);
-  it("is formatted and written", formatsAndWrites);
-  it("gets a snapshot while it is written", snapshotWhileMounted);
-  it("grows under its writer", expandWhileMounted);
-  it("is what it was, on either host, in a volume made from the snapshot", fromSnapshotElsewhere);
-  it("outlives the server, which knows its holder again", overRestart);
-  it("has what was written when it comes back", givenBack);
-  it("leaves nothing, and what is not ours as it was", async () => {
+  step("lets in who has a certificate and both passwords", strangersStayOut);
+  step("is formatted and written", formatsAndWrites);
+  step("gets a snapshot while it is written", snapshotWhileMounted);
+  step("grows under its writer", expandWhileMounted);
+  step("is what it was, on either host, in a volume made from the snapshot", fromSnapshotElsewhere);
+  step("outlives the server, which knows its holder again", overRestart);
+  step("has what was written when it comes back", givenBack);
+  step("leaves nothing, and what is not ours as it was", async () => {
     await e2e.nothingLeft();
     await e2e.foreign.isUntouched();
     assert.equal(await e2e.server.stop(), 0);

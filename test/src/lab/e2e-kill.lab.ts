@@ -4,12 +4,12 @@
  * everything and the data are right.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { after, before, describe } from "node:test";
 import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ATTACHED, AWAY, CONFIG, E2eHosts, MOUNTED, MOUNTS, SERVICE, SLOW } from "./e2e-hosts.js";
 import type { Census } from "./e2e-hosts.js";
-import { succeeded } from "./e2e-steps.js";
+import { chain, succeeded } from "./e2e-steps.js";
 import { LabServer } from "./lab-server.js";
 import { endLvmHold, holdLvm, installLvmHold, isLvmHeld } from "./lvm-hold.js";
 import { RemoteHost } from "./remote-host.js";
@@ -133,6 +133,7 @@ async function lives(death: Death, test: TestContext): Promise<number> {
 }
 
 describe("a server that is killed", { timeout: 1_500_000 }, () => {
+  const step = chain();
   before(async () => {
     e2e = await E2eHosts.start();
     await installLvmHold(e2e.hosts.a);
@@ -140,17 +141,17 @@ describe("a server that is killed", { timeout: 1_500_000 }, () => {
   });
   after(async () => e2e?.hosts.remove());
 
-  it("before the first change of LVM of each step", async (test) => {
+  step("before the first change of LVM of each step", async (test) => {
     assert.ok((await lives({ at: 1, when: "before" }, test)) > 8);
   });
-  it("after the first change of each step", async (test) => {
+  step("after the first change of each step", async (test) => {
     assert.ok((await lives({ at: 1, when: "after" }, test)) > 8);
   });
-  it("after each further change", async (test) => {
+  step("after each further change", async (test) => {
     for (let at = 2; (await lives({ at, when: "after" }, test)) > 0; at += 1);
   });
-  it("as its target shows up, and as it goes", atTarget);
-  it("leaves nothing, and what is not ours as it was", async () => {
+  step("as its target shows up, and as it goes", atTarget);
+  step("leaves nothing, and what is not ours as it was", async () => {
     host.close();
     await e2e.nothingLeft();
     await e2e.foreign.isUntouched();

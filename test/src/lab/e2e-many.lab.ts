@@ -3,9 +3,10 @@
  * number or the content of another volume. `LIBSTORAGE_MANY_SEED` repeats an order.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { after, before, describe } from "node:test";
 import type { TestContext } from "node:test";
 import { E2eHosts, SERVICE } from "./e2e-hosts.js";
+import { chain } from "./e2e-steps.js";
 import type { ManyOptions, ManyReport } from "./guest/many-callers.js";
 
 const SEED = Number(process.env["LIBSTORAGE_MANY_SEED"] ?? (Date.now() % 1_000_000) + 1);
@@ -42,13 +43,14 @@ async function many(test: TestContext): Promise<void> {
 }
 
 describe("many volumes, many callers", { timeout: 1_500_000 }, () => {
+  const step = chain();
   before(async () => {
     e2e = await E2eHosts.start();
   });
   after(async () => e2e?.hosts.remove());
 
-  it("no device shows another volume's serial number or content", many);
-  it("leaves nothing, and what is not ours as it was", async () => {
+  step("no device shows another volume's serial number or content", many);
+  step("leaves nothing, and what is not ours as it was", async () => {
     await e2e.nothingLeft();
     await e2e.foreign.isUntouched();
     assert.equal(await e2e.server.stop(), 0);

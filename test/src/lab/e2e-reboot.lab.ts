@@ -3,11 +3,11 @@
  * again: the step ends or is asked for again, and either way there is one of everything and the data are right.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { after, before, describe } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ATTACHED, AWAY, E2eHosts, MOUNTED, MOUNTS, SERVICE, SLOW } from "./e2e-hosts.js";
 import type { Census } from "./e2e-hosts.js";
-import { succeeded } from "./e2e-steps.js";
+import { chain, succeeded } from "./e2e-steps.js";
 import { until } from "./limit.js";
 import { endLvmHold, holdLvm, installLvmHold, isLvmHeld } from "./lvm-hold.js";
 import { RemoteHost } from "./remote-host.js";
@@ -149,6 +149,7 @@ async function initiatorWhileUnmounting(): Promise<void> {
 }
 
 describe("a host that loses its power", { timeout: 1_500_000 }, () => {
+  const step = chain();
   before(async () => {
     e2e = await E2eHosts.start();
     await installLvmHold(e2e.hosts.a);
@@ -159,14 +160,14 @@ describe("a host that loses its power", { timeout: 1_500_000 }, () => {
   });
   after(async () => e2e?.hosts.remove());
 
-  it("the storage host, while a volume is attached and detached", targetWhileAttaching);
-  it("the storage host, while a volume is formatted", targetWhileFormatting);
-  it("the storage host, while somebody writes", targetWhileWriting);
-  it("the storage host, while a snapshot is made, and while a volume grows", targetWhileCutting);
-  it("the storage host, while a volume is unmounted", targetWhileUnmounting);
-  it("the other host, while it attaches, mounts and writes", initiatorWhileMounting);
-  it("the other host, while it unmounts and detaches", initiatorWhileUnmounting);
-  it("leaves nothing, and what is not ours as it was", async () => {
+  step("the storage host, while a volume is attached and detached", targetWhileAttaching);
+  step("the storage host, while a volume is formatted", targetWhileFormatting);
+  step("the storage host, while somebody writes", targetWhileWriting);
+  step("the storage host, while a snapshot is made, and while a volume grows", targetWhileCutting);
+  step("the storage host, while a volume is unmounted", targetWhileUnmounting);
+  step("the other host, while it attaches, mounts and writes", initiatorWhileMounting);
+  step("the other host, while it unmounts and detaches", initiatorWhileUnmounting);
+  step("leaves nothing, and what is not ours as it was", async () => {
     await host.call("remove", id);
     host.close();
     await e2e.nothingLeft();

@@ -1,5 +1,7 @@
 /** Calls of a host that something is done to in their middle. */
 import assert from "node:assert/strict";
+import { it } from "node:test";
+import type { TestContext } from "node:test";
 
 /**
  * Whether a call succeeded in spite of what was done to it.
@@ -15,4 +17,17 @@ export async function succeeded(call: Promise<unknown>): Promise<boolean> {
     assert.ok(isExpected || /ended with|is down/.test(message), `${code}: ${message}`);
     return false;
   }
+}
+
+/** @returns declares tests that build on each other: after one that failed, the others say so and do nothing */
+export function chain(): (title: string, act: (test: TestContext) => Promise<void>) => void {
+  let failed: string | undefined;
+  return (title, act) => {
+    it(title, async (test) => {
+      if (failed !== undefined) return test.skip(`"${failed}" has failed`);
+      failed = title;
+      await act(test);
+      failed = undefined;
+    });
+  };
 }

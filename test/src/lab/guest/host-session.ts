@@ -3,6 +3,7 @@
  * Argument: `HostSessionOptions`. In: `{ id, call, args }`. Out: `{ id, value }`, `{ id, error }`, or `{ held }` when a
  * command is held as `hold` asked.
  */
+import { open } from "node:fs/promises";
 import { hostname } from "node:os";
 import { createInterface } from "node:readline";
 import { openClient } from "@libstorage/client";
@@ -61,6 +62,38 @@ const volumes = new HostVolumes({
   instanceIDCacheMs: settings.instanceIDCacheMs,
 });
 
+/** Until its first block has been read. */
+async function readFirst(device: string): Promise<void> {
+  const handle = await open(device, "r");
+  try {
+    const { bytesRead } = await handle.read(Buffer.alloc(4096), 0, 4096, 0);
+    if (bytesRead !== 4096) throw new Error(`${device} cannot be read`);
+  } finally {
+    await handle.close();
+  }
+}
+
+async function msOf(act: () => Promise<unknown>): Promise<number> {
+  const started = performance.now();
+  await act();
+  return performance.now() - started;
+}
+
+/** What an administrator types for a target that is there, passwords both ways included. */
+function loginByHand(iqn: string, portal: string, link: string, words: readonly string[]): string {
+  const node = `iscsiadm -m node -T ${iqn} -p ${portal}`;
+  const [userName, secret, mutualName, mutualSecret] = words;
+  const updates = Object.entries({
+    authmethod: "CHAP",
+    username: userName,
+    password: secret,
+    username_in: mutualName,
+    password_in: mutualSecret,
+  }).map(([name, value]) => `${node} -o update -n node.session.auth.${name} -v '${value}'`);
+  const wait = `until [ -b ${link} ]; do sleep 0.01; done`;
+  return [`${node},1 -o new`, ...updates, `${node} --login`, wait].join(" && ");
+}
+
 const keyed = (key: string | undefined): { readonly idempotencyKey?: string } =>
   key === undefined ? {} : { idempotencyKey: key };
 
@@ -83,6 +116,34 @@ export const CALLS = {
   remove: (volumeID: string) => client.volumeRemove({ service, volumeID }, undefined, {}),
   removeSnapshot: (snapshotID: string) =>
     client.snapshotRemove({ service, snapshotID }, undefined, {}),
+  /** @returns milliseconds, from the call until the device is ready; it is detached again */
+  async attachTimed(volumeID: string) {
+    const ms = await msOf(async () => {
+      const { attachments = [] } = await volumes.attach(volumeID, false, {});
+      await readFirst(attachments[0]?.deviceName ?? "");
+    });
+    await volumes.detach(volumeID, false, {});
+    return ms;
+  },
+  /** The same of a login by hand, to a target that is made before the clock runs. */
+  async loginTimed(volumeID: string, words: readonly string[]) {
+    const context = await volumes.host.asHost({});
+    const params = { service, volumeID };
+    const { volume } = await client.volumeAttach(params, {}, context);
+    const [own] = volume.attachments ?? [];
+    const { iqn = "", portals = "" } = own?.fields ?? {};
+    const { signal } = new AbortController();
+    const run = (script: string) =>
+      runCommand("bash", ["-c", script], { signal, timeoutMs: 300_000 });
+    const ms = await msOf(async () => {
+      await run(loginByHand(iqn, portals, own?.deviceName ?? "", words));
+      await readFirst(own?.deviceName ?? "");
+    });
+    const node = `iscsiadm -m node -T ${iqn} -p ${portals}`;
+    await run(`${node} --logout && ${node} -o delete`);
+    await client.volumeDetach(params, {}, context);
+    return ms;
+  },
   async hold(pattern: string, when: When) {
     held = { pattern: new RegExp(pattern), when };
   },
