@@ -166,15 +166,23 @@ async function mountStage(
 ): Promise<MountSource | undefined> {
   const flags = flagsOf(capability.mountFlags);
   const path = request.stagingTargetPath;
-  const mount = await storage.stage(source, {
+  // On the disk before anybody writes to the volume, and so while it is being mounted.
+  let noted: Promise<unknown> = Promise.resolve();
+  const staging = storage.stage(source, {
     path,
     options: [...(isBlock(info) ? flags : folderFlags(flags)), ...(record.readonly ? ["ro"] : [])],
     fsType: isBlock(info) ? capability.fsType : "",
     formatting: async (isBegun) => {
-      await records.write({ ...record, phase: isBegun ? "formatting" : "staging" });
+      const writing = records.write({ ...record, phase: isBegun ? "formatting" : "staging" });
+      if (isBegun) await writing;
+      else {
+        noted = writing;
+        writing.catch(() => {});
+      }
     },
     signal,
   });
+  const mount = await staging.finally(() => noted);
   if (!record.readonly && capability.group !== undefined)
     await giveToGroup(storage.exec, path, capability.group, signal);
   return mount;
