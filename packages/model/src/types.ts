@@ -100,8 +100,18 @@ export type DriverInfo = v.InferOutput<typeof DriverInfo>;
 export const Capacity = v.object({ freeBytes: v.number(), totalBytes: v.number() });
 export type Capacity = v.InferOutput<typeof Capacity>;
 
-/** What a driver may be able to do besides making, attaching and removing volumes. */
-export const ABILITIES = ["copy", "expand", "snapshot", "snapshotCopy", "capacity"] as const;
+/**
+ * What a service may be able to do besides making, attaching and removing volumes. `expandOnline`: also while
+ * a volume is attached.
+ */
+export const ABILITIES = [
+  "copy",
+  "expand",
+  "expandOnline",
+  "snapshot",
+  "snapshotCopy",
+  "capacity",
+] as const;
 export type AbilityName = (typeof ABILITIES)[number];
 
 export const ServiceInfo = v.object({

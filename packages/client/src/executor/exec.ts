@@ -5,6 +5,7 @@
 import type { ChildProcess } from "node:child_process";
 import type { Readable } from "node:stream";
 import { StorageError } from "@libstorage/model";
+import { kernelMountOf, mountInKernel } from "./kernel-mount.js";
 
 export interface ExecResult {
   readonly stdout: string;
@@ -126,12 +127,35 @@ function endOf(child: ChildProcess, signal: AbortSignal, timeoutMs: number): Pro
   });
 }
 
-/** Loaded with the first command, because most calls of the command line run none. */
-export const runCommand: Exec = async (
-  file,
-  args,
-  { signal, timeoutMs = DEFAULT_TIMEOUT_MS, stdin, input },
-) => {
+/** Done by this process, where it can be. @returns undefined when the command has to be run */
+async function doneHere(
+  file: string,
+  args: readonly string[],
+  signal: AbortSignal,
+  timeoutMs: number,
+): Promise<Ended | undefined> {
+  const mount = file === "mount" && !signal.aborted ? kernelMountOf(args) : undefined;
+  if (mount === undefined) return undefined;
+  const none = { stdout: "", stderr: "" };
+  return new Promise((resolve) => {
+    // Nobody waits with it for a device that does not answer.
+    const timer = setTimeout(() => end({ ...none, timedOut: true }), timeoutMs);
+    const cancel = (): void => end({ ...none, isCanceled: true });
+    const end = (ended: Ended | undefined): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", cancel);
+      resolve(ended);
+    };
+    signal.addEventListener("abort", cancel, { once: true });
+    void mountInKernel(mount).then((done) => end(done ? { ...none, exitCode: 0 } : undefined));
+  });
+}
+
+async function runProcess(
+  file: string,
+  args: readonly string[],
+  { signal, timeoutMs = DEFAULT_TIMEOUT_MS, stdin, input }: Parameters<Exec>[2],
+): Promise<Ended> {
   const { spawn } = await import("node:child_process");
   const child = spawn(file, args, {
     env: { ...process.env, LC_ALL: "C" },
@@ -139,7 +163,15 @@ export const runCommand: Exec = async (
   });
   // Nobody has to read what is given.
   child.stdin?.on("error", () => {}).end(input);
-  const { stdout, stderr, cause, ...failure } = await endOf(child, signal, timeoutMs);
+  return endOf(child, signal, timeoutMs);
+}
+
+/** Loaded with the first command, because most calls of the command line run none. */
+export const runCommand: Exec = async (file, args, options) => {
+  const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  const ended =
+    (await doneHere(file, args, signal, timeoutMs)) ?? (await runProcess(file, args, options));
+  const { stdout, stderr, cause, ...failure } = ended;
   const isDone = failure.exitCode === 0 && failure.timedOut !== true && failure.isCanceled !== true;
   if (isDone && failure.code === undefined) return { stdout, stderr };
   throw new CommandError(file, args, { ...failure, stderr }, cause);

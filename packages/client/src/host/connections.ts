@@ -51,14 +51,19 @@ export class Connections {
     // Through another door than before, as after it was taken away and given back.
     if (known !== undefined && !isSame(known, attached))
       await this.disconnect(executor, known, limits);
-    await this.#records.write({ version: 1, volumeID, driver: executor.driver, device, fields });
+    const record = { version: 1 as const, volumeID, driver: executor.driver, device, fields };
+    // What comes from another host may come again by itself after a loss of power; nothing else is left then.
+    if (fields["exporter"] === undefined) await this.#records.writeForBoot(record);
+    else await this.#records.write(record);
     await executor.connect?.(attached, limits);
   }
 
   /** What is not connected is fine. */
   async disconnect(executor: Executor, attached: Attached, limits: Limits): Promise<void> {
     if (executor.connects?.(attached) === true) await executor.disconnect?.(attached, limits);
-    await this.#records.remove(attached.volumeID);
+    if (attached.fields["exporter"] === undefined)
+      await this.#records.removeForBoot(attached.volumeID);
+    else await this.#records.remove(attached.volumeID);
   }
 }
 

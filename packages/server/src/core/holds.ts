@@ -79,6 +79,15 @@ export class Holds {
     return current;
   }
 
+  /**
+   * Whether a volume can grow while somebody has it. A folder grows where it lies; a device has to be told of
+   * to those that it is exported to.
+   */
+  get canGrow(): boolean {
+    const isTold = this.#exporter === undefined || this.#exporter.expanded !== undefined;
+    return this.#driver.type !== "block" || isTold;
+  }
+
   async expand(volume: VolumeRecord, sizeBytes: number, context: OpContext): Promise<VolumeRecord> {
     const expanded = await this.#driver.volumeExpand?.(volume, sizeBytes, context);
     if (expanded === undefined) return volume;

@@ -80,12 +80,13 @@ export class StorageService {
     return { name: this.driverName, type: this.driver.type, nextDevice: this.driver.nextDevice };
   }
 
-  /** What the driver can do besides making, attaching and removing volumes. */
+  /** What the service can do besides making, attaching and removing volumes. */
   get abilities(): readonly AbilityName[] {
     const { driver } = this;
     const has: Record<AbilityName, boolean> = {
       copy: driver.volumeCopy !== undefined,
       expand: driver.volumeExpand !== undefined,
+      expandOnline: driver.volumeExpand !== undefined && this.holds.canGrow,
       snapshot: driver.snapshots !== undefined,
       snapshotCopy: driver.snapshots?.snapshotCopy !== undefined,
       capacity: driver.capacity !== undefined,

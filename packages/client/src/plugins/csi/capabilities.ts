@@ -69,6 +69,11 @@ export function groupCapabilities(info: ServiceInfo, { hidden }: CsiSettings): L
   return listed([can(info, "snapshot") && "CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT"], hidden);
 }
 
+/** `OFFLINE`: a volume grows only while it is published to no node. */
+export function expansionOf(info: ServiceInfo): "ONLINE" | "OFFLINE" {
+  return can(info, "expandOnline") ? "ONLINE" : "OFFLINE";
+}
+
 export interface PluginAbilities {
   readonly hasTopology: boolean;
   /** Whether the service tells which blocks of a snapshot have data. */
@@ -91,7 +96,7 @@ export function pluginCapabilities(
       .filter((type) => type !== false)
       .filter((type) => !hidden.has(type))
       .map((type) => ({ service: { type } })),
-    ...(can(info, "expand") ? [{ volumeExpansion: { type: "ONLINE" } }] : []),
+    ...(can(info, "expand") ? [{ volumeExpansion: { type: expansionOf(info) } }] : []),
   ];
 }
 

@@ -6,11 +6,13 @@ import {
   checkCapabilities,
   checkCapability,
   controllerCapabilities,
+  expansionOf,
   isBlock,
   requireSupport,
   unsupported,
 } from "./capabilities.js";
 import { createVolume } from "./create-volume.js";
+import { publishedNodes } from "./holders.js";
 import type { Handlers, UnaryHandler } from "./messages.js";
 import { checkID } from "./names.js";
 import { readParameters } from "./parameters.js";
@@ -146,6 +148,12 @@ function expand({ backend, pending }: PluginContext): UnaryHandler<"ControllerEx
           );
         return { capacityBytes: now, nodeExpansionRequired };
       }
+      const nodes = publishedNodes(volume);
+      if (expansionOf(info) === "OFFLINE" && nodes.length > 0)
+        throw new CsiError(
+          "FAILED_PRECONDITION",
+          `volume ${volumeId} is in use on ${nodes.join(", ")}, and service ${info.name} expands volumes only while nobody has them: unpublish it there (end the workloads that use it), then expand it`,
+        );
       const size = sizeFor(capacityRange) ?? 1;
       const { calls, name } = await backend.service(signal);
       const params = { service: name, volumeID: volumeId };
