@@ -42,7 +42,9 @@ export class Updates {
     if (changed.length === 0) return { settled: volume };
     this.#check(volume, change, changed);
     if (change.fields !== undefined) bounded(change.fields);
-    if (change.name !== undefined) takeName();
+    // Names are the same without regard to case.
+    const { name } = change;
+    if (name !== undefined && name.toLowerCase() !== volume.name.toLowerCase()) takeName();
     return {
       work: {
         subject: { volumeID: id, change },
