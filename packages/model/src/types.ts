@@ -110,9 +110,14 @@ export const ABILITIES = [
   "expandOnline",
   "snapshot",
   "snapshotCopy",
+  "revert",
   "capacity",
 ] as const;
 export type AbilityName = (typeof ABILITIES)[number];
+
+/** What of a volume may be changed while it is in use; a driver says which of these it can. */
+export const MUTABLE = ["name", "type", "iops", "fields"] as const;
+export type MutableName = (typeof MUTABLE)[number];
 
 export const ServiceInfo = v.object({
   name: v.string(),
@@ -120,6 +125,8 @@ export const ServiceInfo = v.object({
   driver: DriverInfo,
   /** When they were asked for. Of `ABILITIES`; a later server may know more words. Not in the reference. */
   abilities: v.optional(v.array(v.string())),
+  /** With the abilities: what `volumeUpdate` can change. Of `MUTABLE`. */
+  mutable: v.optional(v.array(v.string())),
   /** With the abilities: whether the volumes can be used on the server's own host only. */
   isHostBound: v.optional(v.boolean()),
   /** When it was asked for, and the driver can tell. Not in the reference. */

@@ -9,6 +9,8 @@ export const COMMAND_NAMES = [
   "volume detach",
   "volume snapshot",
   "volume copy",
+  "volume revert",
+  "volume update",
   "volume expand",
   "volume shrink",
   "volume convert",

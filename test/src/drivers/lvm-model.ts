@@ -77,6 +77,8 @@ export class VolumeGroupModel {
         return this.#change(args);
       case "lvextend":
         return this.#extend(args);
+      case "lvrename":
+        return this.#rename(args);
       case "lvremove":
         return this.#remove(args);
       case "lvm":
@@ -145,6 +147,19 @@ export class VolumeGroupModel {
     if (bytes === lv.sizeBytes)
       throw new Refusal("New size (2 extents) matches existing size (2 extents).");
     lv.sizeBytes = bytes;
+    this.#seqno += 1;
+    return "";
+  }
+
+  #rename([group, from = "", to = ""]: readonly string[]): string {
+    const lv = this.#lvs.get(from);
+    if (lv === undefined)
+      throw new Refusal(`Existing logical volume "${from}" not found in volume group "${group}"`);
+    if (this.#lvs.has(to))
+      throw new Refusal(`Logical Volume "${to}" already exists in volume group "${group}"`);
+    this.#lvs.delete(from);
+    this.#lvs.set(to, { ...lv, name: to });
+    for (const other of this.#lvs.values()) if (other.origin === from) other.origin = to;
     this.#seqno += 1;
     return "";
   }

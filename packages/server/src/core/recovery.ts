@@ -11,6 +11,7 @@ import { lockKeyOf } from "./locks.js";
 import { stored } from "./operations.js";
 import type { Operations } from "./operations.js";
 import type { Logger } from "./log.js";
+import { revertAgain } from "./reverts.js";
 import type { StorageService } from "./service.js";
 
 /** What the operation answers now that it is done, or undefined when it was taken back. */
@@ -88,6 +89,18 @@ const shrinkAgain: Recover = async ({ driver }, intent, context) => {
   return driver.images?.shrink(volume, sizeBytes, force, context);
 };
 
+const revertVolumeAgain: Recover = async ({ driver }, { volumeID, from }, context) => {
+  if (volumeID === undefined || from === undefined) return undefined;
+  return revertAgain(driver, { volumeID, from }, context);
+};
+
+const updateAgain: Recover = async ({ driver }, { volumeID, change }, context) => {
+  if (volumeID === undefined || change === undefined) return undefined;
+  const volume = await driver.volumeInspect(volumeID, context);
+  if (volume === undefined || volume.broken !== undefined) return undefined;
+  return driver.volumeUpdate({ ...volume, ...change }, context);
+};
+
 const RECOVERY: Readonly<Record<string, Recover>> = {
   volumeCreate: unmakeVolume,
   volumeCopy: unmakeVolume,
@@ -100,6 +113,8 @@ const RECOVERY: Readonly<Record<string, Recover>> = {
   volumeDetach: detachAgain,
   volumeExpand: expandAgain,
   volumeShrink: shrinkAgain,
+  volumeRevert: revertVolumeAgain,
+  volumeUpdate: updateAgain,
 };
 
 export interface RecoveryOptions {

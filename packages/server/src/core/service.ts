@@ -26,6 +26,9 @@ import { lockKeyOf } from "./locks.js";
 import { stored } from "./operations.js";
 import type { Caller, Operations, Prepared, Work } from "./operations.js";
 import type { Logger } from "./log.js";
+import { Reverts } from "./reverts.js";
+import { Updates } from "./updates.js";
+import type { UpdateRequest } from "./updates.js";
 
 export interface ServiceSettings {
   /** Whether several instances may hold a volume that does not say so itself. */
@@ -57,6 +60,8 @@ export class StorageService {
   readonly #creations: Creations;
   readonly #changes: Changes;
   readonly #images: ImageWork;
+  readonly #reverts: Reverts;
+  readonly #updates: Updates;
   readonly #log: Logger;
   readonly #namesInMaking = new Set<string>();
   #stopWatching: (() => void) | undefined;
@@ -73,6 +78,8 @@ export class StorageService {
     this.#operations = operations;
     this.#creations = new Creations(driverName, driver, this.inventory);
     this.#images = new ImageWork(driver, this.inventory);
+    this.#reverts = new Reverts(driverName, driver, this.inventory);
+    this.#updates = new Updates(driverName, driver, this.inventory);
     this.#changes = new Changes(driver, this.holds, this.inventory);
   }
 
@@ -89,6 +96,7 @@ export class StorageService {
       expandOnline: driver.volumeExpand !== undefined && this.holds.canGrow,
       snapshot: driver.snapshots !== undefined,
       snapshotCopy: driver.snapshots?.snapshotCopy !== undefined,
+      revert: driver.reverts !== undefined,
       capacity: driver.capacity !== undefined,
     };
     return ABILITIES.filter((name) => has[name]);
@@ -189,6 +197,25 @@ export class StorageService {
   volumeExpand(volumeID: string, sizeBytes: number, caller: Caller): Promise<VolumeRecord> {
     return this.#on("volumeExpand", volumeID, { sizeBytes }, caller, (id) =>
       this.#changes.expand(this.volume(id), sizeBytes),
+    );
+  }
+
+  volumeRevert(volumeID: string, snapshotID: string, caller: Caller): Promise<VolumeRecord> {
+    const from = this.#normalize(snapshotID);
+    const { locks } = this.#operations;
+    // Inside the volume's lock: no operation takes the two the other way round.
+    const hold = <R>(act: () => Promise<R>): Promise<R> =>
+      locks.run(lockKeyOf(this.name, from), act);
+    return this.#on("volumeRevert", volumeID, { snapshotID: from }, caller, (id) => ({
+      work: this.#reverts.revert(this.volume(id), this.snapshot(from), hold),
+    }));
+  }
+
+  volumeUpdate(volumeID: string, request: UpdateRequest, caller: Caller): Promise<VolumeRecord> {
+    return this.#naming("volume", request.name ?? "", caller, (takeName) =>
+      this.#on("volumeUpdate", volumeID, request, caller, (id) =>
+        this.#updates.update(this.volume(id), request, takeName),
+      ),
     );
   }
 

@@ -5,7 +5,7 @@ import type { VolumeService } from "@libstorage/model";
 import { formatNodeID, parseNodeID } from "@libstorage/client/csi";
 import type { SnapshotBlocks } from "@libstorage/client/csi";
 import type { Message } from "./csi-client.js";
-import { made, names, removed, withPlugin } from "./own-plugin.js";
+import { made, names, removed, testServer, withPlugin } from "./own-plugin.js";
 import { cap, GIB } from "./world.js";
 
 describe("what the CSI plugin advertises", () => {
@@ -31,6 +31,7 @@ describe("what the CSI plugin advertises", () => {
       serviceInspect: async (...args) => ({
         ...(await service.serviceInspect(...args)),
         abilities: [],
+        mutable: [],
       }),
     });
     await withPlugin({ wrapService }, async (plugin) => {
@@ -41,6 +42,7 @@ describe("what the CSI plugin advertises", () => {
         "CLONE_VOLUME",
         "EXPAND_VOLUME",
         "GET_CAPACITY",
+        "MODIFY_VOLUME",
       ])
         assert.ok(!controller.includes(name), name);
       assert.deepEqual(await names(plugin, "GetPluginCapabilities"), ["CONTROLLER_SERVICE"]);
@@ -56,6 +58,7 @@ describe("what the CSI plugin advertises", () => {
         ["GetVolumeGroupSnapshot", { groupSnapshotId: "x" }],
         ["ControllerExpandVolume", { volumeId, capacityRange: { requiredBytes: 5 * GIB } }],
         ["GetCapacity", {}],
+        ["ControllerModifyVolume", { volumeId, mutableParameters: {} }],
       ];
       for (const [name, request] of calls)
         await assert.rejects(plugin.call(name, request), { code: "UNIMPLEMENTED" }, name);
@@ -98,6 +101,25 @@ describe("what the CSI plugin advertises", () => {
       await plugin.call("ControllerUnpublishVolume", { volumeId, nodeId });
       assert.equal((await grow(2)).capacityBytes, 2 * GIB);
       await removed(plugin, volumeId);
+    });
+  });
+
+  it("changes of a volume what its service can, in its record", async () => {
+    await withPlugin({ service: "mock" }, async (plugin) => {
+      const { volumeId } = await made(plugin);
+      const mutableParameters = { iops: "500", type: "gold", "option.Owner": "me" };
+      await plugin.call("ControllerModifyVolume", { volumeId, mutableParameters });
+      const params = { service: "mock", volumeID: volumeId as string };
+      const { iops, type, fields } = await testServer().app.service.volumeInspect(
+        params,
+        undefined,
+        {},
+      );
+      assert.deepEqual(
+        { iops, type, owner: fields?.["owner"] },
+        { iops: 500, type: "gold", owner: "me" },
+      );
+      await plugin.call("DeleteVolume", { volumeId });
     });
   });
 

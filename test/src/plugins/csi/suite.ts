@@ -9,6 +9,7 @@ import type { TestServer } from "../../client/fixture.js";
 import { createCases } from "./cases-create.js";
 import { identityCases } from "./cases-identity.js";
 import { listCases } from "./cases-lists.js";
+import { modifyCases } from "./cases-modify.js";
 import { nodePublishCases } from "./cases-node-publish.js";
 import { nodeUseCases } from "./cases-node-use.js";
 import { publishCases } from "./cases-publish.js";
@@ -74,6 +75,7 @@ export function csiSuite(harness: CsiHarness): void {
     beforeEach(() => world.begin());
     afterEach(() => world.end());
 
+<<<<<<< HEAD
     const group = (
       name: string,
       cases: (world: () => World) => void,
@@ -93,6 +95,20 @@ export function csiSuite(harness: CsiHarness): void {
     group("NodeStageVolume", stageCases, noMounts);
     group("NodePublishVolume", nodePublishCases, noMounts);
     group("volumes in use", nodeUseCases, noMounts);
+=======
+    describe("Identity", () => identityCases(current));
+    describe("CreateVolume, DeleteVolume", () => createCases(current));
+    describe("sources and sizes", () => sourceCases(current));
+    describe("ControllerModifyVolume", () => modifyCases(current));
+    describe("lists", () => listCases(current));
+    describe("ControllerPublishVolume", () => publishCases(current));
+    describe("without snapshots", () => withoutSnapshotsCases(current));
+    describe("snapshots", () => snapshotCases(current));
+    const needsMounts = { skip: harness.noMounts };
+    describe("NodeStageVolume", needsMounts, () => stageCases(current));
+    describe("NodePublishVolume", needsMounts, () => nodePublishCases(current));
+    describe("volumes in use", needsMounts, () => nodeUseCases(current));
+>>>>>>> f6da198 (Revert and update: commands of the client, ControllerModifyVolume, tests)
 
     if (harness.more !== undefined) group("its own", (world) => harness.more?.(world), noMounts);
 

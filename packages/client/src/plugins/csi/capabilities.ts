@@ -13,6 +13,11 @@ export function can(info: ServiceInfo, ability: AbilityName): boolean {
   return info.abilities?.includes(ability) === true;
 }
 
+/** What the service can change of a volume, of what parameters can say. */
+export function mutableIn({ mutable = [] }: ServiceInfo): readonly string[] {
+  return mutable.filter((name) => name === "type" || name === "iops" || name === "fields");
+}
+
 /** Volumes are devices that get a file system of their own, or can be used without one. */
 export function isBlock(info: ServiceInfo): boolean {
   return info.driver.type === "block";
@@ -45,6 +50,7 @@ export function controllerCapabilities(info: ServiceInfo, { hidden }: CsiSetting
       "GET_VOLUME",
       "SINGLE_NODE_MULTI_WRITER",
       snapshots && "GET_SNAPSHOT",
+      mutableIn(info).length > 0 && "MODIFY_VOLUME",
     ],
     hidden,
   );

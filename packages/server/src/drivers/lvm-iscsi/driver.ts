@@ -26,6 +26,7 @@ import type { Names } from "./names.js";
 import { Objects } from "./objects.js";
 import type { PoolGuard } from "./pool-guard.js";
 import { snapshotTags, volumeTags } from "./records.js";
+import { Reverting } from "./reverting.js";
 import type { LvRow, VgRow } from "./reports.js";
 import { isOurs, UNWIPED } from "./tags.js";
 import { watchGroup } from "./watch.js";
@@ -49,6 +50,7 @@ export class LvmDriver implements StorageDriver {
   readonly type = "block";
   readonly nextDevice = NEXT_DEVICE;
   readonly isHostBound = true;
+  readonly mutable = ["name", "fields"] as const;
   readonly allocationUnitBytes: number;
   readonly defaultSizeBytes: number;
   readonly ids: IdScheme;
@@ -58,6 +60,7 @@ export class LvmDriver implements StorageDriver {
   readonly #known: Known;
   readonly #layout: Layout;
   readonly #objects: Objects;
+  readonly #reverting: Reverting;
   readonly #context: DriverContext;
 
   constructor(parts: LvmParts, context: DriverContext) {
@@ -66,6 +69,7 @@ export class LvmDriver implements StorageDriver {
     this.#known = parts.known;
     this.#layout = parts.layout;
     this.#objects = new Objects(parts);
+    this.#reverting = new Reverting({ ...parts, objects: this.#objects });
     this.#context = context;
     this.ids = parts.names.ids;
     this.ownFolders = [parts.lockFolder];
@@ -159,10 +163,24 @@ export class LvmDriver implements StorageDriver {
       }),
   };
 
+  readonly reverts = {
+    volumeRevert: (volume: VolumeRecord, { id: from }: SnapshotRecord, context: OpContext) =>
+      this.#changeVolume(volume.id, "revert", context, async () => {
+        this.#parts.guard?.admit(volume.sizeBytes);
+        return this.#objects.volume(await this.#reverting.revert(volume, from, context));
+      }),
+    volumeRevertSettle: (id: string, context: OpContext) =>
+      this.#changeVolume(id, "revert", context, async () => {
+        await this.#reverting.settle(id, context);
+      }),
+  };
+
   volumeRemove(id: string, context: OpContext): Promise<void> {
-    return this.#changeVolume(id, "remove", context, () =>
-      this.#objects.remove("volume", id, context),
-    );
+    return this.#changeVolume(id, "remove", context, async () => {
+      // Something failed here: a revert may have been cut short.
+      if (this.#known.get(id) === undefined) await this.#reverting.settle(id, context);
+      await this.#objects.remove("volume", id, context);
+    });
   }
 
   #changeVolume<R>(id: string, verb: string, context: OpContext, act: () => Promise<R>) {
@@ -271,9 +289,10 @@ export class LvmDriver implements StorageDriver {
   /** Activates what is held, as after a boot. What cannot be is left to its holder to miss. */
   async wake(rows: readonly LvRow[], context: OpContext): Promise<void> {
     this.#known.take(rows, new Set());
+    await this.#reverting.settleAll(context);
     const isAsleep = (row: LvRow): boolean =>
       !row.isActive && this.#objects.volume(row).attachments.length > 0;
-    const held = this.#objects.shown(rows, "volume").filter(isAsleep);
+    const held = this.#objects.shown(this.#known.all(), "volume").filter(isAsleep);
     await Promise.all(
       held.map(({ name }) =>
         this.#lvm

@@ -48,9 +48,21 @@ export class Objects {
     const { rows, touched } = await this.#known.list(() => this.#lvm.lvs(context));
     this.#known.take(rows, touched);
     return {
-      volumes: this.shown(rows, "volume").map((row) => this.volume(row)),
+      volumes: this.shown([...rows, ...this.#standIns(rows)], "volume").map((row) =>
+        this.volume(row),
+      ),
       snapshots: this.shown(rows, "snapshot").map((row) => this.snapshot(row)),
     };
+  }
+
+  /** A volume that goes back to a snapshot has no name for a moment; the copy that gets it stands for it. */
+  #standIns(rows: readonly LvRow[]): LvRow[] {
+    const names = new Set(rows.map(({ name }) => name));
+    return rows.flatMap((row) => {
+      const id = this.#names.revertedBy(row.name);
+      if (id === undefined || names.has(id) || row.name !== this.#names.nextOf(id)) return [];
+      return row.tags.includes(MAKING) ? [] : [{ ...row, name: id }];
+    });
   }
 
   /** Those of one kind that are shown, in order of id. */

@@ -63,7 +63,7 @@ export class ThinLayout implements Layout {
   async prepareToGrow(): Promise<void> {}
 
   async remove(row: LvRow, context: OpContext): Promise<void> {
-    if (this.#names.kindOf(row.name) === "volume") await this.#wiping.before(row, context);
+    if (this.#names.kindOf(row.name) !== "snapshot") await this.#wiping.before(row, context);
     await this.#lvm.remove([row.name], context);
   }
 

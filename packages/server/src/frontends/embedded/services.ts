@@ -26,9 +26,13 @@ function abilitiesOf({
   abilities,
   driver,
   exporter,
-}: StorageService): Pick<ServiceInfo, "abilities" | "isHostBound"> {
+}: StorageService): Pick<ServiceInfo, "abilities" | "mutable" | "isHostBound"> {
   const isHostBound = exporter === undefined && driver.isHostBound === true;
-  return { abilities: [...abilities], ...(isHostBound && { isHostBound }) };
+  return {
+    abilities: [...abilities],
+    ...(driver.mutable.length > 0 && { mutable: [...driver.mutable] }),
+    ...(isHostBound && { isHostBound }),
+  };
 }
 
 /** What services there are. */
