@@ -13,6 +13,7 @@ export * from "./known-hosts.js";
 export * from "./local-devices.js";
 export * from "./opts.js";
 export * from "./query.js";
+export * from "./export-requests.js";
 export * from "./requests.js";
 export * from "./routes.js";
 export * from "./scopes.js";

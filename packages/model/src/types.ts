@@ -199,6 +199,13 @@ export const Export = v.object({
   /** What the holder's executor is told: addresses, names and numbers, no secrets. */
   fields: Fields,
   sessions: v.array(ExportSession),
+  /** Of one that was asked for by `exportAdd`; without it the export serves a host that has attached. */
+  id: v.optional(v.string()),
+  writable: v.optional(v.boolean()),
+  /** `open`; `hidden`: no new clients; `shutdown`: no new requests either. The last two go with their last user. */
+  state: v.optional(v.picklist(["open", "hidden", "shutdown"])),
+  /** As they were asked for, or changed since. */
+  options: v.optional(v.record(v.string(), v.unknown())),
 });
 export type Export = v.InferOutput<typeof Export>;
 
@@ -244,6 +251,7 @@ export const StorageEvent = v.object({
   service: v.optional(v.string()),
   volumeID: v.optional(v.string()),
   snapshotID: v.optional(v.string()),
+  exportID: v.optional(v.string()),
   task: v.optional(v.number()),
   who: v.optional(v.string()),
   tx: v.optional(v.string()),

@@ -7,12 +7,13 @@ import { fileURLToPath } from "node:url";
 import { StorageError } from "@libstorage/model";
 import type { CertificateHealth, Health, VolumeService } from "@libstorage/model";
 import type { ServerConfig } from "./config.js";
+import type { ExporterConfig, ServiceConfig } from "./config/server-config.js";
 import type { DriverModule } from "./core/driver.js";
 import type { ExporterModule } from "./core/exporter.js";
 import type { FaultPlan } from "./core/faults.js";
 import type { Logger } from "./core/log.js";
 import { Storage } from "./core/storage.js";
-import type { ServiceSpec } from "./core/storage.js";
+import type { ExporterSpec, ServiceSpec } from "./core/storage.js";
 import { DRIVERS } from "./drivers/index.js";
 import { EXPORTERS } from "./exporters/index.js";
 import { openVolumeService } from "./frontends/embedded/volume-service.js";
@@ -123,7 +124,7 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
 }
 
 function specOf(
-  { name, driver, options, exporter, shareable, uniqueNames }: ServerConfig["services"][number],
+  { name, driver, options, exporter, exports, shareable, uniqueNames }: ServiceConfig,
   drivers: Readonly<Record<string, DriverModule>>,
   exporters: Readonly<Record<string, ExporterModule>>,
 ): ServiceSpec {
@@ -133,17 +134,20 @@ function specOf(
       "invalid-argument",
       `service ${name}: there is no driver named ${driver}; there are ${Object.keys(drivers).join(", ")}`,
     );
-  const exporting = exporter && exporters[exporter.name];
-  if (exporter !== undefined && exporting === undefined)
+  const exporterSpec = (wanted: ExporterConfig): ExporterSpec => {
+    const found = exporters[wanted.name];
+    if (found !== undefined) return { module: found, config: wanted.options };
     throw new StorageError(
       "invalid-argument",
-      `service ${name}: there is no exporter named ${exporter.name}`,
+      `service ${name}: there is no exporter named ${wanted.name}`,
     );
+  };
   return {
     name,
     driver: module,
     config: options,
-    ...(exporting !== undefined && { exporter: { module: exporting, config: exporter?.options } }),
+    ...(exporter !== undefined && { exporter: exporterSpec(exporter) }),
+    exporters: exports.map(exporterSpec),
     settings: { shareable, uniqueNames },
   };
 }

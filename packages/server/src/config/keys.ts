@@ -272,6 +272,9 @@ export const SERVICE_KEYS = {
 /** The name of a service's exporter; not looked for further out. */
 export const EXPORTER_KEY = "exporter";
 
+/** The names of further exporters of a service, which serve volumes on the server's own host. */
+export const EXPORTS_KEY = "exports";
+
 /** The names under which a service's driver is looked for, in this order. */
 export const DRIVER_KEYS = ["driver", "libstorage.driver", "libstorage.storage.driver"] as const;
 

@@ -28,6 +28,7 @@ export interface EntryFields {
   readonly via: string;
   readonly volumeID?: string;
   readonly snapshotID?: string;
+  readonly exportID?: string;
   /** The instance that an attach or detach is about. */
   readonly holder?: InstanceID;
   readonly sizeBytes?: number;

@@ -36,7 +36,7 @@ export interface Caller {
 /** What an operation is about, for the intent. */
 export type Subject = Pick<
   EntryFields,
-  "volumeID" | "snapshotID" | "holder" | "sizeBytes" | "force" | "from" | "change"
+  "volumeID" | "snapshotID" | "exportID" | "holder" | "sizeBytes" | "force" | "from" | "change"
 >;
 
 /** Work that is about to begin. Nothing has changed yet. */

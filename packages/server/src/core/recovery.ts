@@ -111,6 +111,8 @@ const RECOVERY: Readonly<Record<string, Recover>> = {
   snapshotRemove: removeSnapshot,
   volumeAttach: takeHoldBack,
   volumeDetach: detachAgain,
+  exportAdd: takeHoldBack,
+  exportRemove: detachAgain,
   volumeExpand: expandAgain,
   volumeShrink: shrinkAgain,
   volumeRevert: revertVolumeAgain,

@@ -4,7 +4,8 @@
  */
 import { ABILITIES, StorageError, notFound } from "@libstorage/model";
 import type { AbilityName, Capacity, DriverInfo, Instance, InstanceID } from "@libstorage/model";
-import type { Exporter, Session } from "./exporter.js";
+import type { Exporter } from "./exporter.js";
+import { Exports } from "./exports.js";
 import { Changes } from "./changes.js";
 import type { Attached, AttachRequest } from "./changes.js";
 import { Creations } from "./creations.js";
@@ -12,7 +13,6 @@ import type { NewObject, NewVolume } from "./creations.js";
 import type {
   ImageCheck,
   ImageSize,
-  OpContext,
   SnapshotRecord,
   StorageDriver,
   VolumeRecord,
@@ -23,7 +23,6 @@ import type { ShrinkRequest } from "./image-work.js";
 import { Inventory } from "./inventory.js";
 import type { JournalEntry } from "./journal-entry.js";
 import { lockKeyOf } from "./locks.js";
-import { stored } from "./operations.js";
 import type { Caller, Operations, Prepared, Work } from "./operations.js";
 import type { Logger } from "./log.js";
 import { Reverts } from "./reverts.js";
@@ -43,6 +42,8 @@ export interface ServiceOptions {
   readonly driver: StorageDriver;
   /** Through which other hosts get the volumes. */
   readonly exporter?: Exporter;
+  /** Through which volumes are served on this host, beside that one. */
+  readonly exporters?: readonly Exporter[];
   readonly settings: ServiceSettings;
   readonly operations: Operations;
   readonly log: Logger;
@@ -55,6 +56,7 @@ export class StorageService {
   readonly exporter: Exporter | undefined;
   readonly holds: Holds;
   readonly inventory: Inventory;
+  readonly exports: Exports;
   settings: ServiceSettings;
   readonly #operations: Operations;
   readonly #creations: Creations;
@@ -64,15 +66,15 @@ export class StorageService {
   readonly #updates: Updates;
   readonly #log: Logger;
   readonly #namesInMaking = new Set<string>();
-  #stopWatching: (() => void) | undefined;
 
-  constructor({ name, driverName, driver, exporter, settings, operations, log }: ServiceOptions) {
+  constructor(options: ServiceOptions) {
+    const { name, driverName, driver, exporter, exporters, settings, operations, log } = options;
     this.name = name;
     this.#log = log.child({ service: name });
     this.driverName = driverName;
     this.driver = driver;
     this.exporter = exporter;
-    this.holds = new Holds(name, driver, exporter);
+    this.holds = new Holds(name, driver, exporter, exporters);
     this.settings = settings;
     this.inventory = new Inventory(name, driver, operations, this.#log);
     this.#operations = operations;
@@ -81,6 +83,17 @@ export class StorageService {
     this.#reverts = new Reverts(driverName, driver, this.inventory);
     this.#updates = new Updates(driverName, driver, this.inventory);
     this.#changes = new Changes(driver, this.holds, this.inventory);
+    this.exports = new Exports({
+      service: name,
+      driverName,
+      driver,
+      holds: this.holds,
+      inventory: this.inventory,
+      operations,
+      log: this.#log,
+      normalize: (id) => this.#normalize(id),
+      isShareable: () => this.settings.shareable,
+    });
   }
 
   get info(): DriverInfo {
@@ -292,42 +305,6 @@ export class StorageService {
     }));
   }
 
-  // ---- exports
-
-  /**
-   * Makes the exports that the volumes' records name, and watches them from then on. To be called once, before
-   * anything else. @returns what could not be restored, in words
-   */
-  async restoreExports(context: OpContext): Promise<readonly string[]> {
-    const failed = await this.holds.restore(this.inventory.volumes.all(), context);
-    this.#stopWatching = this.exporter?.watch?.(() => {
-      this.#log.warn({ exporter: this.exporter?.name }, "exports were lost, and are made again");
-      for (const { id } of this.inventory.volumes.all()) void this.#exportAgain(id);
-    });
-    return failed;
-  }
-
-  /** Under the volume's lock, because its holders may be changing. */
-  async #exportAgain(id: string): Promise<void> {
-    const { locks } = this.#operations;
-    await locks
-      .run(lockKeyOf(this.name, id), async () => {
-        const volume = this.inventory.volumes.get(id);
-        if (volume === undefined) return;
-        const context = this.#operations.context(this.#log, AbortSignal.timeout(60_000));
-        await this.holds.exportAgain(volume, context);
-      })
-      .catch((error: unknown) =>
-        this.#log.error({ error: stored(error), volumeID: id }, "could not be exported again"),
-      );
-  }
-
-  /** Who is connected now. */
-  sessions(): Promise<readonly Session[]> {
-    const context = this.#operations.context(this.#log, AbortSignal.timeout(30_000));
-    return this.holds.sessions(this.inventory.volumes.all(), context);
-  }
-
   // ---- running
 
   /** An operation on one object, under its lock. */
@@ -410,9 +387,9 @@ export class StorageService {
   }
 
   async close(): Promise<void> {
-    this.#stopWatching?.();
+    this.exports.stop();
     this.inventory.stop();
-    await this.exporter?.close();
+    for (const exporter of this.holds.exporters.values()) await exporter.close();
     await this.driver.close();
   }
 }

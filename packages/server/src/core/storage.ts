@@ -4,6 +4,7 @@ import type { FileHandle } from "node:fs/promises";
 import type { DriverModule, OpContext, StorageDriver } from "./driver.js";
 import type { FaultPlan } from "./faults.js";
 import { openFiles } from "./files.js";
+import { openShared } from "./exporter.js";
 import type { Exporter, ExporterModule } from "./exporter.js";
 import { openExec } from "./exec.js";
 import { lockFolder } from "./folder-lock.js";
@@ -17,6 +18,12 @@ import { abandon, recover } from "./recovery.js";
 import { StorageService } from "./service.js";
 import type { ServiceSettings } from "./service.js";
 
+export interface ExporterSpec {
+  readonly module: ExporterModule;
+  /** Its block, checked. */
+  readonly config: unknown;
+}
+
 export interface ServiceSpec {
   /** In lower case. */
   readonly name: string;
@@ -24,7 +31,9 @@ export interface ServiceSpec {
   /** The driver's block, checked. */
   readonly config: unknown;
   /** How other hosts get the volumes, with its block, checked. */
-  readonly exporter?: { readonly module: ExporterModule; readonly config: unknown };
+  readonly exporter?: ExporterSpec;
+  /** Through which volumes are served on this host, beside that one. */
+  readonly exporters?: readonly ExporterSpec[];
   readonly settings: ServiceSettings;
 }
 
@@ -107,7 +116,7 @@ export class Storage {
         const service = new StorageService(parts);
         service.inventory.load(await listing);
         // Before anyone may change who holds what.
-        warnings.push(...(await service.restoreExports(context)));
+        warnings.push(...(await service.exports.restore(context)));
         services.set(name, service);
       }
       const storage = new Storage(
@@ -226,10 +235,11 @@ async function openOwnJournal(
 interface Backend {
   readonly driver: StorageDriver;
   readonly exporter?: Exporter;
+  readonly exporters: readonly Exporter[];
 }
 
 async function openBackend(
-  { name, driver: module, config, exporter }: ServiceSpec,
+  { name, driver: module, config, exporter, exporters = [] }: ServiceSpec,
   { libFolder }: StorageOptions,
   context: OpContext,
   cleanup: (() => Promise<unknown>)[],
@@ -244,10 +254,16 @@ async function openBackend(
       locks.push(lock);
       cleanup.push(() => lock.close());
     }
-    if (exporter === undefined) return { driver };
-    const opened = await exporter.module.open(exporter.config, own);
-    cleanup.push(() => opened.close());
-    return { driver, exporter: opened };
+    const sharing = { ...own, shared: openShared() };
+    const opened = async (spec: ExporterSpec): Promise<Exporter> => {
+      const one = await spec.module.open(spec.config, sharing);
+      cleanup.push(() => one.close());
+      return one;
+    };
+    const others: Exporter[] = [];
+    for (const spec of exporters) others.push(await opened(spec));
+    if (exporter === undefined) return { driver, exporters: others };
+    return { driver, exporter: await opened(exporter), exporters: others };
   } catch (error) {
     const { code, message, data } = stored(error);
     throw new StorageError(

@@ -5,6 +5,8 @@ import type { SnapshotRecord, VolumeRecord } from "../../core/driver.js";
 import type { StoredError } from "../../core/journal-entry.js";
 import type { Attached } from "../../core/changes.js";
 import type { TaskRecord } from "../../core/tasks.js";
+import type { OpenDoor } from "../../core/doors.js";
+import { addedExport } from "./export-wire.js";
 import { snapshotOf, volumeWith } from "./wire.js";
 
 type Present = (result: never) => unknown;
@@ -28,6 +30,10 @@ export const ANSWERS = {
   snapshotCopy: (snapshot: SnapshotRecord) => snapshotOf(snapshot),
   volumeRemove: (_nothing: null) => null,
   snapshotRemove: (_nothing: null) => null,
+  exportAdd: addedExport,
+  exportUpdate: addedExport,
+  exportHide: addedExport,
+  exportRemove: (left: OpenDoor | null) => left && addedExport(left),
 } as const satisfies Record<string, Present>;
 
 function presented(operation: string, result: unknown): unknown {
