@@ -4,6 +4,7 @@
  */
 import * as v from "valibot";
 import type { CallContext } from "./context.js";
+import { HYPERVISOR_ROUTES } from "./hypervisor.js";
 import type { QueryKind, QueryTypes } from "./query.js";
 import * as x from "./export-requests.js";
 import * as r from "./requests.js";
@@ -457,6 +458,8 @@ export const ROUTES = {
     about:
       "Remove an export: `safe` (default), `hard`, `hide` or `soft`; answers what is left of it, or null",
   },
+
+  ...HYPERVISOR_ROUTES,
 
   tasks: {
     ...read,

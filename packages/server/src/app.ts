@@ -18,6 +18,7 @@ import { DRIVERS } from "./drivers/index.js";
 import { EXPORTERS } from "./exporters/index.js";
 import { openVolumeService } from "./frontends/embedded/volume-service.js";
 import { eventOf } from "./frontends/embedded/wire.js";
+import { Locations, hypervisorRecoveries } from "./frontends/hypervisor/index.js";
 import { createRest, inventServerName, openAuth } from "./frontends/rest/index.js";
 import type { AccessLog, Auth, EventFeed } from "./frontends/rest/index.js";
 import { healthOf } from "./health.js";
@@ -63,16 +64,18 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
   const { drivers = DRIVERS, exporters = EXPORTERS } = options;
   for (const folder of [config.folders.lib, config.folders.run, config.journal.path])
     await mkdir(folder, { recursive: true, mode: 0o700 });
+  const locations = new Locations(config.hypervisor.fileLocations);
   const storage = await Storage.open({
     services: config.services.map((service) => specOf(service, drivers, exporters)),
     journalFolder: config.journal.path,
     libFolder: config.folders.lib,
     retentionMs: config.journal.retentionMs,
     taskLogTimeoutMs: config.tasks.logTimeoutMs,
+    hostRecoveries: hypervisorRecoveries(locations),
     log,
     ...(options.faults !== undefined && { faults: options.faults }),
   });
-  const service = openVolumeService(storage);
+  const service = openVolumeService(storage, locations);
   let isReady = false;
   const ready = storage.recovered().then(() => {
     isReady = true;

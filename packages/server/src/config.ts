@@ -101,6 +101,7 @@ function readConfig(source: ConfigSource, modules: Modules, check: Checker): Ser
       requestTimeoutMs: read(KEYS.requestTimeout),
       keepAliveTimeoutMs: read(KEYS.keepAliveTimeout),
     },
+    hypervisor: { fileLocations: check.read(KEYS.fileLocations, server) ?? [] },
     settings: shownSettings(source.tree.toObject()),
   };
 }

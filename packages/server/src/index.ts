@@ -12,6 +12,8 @@ export * from "./core/creations.js";
 export * from "./core/service.js";
 export * from "./core/storage.js";
 export * from "./core/tasks.js";
+export { Locations as FileLocations, hypervisorRecoveries } from "./frontends/hypervisor/index.js";
+export { isMatch, problemOfLocation } from "./frontends/hypervisor/locations.js";
 export { openVolumeService } from "./frontends/embedded/volume-service.js";
 export { eventOf } from "./frontends/embedded/wire.js";
 export * from "./drivers/index.js";

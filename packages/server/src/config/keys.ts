@@ -153,6 +153,15 @@ export const KEYS = {
     "How long an idle connection is kept.",
     true,
   ),
+  fileLocations: define<readonly string[]>({
+    key: "libstorage.server.hypervisor.fileLocations",
+    type: "list",
+    schema: value.fileLocations,
+    fallback: "",
+    meaning:
+      "Wildcards of the files and block devices that hypervisors may see and make, such as `/var/lib/xen/images/*.img`; `*` matches no slash.",
+    isLive: false,
+  }),
   logLevel: logging({
     name: "level",
     type: "error, warn, info or debug",

@@ -102,6 +102,10 @@ export interface ServerConfig {
   readonly logging: LoggingConfig;
   readonly journal: { readonly path: string; readonly retentionMs: number };
   readonly http: HttpConfig;
+  readonly hypervisor: {
+    /** Wildcards, as of fnmatch, of the files that hypervisors may use. */
+    readonly fileLocations: readonly string[];
+  };
   /** What the files set, for `/help/config`: keys in lower case, secrets taken out. */
   readonly settings: Readonly<Record<string, unknown>>;
 }

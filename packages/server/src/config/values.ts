@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import { booleanOf, parseAddress, parseDuration, parseSize } from "@libstorage/model";
 import type { Address } from "@libstorage/model";
+import { problemOfLocation } from "../frontends/hypervisor/locations.js";
 
 /** Reads any value, or throws a text that says what it must be. */
 function valueSchema<T>(read: (value: unknown) => T | undefined, mustBe: string) {
@@ -72,6 +73,18 @@ export const list = valueSchema<readonly string[]>((value) => {
     ?.split(/\s+/)
     .filter((part) => part !== "");
 }, "a list of texts, or one text split at spaces");
+
+/** A list of wildcards of files. */
+export const fileLocations = v.pipe(
+  list,
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    for (const pattern of dataset.value) {
+      const problem = problemOfLocation(pattern);
+      if (problem !== undefined) addIssue({ message: `the wildcard ${pattern} ${problem}` });
+    }
+  }),
+);
 
 const MODES: Readonly<Record<string, number>> = { 600: 0o600, 660: 0o660, 666: 0o666 };
 
