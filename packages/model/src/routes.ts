@@ -117,6 +117,17 @@ export const ROUTES = {
     task: false,
     about: "Changes as server-sent events; Last-Event-ID replays what was missed",
   },
+  qmp: {
+    method: "POST",
+    status: 200,
+    of: "server",
+    path: "/qmp",
+    query: none,
+    reply: v.unknown(),
+    task: false,
+    about:
+      "A conversation in QMP, QEMU's protocol: commands in the body, replies and events in the answer",
+  },
   executors: {
     ...read,
     of: "server",

@@ -14,6 +14,8 @@ export * from "./core/storage.js";
 export * from "./core/tasks.js";
 export { Locations as FileLocations, hypervisorRecoveries } from "./frontends/hypervisor/index.js";
 export { isMatch, problemOfLocation } from "./frontends/hypervisor/locations.js";
+export { listenForQmp } from "./frontends/qmp/index.js";
+export type { QmpSocket } from "./frontends/qmp/index.js";
 export { openVolumeService } from "./frontends/embedded/volume-service.js";
 export { eventOf } from "./frontends/embedded/wire.js";
 export * from "./drivers/index.js";

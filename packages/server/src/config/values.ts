@@ -22,6 +22,11 @@ const textOf = (value: unknown): string | undefined =>
 
 export const text = valueSchema<string>((value) => textOf(value) || undefined, "a text");
 
+export const absolutePath = valueSchema<string>((value) => {
+  const plain = textOf(value) ?? "";
+  return plain.startsWith("/") && !plain.includes("\0") ? plain : undefined;
+}, "a path that begins with /");
+
 export const boolean = valueSchema<boolean>(booleanOf, "true or false");
 
 /** Milliseconds. */
