@@ -38,7 +38,7 @@ export interface ClientOptions extends TransportOptions {
 }
 
 type ServerOperation = Exclude<Operation, ServiceOperation>;
-type ByteOperation = "events" | "executorGet" | "executorHead";
+type ByteOperation = "events" | "executorGet" | "executorHead" | "qmp";
 
 /** The operations about the server itself that answer JSON. */
 export type ServerCalls = {

@@ -7,6 +7,7 @@ export * from "./early.js";
 export * from "./errors.js";
 export * from "./filter.js";
 export * from "./host-facts.js";
+export * from "./hypervisor.js";
 export * from "./instance-id.js";
 export * from "./json-depth.js";
 export * from "./known-hosts.js";

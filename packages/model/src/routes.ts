@@ -4,6 +4,7 @@
  */
 import * as v from "valibot";
 import type { CallContext } from "./context.js";
+import { HYPERVISOR_ROUTES } from "./hypervisor.js";
 import type { QueryKind, QueryTypes } from "./query.js";
 import * as x from "./export-requests.js";
 import * as r from "./requests.js";
@@ -115,6 +116,17 @@ export const ROUTES = {
     reply: v.unknown(),
     task: false,
     about: "Changes as server-sent events; Last-Event-ID replays what was missed",
+  },
+  qmp: {
+    method: "POST",
+    status: 200,
+    of: "server",
+    path: "/qmp",
+    query: none,
+    reply: v.unknown(),
+    task: false,
+    about:
+      "A conversation in QMP, QEMU's protocol: commands in the body, replies and events in the answer",
   },
   executors: {
     ...read,
@@ -482,6 +494,8 @@ export const ROUTES = {
     about:
       "Remove an export: `safe` (default), `hard`, `hide` or `soft`; answers what is left of it, or null",
   },
+
+  ...HYPERVISOR_ROUTES,
 
   tasks: {
     ...read,

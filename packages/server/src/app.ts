@@ -18,8 +18,12 @@ import { DRIVERS } from "./drivers/index.js";
 import { EXPORTERS } from "./exporters/index.js";
 import { openVolumeService } from "./frontends/embedded/volume-service.js";
 import { eventOf } from "./frontends/embedded/wire.js";
+import { Locations, hypervisorRecoveries } from "./frontends/hypervisor/index.js";
 import { createRest, inventServerName, openAuth } from "./frontends/rest/index.js";
 import type { AccessLog, Auth, EventFeed } from "./frontends/rest/index.js";
+import { openFiles } from "./core/files.js";
+import { serveNamed } from "./exporters/nbd/named-server.js";
+import { Qmp } from "./frontends/qmp/index.js";
 import { healthOf } from "./health.js";
 import { VERSION } from "./version.js";
 
@@ -46,6 +50,8 @@ export interface App {
   /** Opens `/help/config` and `/help/env`; made anew at each start. */
   readonly adminToken: string;
   readonly serverName: string;
+  /** Where it is configured. */
+  readonly qmp: Qmp | undefined;
   health(): Health;
   /** Takes over what can change without a restart. */
   reload(config: ServerConfig): Promise<void>;
@@ -63,16 +69,18 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
   const { drivers = DRIVERS, exporters = EXPORTERS } = options;
   for (const folder of [config.folders.lib, config.folders.run, config.journal.path])
     await mkdir(folder, { recursive: true, mode: 0o700 });
+  const locations = new Locations(config.hypervisor.fileLocations);
   const storage = await Storage.open({
     services: config.services.map((service) => specOf(service, drivers, exporters)),
     journalFolder: config.journal.path,
     libFolder: config.folders.lib,
     retentionMs: config.journal.retentionMs,
     taskLogTimeoutMs: config.tasks.logTimeoutMs,
+    hostRecoveries: hypervisorRecoveries(locations),
     log,
     ...(options.faults !== undefined && { faults: options.faults }),
   });
-  const service = openVolumeService(storage);
+  const service = openVolumeService(storage, locations);
   let isReady = false;
   const ready = storage.recovered().then(() => {
     isReady = true;
@@ -82,6 +90,10 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
   const serverName = inventServerName();
   const stopping = new AbortController();
   const events = feedOf(storage);
+  const qmp = await openQmp(config, service, events, options).catch(async (error: unknown) => {
+    await storage.close();
+    throw error;
+  });
   const rest = (current: ServerConfig, auth: Auth): App["handler"] =>
     handlerOf({
       service,
@@ -96,6 +108,9 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
       parseRequestOpts: current.parseRequestOpts,
       exeTimeoutMs: current.tasks.exeTimeoutMs,
       ...executorsOf(options),
+      ...(qmp !== undefined && {
+        talkQmp: (input, output, who) => qmp.talk(input, output, { who }),
+      }),
       limits: { bodyBytes: current.http.bodyLimitBytes },
       log,
       ...accessLogOf(current, options),
@@ -110,6 +125,7 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
     ready,
     adminToken,
     serverName,
+    qmp,
     health,
     reload: async (next) => {
       serve = rest(next, await authOf(next));
@@ -118,6 +134,7 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
     stop: () => stopping.abort(),
     close: async () => {
       stopping.abort();
+      await qmp?.close();
       await storage.close();
     },
   };
@@ -150,6 +167,28 @@ function specOf(
     exporters: exports.map(exporterSpec),
     settings: { shareable, uniqueNames },
   };
+}
+
+async function openQmp(
+  { qmp, folders }: ServerConfig,
+  service: VolumeService,
+  events: EventFeed,
+  { log, faults }: AppOptions,
+): Promise<Qmp | undefined> {
+  if (qmp === undefined) return undefined;
+  const { socketFolder, insecure } = qmp;
+  await mkdir(socketFolder, { recursive: true, mode: 0o700 });
+  return Qmp.open({
+    service,
+    subscribe: (listener) => events.subscribe(listener),
+    serveNbd: serveNamed,
+    files: openFiles(faults),
+    libFolder: folders.lib,
+    socketFolder,
+    isOpenAllowed: insecure,
+    serverVersion: VERSION,
+    log: log.child({ frontend: "qmp" }),
+  });
 }
 
 function handlerOf(parts: Parameters<typeof createRest>[0]): App["handler"] {

@@ -25,6 +25,10 @@ describe("samples", () => {
       assert.equal(tls?.clientCertRequired, true);
       assert.equal(services[0]?.uniqueNames, true);
     },
+    "hypervisor.yml": ({ hypervisor, services }) => {
+      assert.equal(hypervisor.fileLocations[0], "/var/lib/libvirt/images/*.img");
+      assert.equal(services[0]?.driver, "image");
+    },
     "btrfs.yml": ({ services }) => {
       assert.deepEqual(
         services.map(({ driver, options }) => [driver, (options as { quota: string }).quota]),

@@ -81,6 +81,13 @@ export interface HttpConfig {
   readonly keepAliveTimeoutMs: number;
 }
 
+export interface QmpConfig {
+  readonly socket: string;
+  readonly socketFolder: string;
+  /** Whether NBD may be served on addresses that other hosts can reach. */
+  readonly insecure: boolean;
+}
+
 export interface ServerConfig {
   readonly folders: AppFolders;
   /** The files it was read from. */
@@ -102,6 +109,12 @@ export interface ServerConfig {
   readonly logging: LoggingConfig;
   readonly journal: { readonly path: string; readonly retentionMs: number };
   readonly http: HttpConfig;
+  /** Absent without QMP. */
+  readonly qmp?: QmpConfig;
+  readonly hypervisor: {
+    /** Wildcards, as of fnmatch, of the files that hypervisors may use. */
+    readonly fileLocations: readonly string[];
+  };
   /** What the files set, for `/help/config`: keys in lower case, secrets taken out. */
   readonly settings: Readonly<Record<string, unknown>>;
 }

@@ -29,6 +29,8 @@ export interface EntryFields {
   readonly volumeID?: string;
   readonly snapshotID?: string;
   readonly exportID?: string;
+  /** The file of this host that an operation without a service is about. */
+  readonly path?: string;
   /** The instance that an attach or detach is about. */
   readonly holder?: InstanceID;
   readonly sizeBytes?: number;

@@ -15,6 +15,7 @@ import type { Journal } from "./journal.js";
 import { Operations, stored } from "./operations.js";
 import type { Logger } from "./log.js";
 import { abandon, recover } from "./recovery.js";
+import type { HostRecoveries } from "./recovery.js";
 import { StorageService } from "./service.js";
 import type { ServiceSettings } from "./service.js";
 
@@ -45,6 +46,8 @@ export interface StorageOptions {
   readonly retentionMs?: number;
   /** How long a finished task that someone waited for is still listed. Default 0. */
   readonly taskLogTimeoutMs?: number;
+  /** For operations about files of this host. */
+  readonly hostRecoveries?: HostRecoveries;
   readonly log: Logger;
   readonly faults?: FaultPlan;
 }
@@ -130,7 +133,7 @@ export class Storage {
         log,
       );
       for (const warning of warnings) log.warn({}, warning);
-      storage.#begin(isIncomplete);
+      storage.#begin(isIncomplete, options.hostRecoveries ?? {});
       return storage;
     } catch (error) {
       await opening.catch(() => {});
@@ -150,31 +153,36 @@ export class Storage {
     return service;
   }
 
-  #begin(isJournalIncomplete: boolean): void {
+  #begin(isJournalIncomplete: boolean, host: HostRecoveries): void {
     const { stuck } = this.operations;
     const intents = this.journal.openIntents();
     if (intents.length > 0)
-      this.#recovering = this.#recover(intents, isJournalIncomplete).catch((error: unknown) =>
+      this.#recovering = this.#recover(intents, isJournalIncomplete, host).catch((error: unknown) =>
         this.#log.error({ error: stored(error) }, "recovery failed"),
       );
     this.#every(RETRY_MS, "clearing up failed", () => stuck.finishAll());
     this.#every(PRUNE_MS, "prune failed", () => this.journal.prune());
   }
 
-  async #recover(intents: readonly JournalEntry[], isJournalIncomplete: boolean): Promise<void> {
+  async #recover(
+    intents: readonly JournalEntry[],
+    isJournalIncomplete: boolean,
+    host: HostRecoveries,
+  ): Promise<void> {
     const { services, operations } = this;
     const log = this.#log;
-    const options = { services, operations, log };
+    const options = { services, operations, host, log };
     const isLost = ({ service }: JournalEntry): boolean =>
       isJournalIncomplete || services.get(service)?.inventory.isJournalBehind === true;
+    const isKnown = ({ service }: JournalEntry): boolean => service === "" || services.has(service);
     const waiting = new Set(
-      intents.map(({ service }) => service).filter((name) => !services.has(name)),
+      intents.filter((intent) => !isKnown(intent)).map(({ service }) => service),
     );
     for (const name of waiting)
       this.warnings.push(
         `operations of service ${name} were cut short and wait for it: it is not configured now`,
       );
-    const known = intents.filter(({ service }) => services.has(service));
+    const known = intents.filter(isKnown);
     // Locks are taken before the first wait, so that nobody comes before recovery.
     const recovering = recover(
       known.filter((intent) => !isLost(intent)),
