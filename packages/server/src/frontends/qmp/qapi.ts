@@ -83,7 +83,7 @@ function check(type: QapiType, value: unknown, path: string): void {
       checkObject(type, value, `${path}.`);
       return;
     default:
-      type satisfies never;
+      (type satisfies never);
   }
 }
 
