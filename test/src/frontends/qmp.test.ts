@@ -133,10 +133,7 @@ describe("QMP", () => {
     });
     assert.deepEqual(
       await client.execute("qmp_capabilities"),
-      error(
-        "Capabilities negotiation is already complete, command ignored",
-        "CommandNotFound",
-      ),
+      error("Capabilities negotiation is already complete, command ignored", "CommandNotFound"),
     );
   });
 
@@ -287,11 +284,7 @@ describe("QMP", () => {
         { type: "nbd", id: "e", "node-name": node, growable: true },
         "Parameter 'growable' is unexpected",
       ],
-      [
-        "block-export-add",
-        { type: "nbd", id: "1e", "node-name": node },
-        "Invalid block export id",
-      ],
+      ["block-export-add", { type: "nbd", id: "1e", "node-name": node }, "Invalid block export id"],
       [
         "block-export-add",
         { type: "nbd", id: "e", "node-name": "none" },
@@ -309,7 +302,11 @@ describe("QMP", () => {
       ],
       ["nbd-server-add", { device: "none" }, "Cannot find device='none' nor node-name='none'"],
       ["block-export-del", { id: "none" }, "Export 'none' is not found"],
-      ["block-export-del", { id: "none", mode: 1 }, "Invalid parameter type for 'mode', expected: string"],
+      [
+        "block-export-del",
+        { id: "none", mode: 1 },
+        "Invalid parameter type for 'mode', expected: string",
+      ],
       ["query-block-exports", { x: 1 }, "Parameter 'x' is unexpected"],
     ];
     for (const [command, args, desc] of cases)
@@ -352,14 +349,19 @@ describe("QMP", () => {
     users.set("e1", "10.0.0.7");
     const used = await client.execute("block-export-del", { id: "e1" });
     assert.match(used.error?.desc ?? "", /^export 'e1' still in use: .*10\.0\.0\.7/);
-    client.send(`${JSON.stringify({ execute: "block-export-del", arguments: { id: "e1", mode: "hard" }, id: "z" })}\n`);
+    client.send(
+      `${JSON.stringify({ execute: "block-export-del", arguments: { id: "e1", mode: "hard" }, id: "z" })}\n`,
+    );
     const event = await client.next();
     assert.equal(event.event, "BLOCK_EXPORT_DELETED");
     assert.deepEqual(event.data, { id: "e1" });
     assert.ok(Math.abs((event.timestamp?.seconds ?? 0) - Date.now() / 1000) < 60);
     assert.deepEqual(await client.next(), { return: {}, id: "z" });
     const told = watcher.messages.filter((one) => one.event !== undefined);
-    assert.deepEqual(told.map(({ data }) => data), [{ id: "e1" }]);
+    assert.deepEqual(
+      told.map(({ data }) => data),
+      [{ id: "e1" }],
+    );
     const entries = [...server.app.storage.journal.since(0)];
     const phases = entries
       .filter(({ exportID }) => exportID === "e1")
@@ -417,7 +419,9 @@ describe("QMP", () => {
     });
     const { port } = tcp.address() as { port: number };
     const unix = (socketPath: string) => ({ addr: { type: "unix", data: { path: socketPath } } });
-    const inet = (host: string, at: string) => ({ addr: { type: "inet", data: { host, port: at } } });
+    const inet = (host: string, at: string) => ({
+      addr: { type: "inet", data: { host, port: at } },
+    });
     const cases: readonly (readonly [object, RegExp])[] = [
       [unix(taken), /exists and is no socket/],
       [unix(join(folder, "elsewhere.sock")), /is not in .*sockets/],

@@ -5,7 +5,8 @@
 import { QmpFailure } from "./failure.js";
 
 export type QapiType =
-  | { readonly kind: "str" | "bool" }
+  | { readonly kind: "str" }
+  | { readonly kind: "bool" }
   | { readonly kind: "int"; readonly name: string; readonly most: number }
   | { readonly kind: "enum"; readonly name: string; readonly values: readonly string[] }
   | { readonly kind: "list"; readonly of: QapiType }
@@ -83,7 +84,7 @@ function check(type: QapiType, value: unknown, path: string): void {
       checkObject(type, value, `${path}.`);
       return;
     default:
-      (type satisfies never);
+      return type satisfies never;
   }
 }
 

@@ -73,8 +73,9 @@ export class QmpSession {
     const values = new JsonValues(limits);
     try {
       this.#write({ QMP: { version, capabilities: [] } });
-      // A piece is done with before the next is read, so that nobody can pile up commands.
-      for await (const piece of input)
+      // A piece is done with before the next is read, so that nobody can pile up commands. At its end the stream is
+      // left alone: a socket still has to bring the answers.
+      for await (const piece of input.iterator({ destroyOnReturn: false }))
         for (const item of values.read(piece as Uint8Array)) {
           if (this.#output.destroyed) return;
           if ("problem" in item) this.#fail(new QmpFailure(item.problem), {});
