@@ -32,7 +32,7 @@ export interface DaemonPlace {
 
 /** Where the ways of all volumes stand. */
 export function nbdFolderOf(libFolder: string): string {
-  return join(libFolder, "nbd");
+  return join(libFolder, "nbd-client");
 }
 
 export function placeOfExport(libFolder: string, name: string): DaemonPlace {

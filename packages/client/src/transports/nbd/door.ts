@@ -28,7 +28,11 @@ const LINK = /^\/dev\/disk\/by-id\/nbd-[\w.-]+$/;
 /** @throws {StorageError} `failed-precondition` for what the nbd exporter never says */
 export function nbdDoorOf({ volumeID, device, fields }: Attached): NbdDoor {
   const result = v.safeParse(Fields, fields);
-  if (!result.success || device !== `/dev/disk/by-id/nbd-${result.output.export}` || !LINK.test(device))
+  if (
+    !result.success ||
+    device !== `/dev/disk/by-id/nbd-${result.output.export}` ||
+    !LINK.test(device)
+  )
     throw new StorageError(
       "failed-precondition",
       `the attachment of volume ${volumeID} cannot be used: its NBD address, export or device is none; look at it with "libstorage volume inspect ${volumeID}"`,
@@ -85,4 +89,3 @@ export async function credentialsFor(
   }
   return found as unknown as Credentials;
 }
-

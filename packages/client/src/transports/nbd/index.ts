@@ -120,7 +120,8 @@ export class NbdTransport implements BlockTransport {
         { volumeID, device: door.link },
       );
     if (path === undefined) throw refused(`${door.link} is not on this host`);
-    if (!loops.includes(basename(path))) throw refused(`${door.link} leads to ${path}, which is another disk`);
+    if (!loops.includes(basename(path)))
+      throw refused(`${door.link} leads to ${path}, which is another disk`);
     if (!(await isShown(place))) throw refused(`its storage daemon has ended, and ${path} fails`);
     return { path };
   }
