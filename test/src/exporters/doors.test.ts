@@ -21,8 +21,8 @@ const GIB = 1024 ** 3;
 
 async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   for (let round = 0; !(await holds()); round += 1) {
-    assert.ok(round < 300, `it never came true: ${what}`);
-    await sleep(50);
+    assert.ok(round < 1200, `it never came true: ${what}`);
+    await sleep(100);
   }
 }
 
@@ -236,12 +236,14 @@ describe("doors", { skip }, () => {
   it("a throttle is changed while it is in use", async () => {
     const volumeID = await host.volume("raw");
     for (const type of ["nbd", "fuse"] as const) {
-      const throttle = { bpsTotal: 4 * 1024 ** 2 } as never;
+      const throttle = { bpsTotal: 1024 ** 2 } as never;
       const door = await host.add({ volumeID, type, id: "t", writable: true, throttle });
       const client = new Client(door.deviceName);
       await client.says("write 0 4k", /wrote 4096/);
       const timed = async (): Promise<number> => {
         const started = performance.now();
+        // One that comes alone is let through, and paid for by the next.
+        await client.says("write 0 8M", /wrote 8388608/);
         await client.says("write 0 8M", /wrote 8388608/);
         return performance.now() - started;
       };
@@ -251,7 +253,7 @@ describe("doors", { skip }, () => {
       const changed = await host.service.exportUpdate(params, none, {});
       assert.equal((changed.options?.["throttle"] as { bpsTotal: number }).bpsTotal, 0);
       const fast = await timed();
-      assert.ok(slow > 1000 && fast < slow / 2, `${slow} ms, then ${fast} ms`);
+      assert.ok(slow > 6000 && fast < slow / 2, `${slow} ms, then ${fast} ms`);
       await client.end();
       await host.remove("t");
     }

@@ -68,7 +68,7 @@ export class Connections {
 }
 
 /** What may change under a connection without touching it is not compared. */
-const DOOR = ["exporter", "iqn", "lun", "portals"] as const;
+const DOOR = ["exporter", "iqn", "lun", "portals", "address", "export", "tls"] as const;
 
 function isSame(a: Attached, b: Attached): boolean {
   return a.device === b.device && DOOR.every((key) => a.fields[key] === b.fields[key]);

@@ -14,11 +14,11 @@ import type {
   WantedDoor,
 } from "../../core/exporter.js";
 import { toolAbility } from "../qemu-storage-daemon/abilities.js";
-import { VolumeDaemons, exportIDOf, exportNameOf, short } from "../qemu-storage-daemon/daemons.js";
+import { VolumeDaemons, exportIDOf, exportNameOf } from "../qemu-storage-daemon/daemons.js";
 import { needExport } from "../qemu-storage-daemon/features.js";
 import { NoHosts } from "../qemu-storage-daemon/no-hosts.js";
 import { checkWritable, refuseOptions } from "../qemu-storage-daemon/options.js";
-import { placeOf } from "../qemu-storage-daemon/places.js";
+import { folderFor, placeOf } from "../qemu-storage-daemon/places.js";
 import { plainName } from "../qemu-storage-daemon/names.js";
 import { FuseConfig } from "./config.js";
 import { FuseFiles } from "./served.js";
@@ -94,7 +94,6 @@ class FuseExporter extends NoHosts implements Exporter {
     const door = doorOf(hold.attachment);
     // What is on its way out is not brought back.
     if (door === undefined || door.state !== "open") return;
-    await context.files.makeFolder(this.#folder, 0o711);
     await this.#files.open(hold, door, context);
   }
 
@@ -196,8 +195,7 @@ export const fuse = defineExporter({
   config: FuseConfig,
   async open(config, context: ExporterContext) {
     const daemons = await VolumeDaemons.open(config, context);
-    const parent = config.folder ?? join(context.libFolder, NAME);
-    const folder = join(parent, short(context.service).slice(0, 8));
+    const folder = await folderFor(config.folder ?? join(context.libFolder, NAME), context);
     return new FuseExporter(config, context.service, daemons, folder);
   },
 });

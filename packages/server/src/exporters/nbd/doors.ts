@@ -104,7 +104,6 @@ export class NbdDoors implements DoorAbilities {
 
   /** Another name for the daemon's socket. It is the record's, so what an earlier daemon left may go. */
   async #link(own: string, path: string, { files }: OpContext): Promise<void> {
-    await files.makeFolder(this.#parts.folder);
     await files.unlink(path, { isSyncDeferred: true });
     await files.hardLink(own, path);
   }

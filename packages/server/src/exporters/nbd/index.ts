@@ -7,9 +7,10 @@ import { StorageError } from "@libstorage/model";
 import { defineExporter, doorOf } from "../../core/exporter.js";
 import type { Door, Exporter, Hold, Session, Wanted } from "../../core/exporter.js";
 import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
-import { VolumeDaemons, exportIDOf, short } from "../qemu-storage-daemon/daemons.js";
+import { VolumeDaemons, exportIDOf } from "../qemu-storage-daemon/daemons.js";
 import { plainName } from "../qemu-storage-daemon/names.js";
 import { isReadOnly } from "../qemu-storage-daemon/nodes.js";
+import { folderFor } from "../qemu-storage-daemon/places.js";
 import { toolAbility } from "../qemu-storage-daemon/abilities.js";
 import { NbdConfig } from "./config.js";
 import { NbdDoors } from "./doors.js";
@@ -174,8 +175,7 @@ export const nbd = defineExporter({
     checkListen(config);
     checkAddress(config);
     const daemons = await VolumeDaemons.open(config, context);
-    const parent = config.folder ?? join(context.libFolder, NAME);
-    const folder = join(parent, short(context.service).slice(0, 8));
+    const folder = await folderFor(config.folder ?? join(context.libFolder, NAME), context);
     const gate = await Gate.open(config, context.log);
     return new NbdExporter(config, context.service, daemons, gate, folder);
   },

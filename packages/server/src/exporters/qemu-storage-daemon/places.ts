@@ -2,10 +2,22 @@
 import { lstatSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { StorageError } from "@libstorage/model";
-import type { DoorOptions } from "../../core/exporter.js";
+import type { DoorOptions, ExporterContext } from "../../core/exporter.js";
+import { short } from "./daemons.js";
 
 /** A path of a Unix socket has at most 107 bytes. @see unix(7) */
 const MAX_SOCKET_BYTES = 107;
+
+/** A service's own folder in that of an exporter, made if it is not there. */
+export async function folderFor(
+  parent: string,
+  { service, files }: ExporterContext,
+): Promise<string> {
+  const folder = join(parent, short(service).slice(0, 8));
+  await files.makeFolder(parent);
+  await files.makeFolder(folder);
+  return folder;
+}
 
 /**
  * The place of an export, which is free.

@@ -13,12 +13,12 @@ import type {
   WantedDoor,
 } from "../../core/exporter.js";
 import { toolAbility } from "../qemu-storage-daemon/abilities.js";
-import { VolumeDaemons, exportIDOf, exportNameOf, short } from "../qemu-storage-daemon/daemons.js";
+import { VolumeDaemons, exportIDOf, exportNameOf } from "../qemu-storage-daemon/daemons.js";
 import { needExport } from "../qemu-storage-daemon/features.js";
 import { plainName } from "../qemu-storage-daemon/names.js";
 import { NoHosts } from "../qemu-storage-daemon/no-hosts.js";
 import { checkWritable, refuseOptions } from "../qemu-storage-daemon/options.js";
-import { placeOf } from "../qemu-storage-daemon/places.js";
+import { folderFor, placeOf } from "../qemu-storage-daemon/places.js";
 import { VhostUserBlkConfig } from "./config.js";
 
 const NAME = "vhost-user-blk";
@@ -101,7 +101,6 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
       filter: filterFor(hold),
     });
     const { files } = context;
-    await files.makeFolder(this.#folder);
     // The name is the record's: only an earlier daemon's socket can have it.
     await files.unlink(socketOf(hold), { isSyncDeferred: true });
     await files.hardLink(own, socketOf(hold));
@@ -189,8 +188,7 @@ export const vhostUserBlk = defineExporter({
   config: VhostUserBlkConfig,
   async open(config, context: ExporterContext) {
     const daemons = await VolumeDaemons.open(config, context);
-    const parent = config.folder ?? join(context.libFolder, "vhost");
-    const folder = join(parent, short(context.service).slice(0, 8));
+    const folder = await folderFor(config.folder ?? join(context.libFolder, "vhost"), context);
     return new VhostUserBlkExporter(context.service, daemons, folder);
   },
 });
