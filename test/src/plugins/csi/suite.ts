@@ -75,7 +75,6 @@ export function csiSuite(harness: CsiHarness): void {
     beforeEach(() => world.begin());
     afterEach(() => world.end());
 
-<<<<<<< HEAD
     const group = (
       name: string,
       cases: (world: () => World) => void,
@@ -87,6 +86,7 @@ export function csiSuite(harness: CsiHarness): void {
     group("Identity", identityCases);
     group("CreateVolume, DeleteVolume", createCases);
     group("sources and sizes", sourceCases);
+    group("ControllerModifyVolume", modifyCases);
     group("lists", listCases);
     group("ControllerPublishVolume", publishCases);
     group("without snapshots", withoutSnapshotsCases);
@@ -95,20 +95,6 @@ export function csiSuite(harness: CsiHarness): void {
     group("NodeStageVolume", stageCases, noMounts);
     group("NodePublishVolume", nodePublishCases, noMounts);
     group("volumes in use", nodeUseCases, noMounts);
-=======
-    describe("Identity", () => identityCases(current));
-    describe("CreateVolume, DeleteVolume", () => createCases(current));
-    describe("sources and sizes", () => sourceCases(current));
-    describe("ControllerModifyVolume", () => modifyCases(current));
-    describe("lists", () => listCases(current));
-    describe("ControllerPublishVolume", () => publishCases(current));
-    describe("without snapshots", () => withoutSnapshotsCases(current));
-    describe("snapshots", () => snapshotCases(current));
-    const needsMounts = { skip: harness.noMounts };
-    describe("NodeStageVolume", needsMounts, () => stageCases(current));
-    describe("NodePublishVolume", needsMounts, () => nodePublishCases(current));
-    describe("volumes in use", needsMounts, () => nodeUseCases(current));
->>>>>>> f6da198 (Revert and update: commands of the client, ControllerModifyVolume, tests)
 
     if (harness.more !== undefined) group("its own", (world) => harness.more?.(world), noMounts);
 
