@@ -189,7 +189,10 @@ async function mountStage(
   try {
     mount = await storage.stage(source, {
       path,
-      options: [...(isBlock(info) ? flags : folderFlags(flags)), ...(record.readonly ? ["ro"] : [])],
+      options: [
+        ...(isBlock(info) ? flags : folderFlags(flags)),
+        ...(record.readonly ? ["ro"] : []),
+      ],
       fsType: isBlock(info) ? capability.fsType : "",
       formatting,
       signal,

@@ -12,7 +12,7 @@
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import { ownEnd } from "../folders/steps.js";
 import type { Known } from "./known.js";
-import type { Layout } from "./layout.js";
+import type { Layouts } from "./layouts.js";
 import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
 import type { Objects } from "./objects.js";
@@ -25,7 +25,7 @@ export interface RevertParts {
   readonly known: Known;
   readonly names: Names;
   readonly objects: Objects;
-  readonly layout: Layout;
+  readonly layouts: Layouts;
 }
 
 export class Reverting {
@@ -35,13 +35,23 @@ export class Reverting {
     this.#parts = parts;
   }
 
-  /** @param volume as it shall be then @returns how it stands */
-  async revert(volume: VolumeRecord, snapshotID: string, context: OpContext): Promise<LvRow> {
+  /**
+   * @param volume as it shall be then
+   * @param admit throws when there is no room for a copy of the snapshot
+   * @returns how it stands
+   */
+  async revert(
+    volume: VolumeRecord,
+    snapshotID: string,
+    admit: (source: LvRow) => void,
+    context: OpContext,
+  ): Promise<LvRow> {
     const { objects } = this.#parts;
     const { id } = volume;
     await this.settle(id, context);
     const before = await objects.existing(id, "volume", context);
     const source = await objects.existing(snapshotID, "snapshot", context);
+    admit(source);
     await ownEnd(
       () => this.#exchange(before, source, volume, context),
       (own) => this.settle(id, own),
@@ -56,12 +66,14 @@ export class Reverting {
     volume: VolumeRecord,
     context: OpContext,
   ): Promise<void> {
-    const { lvm, names, layout } = this.#parts;
+    const { lvm, names, layouts } = this.#parts;
     const { id, sizeBytes } = volume;
     // Nobody may have it open, and a copy for nothing would cost time.
     await this.#letGo(id, context);
     const tags = [...before.tags.filter((tag) => !isOurs(tag)), ...volumeTags(volume)];
-    await layout.copy(source, { id: names.nextOf(id), sizeBytes, tags }, "volume", context);
+    await layouts
+      .of(source)
+      .copy(source, { id: names.nextOf(id), sizeBytes, tags }, "volume", context);
     // Copying has activated it where the snapshot is none of a pool.
     if (source.pool === "") await this.#letGo(id, context);
     await lvm.rename(id, this.#freeOld(id), context);
@@ -118,7 +130,7 @@ export class Reverting {
   }
 
   async #end(id: string, context: OpContext): Promise<boolean> {
-    const { lvm, known, names, layout } = this.#parts;
+    const { lvm, known, names, layouts } = this.#parts;
     const nextName = names.nextOf(id);
     const next = known.get(nextName);
     let volume = known.get(id);
@@ -137,7 +149,7 @@ export class Reverting {
     for (const old of known.all().filter(({ name }) => names.isOldOf(name, id))) {
       const isKept = old.tags.includes(REMOVED) && known.all().some((o) => o.origin === old.name);
       if (isKept) continue;
-      await layout.remove(old, context);
+      await layouts.of(old).remove(old, context);
       if (known.get(old.name)?.tags.includes(REMOVED) !== true) known.forget(old.name);
       isDone = true;
     }
