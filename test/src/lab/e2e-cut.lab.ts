@@ -47,6 +47,8 @@ async function cutAnswer(
 ): Promise<void> {
   const { network } = e2e.hosts;
   const { server } = e2e;
+  // So that a connection stands: what waits to be read is then the request, and no handshake.
+  await host.call("inspect", id);
   server.freeze();
   const result = succeeded(call());
   await until("the request is there", async () => (await unread()) > 0);

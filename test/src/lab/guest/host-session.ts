@@ -101,6 +101,7 @@ const keyed = (key: string | undefined): { readonly idempotencyKey?: string } =>
 export const CALLS = {
   create: (name: string, size: number, key?: string) =>
     client.volumeCreate({ service }, { name, size }, keyed(key)),
+  inspect: (volumeID: string) => volumes.host.inspect(volumeID, {}),
   attach: (volumeID: string) => volumes.attach(volumeID, false, {}),
   detach: (volumeID: string) => volumes.detach(volumeID, false, {}),
   mount: (name: string) => volumes.mount(name, {}, {}),
