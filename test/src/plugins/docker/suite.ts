@@ -51,12 +51,16 @@ export function dockerSuite(harness: DockerHarness): void {
       const left = await mountsBelow(folder);
       await unmountBelow(folder);
       const { service: calls } = server.app;
-      for (const { id } of Object.values(await calls.snapshotsByService({ service }, undefined, {})))
+      for (const { id } of Object.values(
+        await calls.snapshotsByService({ service }, undefined, {}),
+      ))
         await calls.snapshotRemove({ service, snapshotID: id }, undefined, {});
       const held: string[] = [];
       for (const { id, name, attachments = [] } of await volumes()) {
         if (attachments.length > 0) held.push(name);
-        await calls.volumeDetach({ service, volumeID: id }, { force: true }, {});
+        for (const { instanceID } of attachments)
+          if (instanceID !== null)
+            await calls.volumeDetach({ service, volumeID: id }, {}, { instanceIDs: [instanceID] });
         await calls.volumeRemove({ service, volumeID: id, force: true }, undefined, {});
       }
       rmSync(folder, { recursive: true, force: true });
@@ -149,7 +153,11 @@ export function dockerSuite(harness: DockerHarness): void {
       assert.equal(server.requests.length, 1, server.requests.map(({ line }) => line).join("\n"));
       assert.deepEqual(
         Volumes.map(({ Name, Mountpoint }) => [Name, Mountpoint]).toSorted(),
-        [["a", ""], ["b", path], ["c", ""]].toSorted(),
+        [
+          ["a", ""],
+          ["b", path],
+          ["c", ""],
+        ].toSorted(),
       );
       await unmount("b", "c1");
     });
@@ -169,13 +177,20 @@ export function dockerSuite(harness: DockerHarness): void {
       await make("larger", { resize: "v", size: "2G" });
       assert.equal((await named("v")).size, 2);
       assert.equal(await read("v"), "second");
-      const { id } = await server.app.service.volumeCreate({ service }, { name: "x y", size: 1 }, {});
+      const { id } = await server.app.service.volumeCreate(
+        { service },
+        { name: "x y", size: 1 },
+        {},
+      );
       await make("mine", { adopt: id });
       await write("mine", "own");
       assert.equal(await read("mine"), "own");
       for (const Name of ["mine", "larger", "monday", "restored", "copy", "v"])
         await plugin.ok("Remove", { Name });
-      assert.deepEqual((await volumes()).map(({ name }) => name), ["x y"]);
+      assert.deepEqual(
+        (await volumes()).map(({ name }) => name),
+        ["x y"],
+      );
     });
 
     it("grows a volume while a container has it", async () => {
@@ -199,7 +214,10 @@ export function dockerSuite(harness: DockerHarness): void {
       const at = join(folder, "var/lib/volumes/v");
       mkdirSync(join(folder, "var/lib/volumes"), { recursive: true });
       writeFileSync(at, "somebody's");
-      assert.match(await plugin.err("Mount", { Name: "v", ID: "c" }), /is not free: there is a file/);
+      assert.match(
+        await plugin.err("Mount", { Name: "v", ID: "c" }),
+        /is not free: there is a file/,
+      );
       assert.equal(readFileSync(at, "utf8"), "somebody's");
       assert.equal((await named("v")).attachments?.length ?? 0, 0);
       rmSync(at);
