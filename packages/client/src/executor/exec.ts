@@ -134,23 +134,33 @@ async function doneHere(
   signal: AbortSignal,
   timeoutMs: number,
 ): Promise<Ended | undefined> {
-  const mount = file === "mount" && !signal.aborted ? kernelMountOf(args) : undefined;
+  const mount = file === "mount" ? kernelMountOf(args) : undefined;
   if (mount === undefined) return undefined;
   const none = { stdout: "", stderr: "" };
   return new Promise((resolve) => {
-    // Nobody waits with it for a device that does not answer.
-    const timer = setTimeout(() => end({ ...none, timedOut: true }), timeoutMs);
-    const cancel = (): void => end({ ...none, isCanceled: true });
-    const end = (ended: Ended | undefined): void => {
-      clearTimeout(timer);
+    let why: Reason | undefined;
+    const timers: NodeJS.Timeout[] = [];
+    const settle = (ended: Ended | undefined): void => {
+      for (const timer of timers) clearTimeout(timer);
       signal.removeEventListener("abort", cancel);
       resolve(ended);
     };
+    // It cannot be ended; whoever undoes it shall find it done or not, unless the device is dead.
+    const giveUp = (reason: Reason): void => {
+      why = reason;
+      timers.push(setTimeout(() => settle({ ...none, ...reason }), 2 * KILL_DELAY_MS));
+    };
+    const cancel = (): void => giveUp({ isCanceled: true });
+    timers.push(setTimeout(() => giveUp({ timedOut: true }), timeoutMs));
     signal.addEventListener("abort", cancel, { once: true });
-    void mountInKernel(mount).then((done) => end(done ? { ...none, exitCode: 0 } : undefined));
+    void mountInKernel(mount).then((done) => {
+      if (why !== undefined) settle({ ...none, ...why });
+      else settle(done ? { ...none, exitCode: 0 } : undefined);
+    });
   });
 }
 
+/** The module is loaded with the first command, because most calls of the command line run none. */
 async function runProcess(
   file: string,
   args: readonly string[],
@@ -166,9 +176,9 @@ async function runProcess(
   return endOf(child, signal, timeoutMs);
 }
 
-/** Loaded with the first command, because most calls of the command line run none. */
 export const runCommand: Exec = async (file, args, options) => {
   const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  if (signal.aborted) throw new CommandError(file, args, { isCanceled: true }, signal.reason);
   const ended =
     (await doneHere(file, args, signal, timeoutMs)) ?? (await runProcess(file, args, options));
   const { stdout, stderr, cause, ...failure } = ended;
