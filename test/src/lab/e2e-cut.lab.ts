@@ -168,7 +168,9 @@ describe("a network that is cut in the middle", { timeout: 1_500_000 }, () => {
   before(async () => {
     e2e = await E2eHosts.start();
     host = await RemoteHost.start(e2e.hosts.b, { service: SERVICE, responseTimeoutMs: 30_000 });
-    id = (await host.call("create", "data", 1)).id;
+    // A first request on a slow machine may take longer than what is to be seen as an answer that does not come.
+    const create = () => host.call("create", "data", 1, "e2e-cut").catch(() => undefined);
+    id = (await until("the volume is made", create, SLOW.limitMs)).id;
   });
   after(async () => e2e?.hosts.remove());
 

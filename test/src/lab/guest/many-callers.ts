@@ -67,6 +67,9 @@ const settings = await loadSettings({ env: process.env });
 const client = openClient({
   host: settings.host,
   ...(settings.tls !== undefined && { tls: settings.tls }),
+  // Eight handshakes at once take a slow machine long.
+  connectTimeoutMs: 120_000,
+  responseTimeoutMs: 300_000,
 });
 const host = new HostVolumes({
   service: client,
