@@ -251,7 +251,7 @@ describe("doors", { skip }, () => {
       const params = { service: SERVICE, exportID: "t" };
       const none = { throttle: { bpsTotal: 0 } as never };
       const changed = await host.service.exportUpdate(params, none, {});
-      assert.equal((changed.options?.["throttle"] as { bpsTotal: number }).bpsTotal, 0);
+      assert.deepEqual(changed.options?.["throttle"], { bpsTotal: 0 });
       const fast = await timed();
       assert.ok(slow > 6000 && fast < slow / 2, `${slow} ms, then ${fast} ms`);
       await client.end();

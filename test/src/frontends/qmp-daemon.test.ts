@@ -94,10 +94,14 @@ describe("QMP and QEMU's storage daemon", { skip }, () => {
     truncateSync(image, 1024 ** 2);
     const monitor = join(own, "qmp.sock");
     const daemon = spawn("qemu-storage-daemon", [
-      ...["--chardev", `socket,id=qmp,path=${monitor},server=on,wait=off`],
-      ...["--monitor", "chardev=qmp"],
-      ...["--blockdev", `driver=file,node-name=f0,filename=${image}`],
-      ...["--blockdev", `driver=raw,node-name=${node},file=f0`],
+      "--chardev",
+      `socket,id=qmp,path=${monitor},server=on,wait=off`,
+      "--monitor",
+      "chardev=qmp",
+      "--blockdev",
+      `driver=file,node-name=f0,filename=${image}`,
+      "--blockdev",
+      `driver=raw,node-name=${node},file=f0`,
     ]);
     try {
       while (!existsSync(monitor)) await sleep(20);

@@ -151,14 +151,8 @@ export function dockerSuite(harness: DockerHarness): void {
       server.requests.length = 0;
       const { Volumes } = (await plugin.ok("List")) as { Volumes: Shown[] };
       assert.equal(server.requests.length, 1, server.requests.map(({ line }) => line).join("\n"));
-      assert.deepEqual(
-        Volumes.map(({ Name, Mountpoint }) => [Name, Mountpoint]).toSorted(),
-        [
-          ["a", ""],
-          ["b", path],
-          ["c", ""],
-        ].toSorted(),
-      );
+      const places = Volumes.map(({ Name, Mountpoint }) => `${Name} ${Mountpoint}`);
+      assert.deepEqual(places.toSorted(), ["a ", `b ${path}`, "c "]);
       await unmount("b", "c1");
     });
 

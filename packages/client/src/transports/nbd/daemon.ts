@@ -125,12 +125,16 @@ function argumentsFor(
   ];
   const write = door.isReadOnly ? "off" : "on";
   return [
-    ...["--pidfile", join(folder, "pid"), "--daemonize"],
+    "--pidfile",
+    join(folder, "pid"),
+    "--daemonize",
     "--chardev",
     `socket,id=qmp,path=${plain(join(folder, "qmp.sock"))},server=on,wait=off`,
-    ...["--monitor", "chardev=qmp"],
+    "--monitor",
+    "chardev=qmp",
     ...(hasTls ? ["--object", tls] : []),
-    ...["--blockdev", node.join(",")],
+    "--blockdev",
+    node.join(","),
     "--export",
     `type=fuse,id=disk,node-name=${NODE},mountpoint=${plain(disk)},writable=${write},growable=off,allow-other=off`,
   ];
