@@ -17,21 +17,60 @@ const { startMachine } = await import("../test/dist/lab/machine.js");
 const missing = labMissing();
 if (missing !== false) fail(`the lab cannot run here: ${missing}`);
 
-const names = process.argv.slice(2);
-const machine = await startMachine({ name: "bench", diskMiB: [400_000, 20_000] });
-let code = 1;
-try {
-  const words = names.map((name) => `'${name.replaceAll("'", "")}'`).join(" ");
-  const run = machine.start(`exec node /project/bench/dist/lab/main.js /tmp/result.json ${words}`);
-  run.onLine((line) => console.log(line));
-  const timer = setTimeout(() => run.signal("SIGTERM"), LIMIT_MS);
-  const ended = await run.ended.finally(() => clearTimeout(timer));
-  code = ended.code ?? 1;
-  if (code !== 0) console.error(ended.stderr.slice(-4000));
-  const { stdout } = await machine.attempt("cat /tmp/result.json");
-  if (names.length === 0 && stdout !== "")
-    writeFileSync(join(ROOT, "bench/result-lab.json"), stdout);
-} finally {
-  await machine.remove();
+const { alternate, figure, median } = await import("../bench/dist/measure.js");
+const { openAttachTime } = await import("../test/dist/lab/attach-time.js");
+
+/** Between two machines, so it is measured from outside. */
+const ATTACH = "attach";
+const ATTACH_ROUNDS = 5;
+
+async function attachFigures() {
+  console.log(`measuring ${ATTACH} …`);
+  const time = await openAttachTime();
+  try {
+    const { ours, theirs, ratio } = await alternate(
+      ATTACH_ROUNDS,
+      () => time.ours(),
+      () => time.theirs(),
+    );
+    console.log(
+      `  attach until the device is ready: ours ${Math.round(median(ours))} ms, iscsiadm ${Math.round(median(theirs))} ms`,
+    );
+    const name = "attach until the device is ready, over iscsiadm by hand";
+    return [figure(name, ratio, 1.5, "lower")];
+  } finally {
+    await time.end();
+  }
 }
-process.exit(code);
+
+async function figuresInside(names) {
+  const machine = await startMachine({ name: "bench", diskMiB: [400_000, 20_000] });
+  try {
+    const words = names.map((name) => `'${name.replaceAll("'", "")}'`).join(" ");
+    const run = machine.start(
+      `exec node /project/bench/dist/lab/main.js /tmp/result.json ${words}`,
+    );
+    run.onLine((line) => console.log(line));
+    const timer = setTimeout(() => run.signal("SIGTERM"), LIMIT_MS);
+    const { code, stderr } = await run.ended.finally(() => clearTimeout(timer));
+    if (code !== 0) console.error(stderr.slice(-4000));
+    const { stdout } = await machine.attempt("cat /tmp/result.json");
+    if (stdout === "") fail(`it ended with ${code} before it had measured all`);
+    return JSON.parse(stdout);
+  } finally {
+    await machine.remove();
+  }
+}
+
+const names = process.argv.slice(2);
+const inside = names.filter((name) => name !== ATTACH);
+const isAll = names.length === 0;
+const figures = [
+  ...(isAll || inside.length > 0 ? await figuresInside(inside) : []),
+  ...(isAll || names.includes(ATTACH) ? await attachFigures() : []),
+];
+for (const { name, value, limit, ok } of figures)
+  console.log(`${ok ? "ok    " : "MISSED"} ${name}: ${value}, limit ${limit}`);
+if (isAll)
+  writeFileSync(join(ROOT, "bench/result-lab.json"), `${JSON.stringify(figures, null, 2)}\n`);
+process.exit(figures.every(({ ok }) => ok) ? 0 : 1);

@@ -6,6 +6,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { btrfsAgainstCommand } from "./btrfs-cases.js";
 import { csiPlugin } from "./csi-cases.js";
+import { csiStage } from "./csi-stage-cases.js";
 import { dockerMount, dockerPlugin } from "./docker-cases.js";
 import { seedVolumes, serve, serveReally, workFolder } from "./fixture.js";
 import type { Served } from "./fixture.js";
@@ -224,5 +225,6 @@ export const CASES: readonly Case[] = [
   { name: "docker", run: dockerPlugin },
   { name: "docker-mount", run: dockerMount, isNamedOnly: true },
   { name: "csi", run: csiPlugin },
+  { name: "csi-stage", run: csiStage },
   { name: "btrfs", run: btrfsAgainstCommand, isNamedOnly: true },
 ];

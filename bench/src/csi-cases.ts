@@ -1,95 +1,22 @@
 /** The CSI plugin as a process, over a server as a process: many volumes, and many callers at once. */
-import { spawn } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
-import { credentials, makeGenericClientConstructor } from "@grpc/grpc-js";
-import type { ServiceError } from "@grpc/grpc-js";
-import { loadServices } from "@libstorage/client/csi";
+import { openPlugin } from "./csi-fixture.js";
+import type { Plugin } from "./csi-fixture.js";
 import { inParallel, residentMB } from "./docker-cases.js";
-import { onEnd, seedVolumes, serveReally, workFolder } from "./fixture.js";
+import { seedVolumes } from "./fixture.js";
 import { figure, median } from "./measure.js";
 import type { Figure } from "./measure.js";
 
 type Say = (text: string) => void;
 
-const CLI = fileURLToPath(new URL("../../packages/client/bin/libstorage.mjs", import.meta.url));
 const MANY = 1_000;
 const VOLUMES = 100;
 const LISTS = 30;
 const CAPABILITY = { mount: {}, accessMode: { mode: "SINGLE_NODE_WRITER" } };
 
-interface Reply {
-  readonly nodeId?: string;
-  readonly volume?: { readonly volumeId: string };
-  readonly entries?: readonly unknown[];
-}
-type Unary = (request: object, done: (error: ServiceError | null, reply: Reply) => void) => void;
-
-interface Plugin {
-  readonly folder: string;
-  readonly process: ChildProcess;
-  readonly call: (name: string, request?: object) => Promise<Reply>;
-  stop(): Promise<void>;
-}
-
-async function openPlugin(volumes: number): Promise<Plugin> {
-  const folder = workFolder();
-  seedVolumes(join(folder, "vfs"), volumes);
-  const server = await serveReally(join(folder, "home"), join(folder, "vfs"));
-  const socket = join(folder, "csi.sock");
-  const address = ["--endpoint", `unix://${socket}`, "--host", `unix://${server.url}`];
-  const child = spawn(process.execPath, [CLI, "plugin", "csi", ...address, "-s", "vfs"], {
-    stdio: ["ignore", "pipe", "ignore"],
-    env: { ...process.env, LIBSTORAGE_HOME: join(folder, "host") },
-  });
-  onEnd(() => child.kill("SIGKILL"));
-  for await (const line of createInterface({ input: child.stdout }))
-    if (line.startsWith("ready")) break;
-  const { call, close } = connect(socket);
-  return {
-    folder,
-    process: child,
-    call,
-    async stop() {
-      close();
-      const ended = once(child, "exit");
-      child.kill("SIGTERM");
-      await ended;
-      await server.stop();
-    },
-  };
-}
-
-function connect(socket: string): Pick<Plugin, "call"> & { readonly close: () => void } {
-  const clients = Object.entries(loadServices()).map(([name, definition]) => {
-    const Client = makeGenericClientConstructor(definition, name);
-    const client = new Client(`unix://${socket}`, credentials.createInsecure());
-    return { client, calls: new Set(Object.keys(definition)) };
-  });
-  return {
-    call(name, request = {}) {
-      const client = clients.find(({ calls }) => calls.has(name))?.client;
-      if (client === undefined) return Promise.reject(new Error(`there is no call ${name}`));
-      const unary = (client[name] as Unary).bind(client);
-      return new Promise((resolve, reject) => {
-        unary(request, (error, reply) => {
-          if (error === null) resolve(reply);
-          else reject(error);
-        });
-      });
-    },
-    close() {
-      for (const { client } of clients) client.close();
-    },
-  };
-}
-
 async function many(say: Say): Promise<Figure[]> {
-  const plugin = await openPlugin(MANY);
+  const plugin = await openPlugin({ driver: "vfs" }, (root) => seedVolumes(root, MANY));
   const times: number[] = [];
   for (let count = 0; count < LISTS; count += 1) {
     const started = performance.now();
@@ -126,7 +53,7 @@ async function life({ call, folder }: Plugin, nodeId: string, index: number): Pr
 }
 
 async function parallel(say: Say): Promise<Figure[]> {
-  const plugin = await openPlugin(0);
+  const plugin = await openPlugin({ driver: "vfs" }, (root) => seedVolumes(root, 0));
   const { nodeId = "" } = await plugin.call("NodeGetInfo");
   const started = performance.now();
   const failed = await inParallel(VOLUMES, (index) => life(plugin, nodeId, index));

@@ -65,8 +65,8 @@ const shared = {
   resolve: { alias: { axios: join(axios, "index.js") } },
   plugins: [leaveOut],
   treeshake: true,
-  // Only the CSI plugin needs it, which starts once; the client works without it.
-  external: [/^@grpc\//],
+  // Only the CSI plugin needs the one; the client works without either.
+  external: [/^@grpc\//, "ffi-rs"],
 };
 
 /** Builds both bundles anew. */

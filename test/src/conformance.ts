@@ -9,6 +9,7 @@ import { DATA_CASES } from "./conformance/data.js";
 import { FAULT_CASES } from "./conformance/faults.js";
 import { Fixture } from "./conformance/fixture.js";
 import type { Case, Harness } from "./conformance/fixture.js";
+import { REVERT_CASES } from "./conformance/reverts.js";
 import { SNAPSHOT_CASES } from "./conformance/snapshots.js";
 import { VOLUME_CASES } from "./conformance/volumes.js";
 
@@ -17,6 +18,7 @@ const CONTRACT: readonly Case[] = [
   ...ATTACH_CASES,
   ...COPY_CASES,
   ...SNAPSHOT_CASES,
+  ...REVERT_CASES,
   ...DATA_CASES,
 ];
 

@@ -1,11 +1,11 @@
 /**
  * This project's server over the group `vg0`, with a thin and a thick service: `node serve-lvm.js STATE`. Prints
- * its URL when ready. `GET /commands` tells how many commands it has run.
+ * its URL when ready. `GET /commands` tells the commands that it has run, as JSON.
  */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { DRIVERS, SILENT, loadConfig, openApp } from "@libstorage/server";
-import type { Logger } from "@libstorage/server";
+import type { CommandRun, Logger } from "@libstorage/server";
 
 const [, , state = ""] = process.argv;
 /** The bench looks at nothing by hand, so neither does the server. */
@@ -28,18 +28,20 @@ const config = loadConfig(DRIVERS, {
   }),
 });
 
-let commands = 0;
+const commands: string[] = [];
 const counting: Logger = {
   ...SILENT,
-  debug: (_fields: unknown, text?: string) => {
-    if (text === "command") commands += 1;
+  debug: (fields: unknown, text?: string) => {
+    if (text !== "command") return;
+    const { file, args } = fields as CommandRun;
+    commands.push([file, ...args].join(" "));
   },
   child: () => counting,
 };
 const app = await openApp(config, { log: counting });
 await app.ready;
 const server = createServer((request, response) => {
-  if (request.url === "/commands") response.end(String(commands));
+  if (request.url === "/commands") response.end(JSON.stringify(commands));
   else app.handler(request, response);
 });
 server.keepAliveTimeout = 60_000;

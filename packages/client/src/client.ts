@@ -41,7 +41,7 @@ export interface ClientOptions extends TransportOptions {
 }
 
 type ServerOperation = Exclude<Operation, ServiceOperation | ContentOperation>;
-type ByteOperation = "events" | "executorGet" | "executorHead";
+type ByteOperation = "events" | "executorGet" | "executorHead" | "qmp";
 
 /** The operations about the server itself that answer JSON. */
 export type ServerCalls = {

@@ -87,6 +87,31 @@ export const VolumeExpandRequest = v.strictObject({
 });
 export type VolumeExpandRequest = v.InferOutput<typeof VolumeExpandRequest>;
 
+export const VolumeRevertRequest = v.strictObject({
+  snapshotID: v.pipe(Text, v.minLength(1, "must not be empty")),
+  opts: v.optional(Opts),
+});
+export type VolumeRevertRequest = v.InferOutput<typeof VolumeRevertRequest>;
+
+export const VolumeUpdateRequest = v.strictObject({
+  name: v.optional(Name),
+  type: v.optional(Text),
+  iops: v.optional(Iops),
+  /** Sets these and leaves the others; null takes one away. */
+  fields: v.optional(
+    v.record(
+      v.pipe(
+        v.string(),
+        v.minLength(1, "must not be empty"),
+        v.maxLength(MAX_NAME_LENGTH, `must have at most ${MAX_NAME_LENGTH} characters`),
+      ),
+      v.nullable(Text),
+    ),
+  ),
+  opts: v.optional(Opts),
+});
+export type VolumeUpdateRequest = v.InferOutput<typeof VolumeUpdateRequest>;
+
 export const VolumeCheckRequest = v.strictObject({
   /** Mends leaks; what is corrupt is left as it is. */
   repair: v.optional(v.boolean()),

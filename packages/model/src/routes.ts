@@ -5,7 +5,9 @@
 import * as v from "valibot";
 import { CONTENT_ROUTES } from "./content-routes.js";
 import type { CallContext } from "./context.js";
+import { HYPERVISOR_ROUTES } from "./hypervisor.js";
 import type { QueryKind, QueryTypes } from "./query.js";
+import * as x from "./export-requests.js";
 import * as r from "./requests.js";
 import * as t from "./types.js";
 
@@ -118,6 +120,17 @@ export const ROUTES = {
     reply: v.unknown(),
     task: false,
     about: "Changes as server-sent events; Last-Event-ID replays what was missed",
+  },
+  qmp: {
+    method: "POST",
+    status: 200,
+    of: "server",
+    path: "/qmp",
+    query: none,
+    reply: v.unknown(),
+    task: false,
+    about:
+      "A conversation in QMP, QEMU's protocol: commands in the body, replies and events in the answer",
   },
   executors: {
     ...read,
@@ -259,6 +272,31 @@ export const ROUTES = {
     status: 200,
     task: true,
     about: "Make a volume larger",
+  },
+  volumeRevert: {
+    method: "POST",
+    of: "service",
+    path: "/volumes/:service/:volumeID",
+    action: "revert",
+    query: none,
+    body: r.VolumeRevertRequest,
+    reply: t.Volume,
+    status: 200,
+    task: true,
+    about: "Bring a volume back to one of its snapshots; all snapshots stay",
+  },
+  volumeUpdate: {
+    method: "POST",
+    of: "service",
+    path: "/volumes/:service/:volumeID",
+    action: "update",
+    query: none,
+    body: r.VolumeUpdateRequest,
+    reply: t.Volume,
+    status: 200,
+    task: true,
+    about:
+      "Change what a service lets change of a volume, in use or not: name, fields and the like",
   },
   volumeShrink: {
     method: "POST",
@@ -421,6 +459,49 @@ export const ROUTES = {
     task: false,
     about: "How other hosts reach the volumes of a service, and who is connected",
   },
+  exportInspect: {
+    ...read,
+    path: "/exports/:service/:exportID",
+    query: none,
+    reply: t.Export,
+    task: false,
+    about: "One export that was added, and who is connected",
+  },
+  exportAdd: {
+    method: "POST",
+    of: "service",
+    path: "/exports/:service",
+    query: none,
+    body: x.ExportAddRequest,
+    reply: t.Export,
+    status: 201,
+    task: true,
+    about: "Serve a volume from the storage host: as NBD, as a file, or to a virtual machine",
+  },
+  exportUpdate: {
+    method: "POST",
+    of: "service",
+    path: "/exports/:service/:exportID",
+    query: none,
+    body: x.ExportUpdateRequest,
+    reply: t.Export,
+    status: 200,
+    task: true,
+    about: "Change the throttle, the number of connections or who may connect, while it is in use",
+  },
+  exportRemove: {
+    method: "DELETE",
+    of: "service",
+    path: "/exports/:service/:exportID",
+    query: { mode: "text" },
+    reply: v.nullable(t.Export),
+    status: 200,
+    task: true,
+    about:
+      "Remove an export: `safe` (default), `hard`, `hide` or `soft`; answers what is left of it, or null",
+  },
+
+  ...HYPERVISOR_ROUTES,
 
   tasks: {
     ...read,

@@ -100,17 +100,26 @@ export type DriverInfo = v.InferOutput<typeof DriverInfo>;
 export const Capacity = v.object({ freeBytes: v.number(), totalBytes: v.number() });
 export type Capacity = v.InferOutput<typeof Capacity>;
 
-/** What a driver may be able to do besides making, attaching and removing volumes. */
+/**
+ * What a service may be able to do besides making, attaching and removing volumes. `expandOnline`: also while
+ * a volume is attached.
+ */
 export const ABILITIES = [
   "copy",
   "expand",
+  "expandOnline",
   "snapshot",
   "snapshotCopy",
+  "revert",
   "capacity",
   "content",
   "changes",
 ] as const;
 export type AbilityName = (typeof ABILITIES)[number];
+
+/** What of a volume may be changed while it is in use; a driver says which of these it can. */
+export const MUTABLE = ["name", "type", "iops", "fields"] as const;
+export type MutableName = (typeof MUTABLE)[number];
 
 export const ServiceInfo = v.object({
   name: v.string(),
@@ -118,6 +127,8 @@ export const ServiceInfo = v.object({
   driver: DriverInfo,
   /** When they were asked for. Of `ABILITIES`; a later server may know more words. Not in the reference. */
   abilities: v.optional(v.array(v.string())),
+  /** With the abilities: what `volumeUpdate` can change. Of `MUTABLE`. */
+  mutable: v.optional(v.array(v.string())),
   /** With the abilities: whether the volumes can be used on the server's own host only. */
   isHostBound: v.optional(v.boolean()),
   /** With the abilities: how content is written as a stream. Not in the reference. */
@@ -194,6 +205,13 @@ export const Export = v.object({
   /** What the holder's executor is told: addresses, names and numbers, no secrets. */
   fields: Fields,
   sessions: v.array(ExportSession),
+  /** Of one that was asked for by `exportAdd`; without it the export serves a host that has attached. */
+  id: v.optional(v.string()),
+  writable: v.optional(v.boolean()),
+  /** `open`; `hidden`: no new clients; `shutdown`: no new requests either. The last two go with their last user. */
+  state: v.optional(v.picklist(["open", "hidden", "shutdown"])),
+  /** As they were asked for, or changed since. */
+  options: v.optional(v.record(v.string(), v.unknown())),
 });
 export type Export = v.InferOutput<typeof Export>;
 
@@ -239,6 +257,7 @@ export const StorageEvent = v.object({
   service: v.optional(v.string()),
   volumeID: v.optional(v.string()),
   snapshotID: v.optional(v.string()),
+  exportID: v.optional(v.string()),
   task: v.optional(v.number()),
   who: v.optional(v.string()),
   tx: v.optional(v.string()),

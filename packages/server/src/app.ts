@@ -7,20 +7,25 @@ import { fileURLToPath } from "node:url";
 import { StorageError } from "@libstorage/model";
 import type { CertificateHealth, Health, VolumeService } from "@libstorage/model";
 import type { ServerConfig } from "./config.js";
+import type { ExporterConfig, ServiceConfig } from "./config/server-config.js";
 import type { DriverModule } from "./core/driver.js";
 import type { ExporterModule } from "./core/exporter.js";
 import type { FaultPlan } from "./core/faults.js";
 import type { Logger } from "./core/log.js";
 import { Storage } from "./core/storage.js";
-import type { ServiceSpec } from "./core/storage.js";
+import type { ExporterSpec, ServiceSpec } from "./core/storage.js";
 import { DRIVERS } from "./drivers/index.js";
 import { EXPORTERS } from "./exporters/index.js";
 import { openContentCalls } from "./frontends/embedded/content.js";
 import type { ContentCalls } from "./frontends/embedded/content.js";
 import { openVolumeService } from "./frontends/embedded/volume-service.js";
 import { eventOf } from "./frontends/embedded/wire.js";
+import { Locations, hypervisorRecoveries } from "./frontends/hypervisor/index.js";
 import { createRest, inventServerName, openAuth } from "./frontends/rest/index.js";
 import type { AccessLog, Auth, EventFeed } from "./frontends/rest/index.js";
+import { openFiles } from "./core/files.js";
+import { serveNamed } from "./exporters/nbd/named-server.js";
+import { Qmp } from "./frontends/qmp/index.js";
 import { healthOf } from "./health.js";
 import { VERSION } from "./version.js";
 
@@ -49,6 +54,8 @@ export interface App {
   /** Opens `/help/config` and `/help/env`; made anew at each start. */
   readonly adminToken: string;
   readonly serverName: string;
+  /** Where it is configured. */
+  readonly qmp: Qmp | undefined;
   health(): Health;
   /** Takes over what can change without a restart. */
   reload(config: ServerConfig): Promise<void>;
@@ -66,16 +73,18 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
   const { drivers = DRIVERS, exporters = EXPORTERS } = options;
   for (const folder of [config.folders.lib, config.folders.run, config.journal.path])
     await mkdir(folder, { recursive: true, mode: 0o700 });
+  const locations = new Locations(config.hypervisor.fileLocations);
   const storage = await Storage.open({
     services: config.services.map((service) => specOf(service, drivers, exporters)),
     journalFolder: config.journal.path,
     libFolder: config.folders.lib,
     retentionMs: config.journal.retentionMs,
     taskLogTimeoutMs: config.tasks.logTimeoutMs,
+    hostRecoveries: hypervisorRecoveries(locations),
     log,
     ...(options.faults !== undefined && { faults: options.faults }),
   });
-  const service = openVolumeService(storage);
+  const service = openVolumeService(storage, locations);
   const content = openContentCalls(storage);
   let isReady = false;
   const ready = storage.recovered().then(() => {
@@ -86,6 +95,10 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
   const serverName = inventServerName();
   const stopping = new AbortController();
   const events = feedOf(storage);
+  const qmp = await openQmp(config, service, events, options).catch(async (error: unknown) => {
+    await storage.close();
+    throw error;
+  });
   const rest = (current: ServerConfig, auth: Auth): App["handler"] =>
     handlerOf({
       service,
@@ -101,6 +114,9 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
       parseRequestOpts: current.parseRequestOpts,
       exeTimeoutMs: current.tasks.exeTimeoutMs,
       ...executorsOf(options),
+      ...(qmp !== undefined && {
+        talkQmp: (input, output, who) => qmp.talk(input, output, { who }),
+      }),
       limits: { bodyBytes: current.http.bodyLimitBytes },
       log,
       ...accessLogOf(current, options),
@@ -116,6 +132,7 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
     ready,
     adminToken,
     serverName,
+    qmp,
     health,
     reload: async (next) => {
       serve = rest(next, await authOf(next));
@@ -124,13 +141,14 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
     stop: () => stopping.abort(),
     close: async () => {
       stopping.abort();
+      await qmp?.close();
       await storage.close();
     },
   };
 }
 
 function specOf(
-  { name, driver, options, exporter, shareable, uniqueNames }: ServerConfig["services"][number],
+  { name, driver, options, exporter, exports, shareable, uniqueNames }: ServiceConfig,
   drivers: Readonly<Record<string, DriverModule>>,
   exporters: Readonly<Record<string, ExporterModule>>,
 ): ServiceSpec {
@@ -140,19 +158,44 @@ function specOf(
       "invalid-argument",
       `service ${name}: there is no driver named ${driver}; there are ${Object.keys(drivers).join(", ")}`,
     );
-  const exporting = exporter && exporters[exporter.name];
-  if (exporter !== undefined && exporting === undefined)
+  const exporterSpec = (wanted: ExporterConfig): ExporterSpec => {
+    const found = exporters[wanted.name];
+    if (found !== undefined) return { module: found, config: wanted.options };
     throw new StorageError(
       "invalid-argument",
-      `service ${name}: there is no exporter named ${exporter.name}`,
+      `service ${name}: there is no exporter named ${wanted.name}`,
     );
+  };
   return {
     name,
     driver: module,
     config: options,
-    ...(exporting !== undefined && { exporter: { module: exporting, config: exporter?.options } }),
+    ...(exporter !== undefined && { exporter: exporterSpec(exporter) }),
+    exporters: exports.map(exporterSpec),
     settings: { shareable, uniqueNames },
   };
+}
+
+async function openQmp(
+  { qmp, folders }: ServerConfig,
+  service: VolumeService,
+  events: EventFeed,
+  { log, faults }: AppOptions,
+): Promise<Qmp | undefined> {
+  if (qmp === undefined) return undefined;
+  const { socketFolder, insecure } = qmp;
+  await mkdir(socketFolder, { recursive: true, mode: 0o700 });
+  return Qmp.open({
+    service,
+    subscribe: (listener) => events.subscribe(listener),
+    serveNbd: serveNamed,
+    files: openFiles(faults),
+    libFolder: folders.lib,
+    socketFolder,
+    isOpenAllowed: insecure,
+    serverVersion: VERSION,
+    log: log.child({ frontend: "qmp" }),
+  });
 }
 
 function handlerOf(parts: Parameters<typeof createRest>[0]): App["handler"] {

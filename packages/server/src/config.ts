@@ -7,7 +7,7 @@ import { readListening } from "./config/endpoints.js";
 import { KEYS } from "./config/keys.js";
 import type { KeySpec } from "./config/keys.js";
 import { shownSettings } from "./config/redact.js";
-import type { ServerConfig } from "./config/server-config.js";
+import type { QmpConfig, ServerConfig } from "./config/server-config.js";
 import { readServices } from "./config/services.js";
 import type { DriverTable, Modules } from "./config/services.js";
 import { openSource } from "./config/source.js";
@@ -64,6 +64,13 @@ function distinct(problems: readonly ConfigProblem[]): readonly ConfigProblem[] 
   return [...new Map(problems.map((one) => [formatProblem(one), one])).values()];
 }
 
+function qmpOf({ server, folders }: ConfigSource, check: Checker): { qmp?: QmpConfig } {
+  const socket = check.read(KEYS.qmpSocket, server);
+  const socketFolder = check.read(KEYS.qmpSocketFolder, server) ?? `${folders.run}/qmp`;
+  const insecure = check.read(KEYS.qmpInsecure, server) ?? false;
+  return socket === undefined ? {} : { qmp: { socket, socketFolder, insecure } };
+}
+
 function readConfig(source: ConfigSource, modules: Modules, check: Checker): ServerConfig {
   const { server } = source;
   const read = <T>(spec: KeySpec<T>): T => required(check.read(spec, server), spec);
@@ -101,6 +108,8 @@ function readConfig(source: ConfigSource, modules: Modules, check: Checker): Ser
       requestTimeoutMs: read(KEYS.requestTimeout),
       keepAliveTimeoutMs: read(KEYS.keepAliveTimeout),
     },
+    ...qmpOf(source, check),
+    hypervisor: { fileLocations: check.read(KEYS.fileLocations, server) ?? [] },
     settings: shownSettings(source.tree.toObject()),
   };
 }

@@ -11,6 +11,8 @@ export function healthOf(
   certificates: readonly CertificateHealth[],
 ): Health {
   const warnings = [...storage.warnings];
+  const { flaw } = storage.journal;
+  if (flaw !== undefined) warnings.push(`the last change was refused: ${flaw}`);
   const services: Health["services"] = {};
   for (const [name, { driverName, inventory }] of storage.services) {
     const { volumes, snapshots } = inventory;

@@ -68,6 +68,37 @@ describe("the command line", () => {
     }
   });
 
+  it("brings a volume back to a snapshot of its own, and changes its record", async () => {
+    const own = await startServer();
+    const earlier = env;
+    env = { ...env, LIBSTORAGE_HOST: own.host };
+    try {
+      for (const name of ["web", "db"]) {
+        await out("volume", "create", name, "-s", "vfs");
+        await writeFile(join(own.vfsRoot, `vol/vfs-00${name === "web" ? 0 : 1}/file`), "before");
+        await out("volume", "snapshot", name, "-s", "vfs", "nightly");
+      }
+      const file = join(own.vfsRoot, "vol/vfs-000/file");
+      await writeFile(file, "after");
+      const revert = ["volume", "revert", "web", "-s", "vfs"];
+      assert.match(await out(...revert, "nightly"), /vfs-000 +web +1 GiB/);
+      assert.equal(await readFile(file, "utf8"), "before");
+      assert.match((await failure(...revert, "vfs-001-001")).stderr, /one of volume vfs-001/);
+      assert.match((await failure(...revert, "none")).stderr, /snapshot none not found/);
+      const update = ["volume", "update", "-s", "vfs"];
+      assert.match(await out(...update, "web", "--name", "www", "--field", "a=b"), /vfs-000 +www/);
+      assert.match(await out("volume", "inspect", "www", "--json"), /"a": ?"b"/);
+      await out(...update, "www", "--unset", "a");
+      assert.doesNotMatch(await out("volume", "inspect", "www", "--json"), /"a":/);
+      const fixed = await failure(...update, "www", "--iops", "5");
+      assert.match(fixed.stderr, /vfs driver cannot change iops .* name, fields/);
+      assert.equal((await failure(...update, "www")).code, 2);
+    } finally {
+      env = earlier;
+      await own.close();
+    }
+  });
+
   it("takes volumes and snapshots through their lives, in tables", async () => {
     const head = "ID       NAME  SIZE   STATE      SERVICE  HOLDER\n";
     assert.equal(

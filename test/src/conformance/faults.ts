@@ -3,7 +3,7 @@
  * hangs until it is cancelled, succeeds unseen, or the server dies before or after it.
  */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CountedFaults } from "@libstorage/server";
 import type { FaultMode, OpContext, VolumeRecord } from "@libstorage/server";
@@ -13,6 +13,7 @@ import {
   Fixture,
   needsCopy,
   needsExpand,
+  needsReverts,
   needsSnapshotCopy,
   needsSnapshots,
   OTHER_SIZE,
@@ -35,6 +36,10 @@ interface Prepared {
   readonly makes?: string;
   /** What it removes, where it removes something. */
   readonly removes?: string;
+  /** The volume that goes back to a snapshot. */
+  readonly reverts?: string;
+  /** What must hold of the data, however it went. */
+  readonly check?: (fixture: Fixture) => void;
 }
 
 /** A volume with something in it, which no operation may harm. */
@@ -93,6 +98,25 @@ const OPERATIONS: readonly Operation[] = [
       const volume = await sourceIn(fixture);
       return {
         run: async (context) => fixture.driver.volumeExpand?.(volume, OTHER_SIZE, context),
+      };
+    },
+  },
+  {
+    name: "revert",
+    unless: needsReverts,
+    async prepare(fixture) {
+      const volume = await sourceIn(fixture);
+      const snapshot = await fixture.snapshot(0, volume);
+      const path = volume.source.kind === "directory" ? join(volume.source.path, "file") : "";
+      if (path !== "") writeFileSync(path, "other data");
+      return {
+        reverts: volume.id,
+        run: (context) => fixture.reverts.volumeRevert(volume, snapshot, context),
+        check: () => {
+          if (path === "") return;
+          const text = readFileSync(path, "utf8");
+          assert.ok(text === "some data" || text === "other data", `the data are ${text}`);
+        },
       };
     },
   },
@@ -242,6 +266,7 @@ async function checkOthers({ fixture, prepared, before }: Cut): Promise<Map<stri
   const states = await statesOf(fixture);
   const own = prepared.makes ?? prepared.removes;
   for (const [id, state] of before) if (id !== own) assert.equal(states.get(id), state, id);
+  prepared.check?.(fixture);
   return states;
 }
 
@@ -255,6 +280,8 @@ async function checkFailed(cut: Cut): Promise<void> {
 
 async function checkKilled(cut: Cut): Promise<void> {
   await cut.fixture.reopen();
+  const { reverts } = cut.prepared;
+  if (reverts !== undefined) await cut.fixture.reverts.volumeRevertSettle(reverts, contextOf());
   const states = await checkOthers(cut);
   const { makes, removes } = cut.prepared;
   if (makes === undefined && removes === undefined)

@@ -172,6 +172,12 @@ export class Fixture {
     return snapshots;
   }
 
+  get reverts() {
+    const { reverts } = this.driver;
+    assert.ok(reverts !== undefined, "cases for reverts run only where there are some");
+    return reverts;
+  }
+
   copySnapshot(source: SnapshotRecord, snapshot: SnapshotRecord, context: OpContext) {
     const copy = this.snapshots.snapshotCopy?.(source, snapshot, context);
     assert.ok(copy !== undefined, "cases for copies run only where there is snapshotCopy");
@@ -213,6 +219,9 @@ export const needsExpand = (driver: StorageDriver): string | undefined =>
 
 export const needsSnapshots = (driver: StorageDriver): string | undefined =>
   driver.snapshots === undefined ? "the driver has no snapshots" : undefined;
+
+export const needsReverts = (driver: StorageDriver): string | undefined =>
+  driver.reverts === undefined ? "the driver cannot revert volumes" : undefined;
 
 export const needsSnapshotCopy = (driver: StorageDriver): string | undefined =>
   driver.snapshots?.snapshotCopy === undefined ? "the driver cannot copy snapshots" : undefined;

@@ -31,7 +31,7 @@ function over<T extends object>(object: T, model: VolumeGroupModel): T {
       const member = Reflect.get(target, name, target) as unknown;
       // Whoever holds a volume in memory holds it on this host.
       if (name === "isHostBound") return false;
-      if (name === "snapshots") return over(member as object, model);
+      if (name === "snapshots" || name === "reverts") return over(member as object, model);
       if (typeof member !== "function") return member;
       const method = (member as Method).bind(target);
       return (...args: readonly unknown[]) => {

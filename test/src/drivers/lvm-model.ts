@@ -42,10 +42,30 @@ export class VolumeGroupModel {
   readonly #lvs = new Map<string, Lv>();
   readonly #group: string;
   #seqno = 1;
+  #fill = { data: 1, metadata: 1 };
+  #metadataBytes = 104_857_600;
+  readonly #pool: string;
 
   constructor(group: string, pool: string) {
     this.#group = group;
+    this.#pool = pool;
     this.#lvs.set(pool, this.#new(pool, 1024 ** 4, []));
+  }
+
+  /** In percent. */
+  setFill(fill: Partial<{ readonly data: number; readonly metadata: number }>): void {
+    this.#fill = { ...this.#fill, ...fill };
+    this.#seqno += 1;
+  }
+
+  /** The bytes of the pool. */
+  get poolSize(): { readonly data: number; readonly metadata: number } {
+    return { data: this.#lvs.get(this.#pool)?.sizeBytes ?? 0, metadata: this.#metadataBytes };
+  }
+
+  /** The pool that a logical volume is in; empty for one beside it. */
+  poolOf(name: string): string | undefined {
+    return this.#lvs.get(name)?.pool;
   }
 
   names(): string[] {
@@ -77,6 +97,8 @@ export class VolumeGroupModel {
         return this.#change(args);
       case "lvextend":
         return this.#extend(args);
+      case "lvrename":
+        return this.#rename(args);
       case "lvremove":
         return this.#remove(args);
       case "lvm":
@@ -141,10 +163,29 @@ export class VolumeGroupModel {
 
   #extend(args: readonly string[]): string {
     const lv = this.#existing(args.at(-1) ?? "");
+    const [metadata] = valuesOf(args, "--poolmetadatasize");
+    if (metadata !== undefined) {
+      this.#metadataBytes = Number(metadata.slice(0, -1));
+      this.#seqno += 1;
+      return "";
+    }
     const bytes = Number((valuesOf(args, "-L")[0] ?? "").slice(0, -1));
     if (bytes === lv.sizeBytes)
       throw new Refusal("New size (2 extents) matches existing size (2 extents).");
     lv.sizeBytes = bytes;
+    this.#seqno += 1;
+    return "";
+  }
+
+  #rename([group, from = "", to = ""]: readonly string[]): string {
+    const lv = this.#lvs.get(from);
+    if (lv === undefined)
+      throw new Refusal(`Existing logical volume "${from}" not found in volume group "${group}"`);
+    if (this.#lvs.has(to))
+      throw new Refusal(`Logical Volume "${to}" already exists in volume group "${group}"`);
+    this.#lvs.delete(from);
+    this.#lvs.set(to, { ...lv, name: to });
+    for (const other of this.#lvs.values()) if (other.origin === from) other.origin = to;
     this.#seqno += 1;
     return "";
   }
@@ -186,9 +227,9 @@ export class VolumeGroupModel {
       lv_active: lv.isActive || isPool ? "active" : "",
       lv_health_status: "",
       lv_snapshot_invalid: "unknown",
-      data_percent: isPool ? "1.00" : "",
-      metadata_percent: isPool ? "1.00" : "",
-      lv_metadata_size: isPool ? "104857600" : "",
+      data_percent: isPool ? this.#fill.data.toFixed(2) : "",
+      metadata_percent: isPool ? this.#fill.metadata.toFixed(2) : "",
+      lv_metadata_size: isPool ? String(this.#metadataBytes) : "",
       zero: isPool ? "zero" : "unknown",
     };
   }

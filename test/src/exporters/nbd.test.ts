@@ -33,7 +33,7 @@ interface Opened {
 }
 
 function configOf(folder: string, more: object = {}): unknown {
-  return v.parse(EXPORTERS.nbd.config, { listen: "127.0.0.1:0", folder, ...more });
+  return v.parse(EXPORTERS.nbd.config, { listen: "127.0.0.1:0", daemonFolder: folder, ...more });
 }
 
 describe("nbd", { skip }, () => {
@@ -447,9 +447,11 @@ describe("nbd", { skip }, () => {
       message: /cannot be served/,
     });
     assert.throws(() => configOf(folder, { listen: "everywhere" }), /must be an address/);
-    const { exporter, close } = await openExporter({ folder: join(scratch.path, "x".repeat(90)) });
+    const { exporter, close } = await openExporter({
+      daemonFolder: join(scratch.path, "x".repeat(90)),
+    });
     const hold = await planned(exporter, await volume("raw"));
-    await assert.rejects(exporter.export(hold, contextOf()), { message: /shorter "folder"/ });
+    await assert.rejects(exporter.export(hold, contextOf()), { message: /shorter "daemonFolder"/ });
     await close();
   });
 

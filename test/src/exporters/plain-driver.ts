@@ -33,6 +33,7 @@ const PlainConfig = v.object({ root: v.string(), kind: v.picklist(["file", "lv"]
 type PlainConfig = v.InferOutput<typeof PlainConfig>;
 
 class PlainDriver implements StorageDriver {
+  readonly mutable = [];
   readonly type = "block";
   readonly nextDevice = { ignore: true, prefix: "", pattern: "" };
   readonly allocationUnitBytes = 4 * 1024 ** 2;

@@ -144,7 +144,7 @@ export class StorageSession {
   }
 
   async sessions(): Promise<readonly Session[]> {
-    return this.service.sessions();
+    return this.service.exports.sessions();
   }
 
   async warnings(): Promise<readonly string[]> {

@@ -59,7 +59,7 @@ async function lvmWorld(thinPool: string | undefined): Promise<World> {
     const driver = await openOver(model, config, contextOf());
     const state = await stateOf(driver, contextOf());
     await driver.close();
-    const left = model.names().filter((name) => name.endsWith(".still"));
+    const left = model.names().filter((name) => /\.(?:still|next|old\d+)$/.test(name));
     if (left.length > 0) throw new Error(`left over: ${left.join(", ")}`);
     return state;
   };
@@ -70,7 +70,7 @@ const isRoot = process.getuid?.() === 0;
 const skip = isRoot ? false : "only root may lock a part of a volume group, in /run/lock";
 const OPERATIONS = operationsOn({ free: "lvm-000", held: "lvm-001", snapshot: "lvm-000-000" });
 /** Those that are not done as with a thin pool. */
-const THICK = new Set(["copy", "snapshot", "snapshot copy", "remove", "snapshot remove"]);
+const THICK = new Set(["copy", "snapshot", "snapshot copy", "revert", "remove", "snapshot remove"]);
 const DEPTH = { modes: ["fail", "lost-answer", "kill-after"], further: [] } as const;
 
 describe("faults in lvm-iscsi", { skip }, () => {

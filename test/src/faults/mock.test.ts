@@ -31,6 +31,8 @@ const CHANGES = new Set([
   "volumeDetach",
   "volumeCopy",
   "volumeExpand",
+  "volumeRevert",
+  "volumeUpdate",
   "snapshotCreate",
   "snapshotRemove",
   "snapshotCopy",
@@ -45,7 +47,7 @@ function guarded<T extends object>(object: T, plan: FaultPlan): T {
   return new Proxy(object, {
     get(target, name) {
       const member = Reflect.get(target, name, target) as unknown;
-      if (name === "snapshots") return guarded(member as object, plan);
+      if (name === "snapshots" || name === "reverts") return guarded(member as object, plan);
       if (typeof member !== "function") return member;
       const method = (member as Method).bind(target);
       if (!CHANGES.has(String(name))) return method;

@@ -63,6 +63,15 @@ export const operationsOn = (
     run: (service, caller) => service.volumeExpand(free, 16 * GIB, caller),
   },
   {
+    name: "revert",
+    run: (service, caller) => service.volumeRevert(free, snapshot, caller),
+  },
+  {
+    name: "update",
+    run: (service, caller) =>
+      service.volumeUpdate(free, { name: "renamed", fields: { owner: "me" } }, caller),
+  },
+  {
     name: "attach",
     run: (service, caller) =>
       service.volumeAttach(free, { to: hostB, deviceName: "", force: false }, caller),

@@ -97,9 +97,11 @@ libstorage:
 `;
 }
 
+/** @param home for what outlives this server; its own folder, which goes with it, when left out */
 export async function startRest(
   config: string,
   options: Partial<AppOptions> = {},
+  home?: string,
 ): Promise<RestServer> {
   const folder = await mkdtemp(join(tmpdir(), "libstorage-rest-"));
   const app = await openApp(
@@ -107,7 +109,7 @@ export async function startRest(
       options.drivers ?? DRIVERS,
       {
         text: config.replaceAll("ROOT", folder),
-        env: { LIBSTORAGE_HOME: join(folder, "home") },
+        env: { LIBSTORAGE_HOME: home ?? join(folder, "home") },
         isRoot: false,
       },
       options.exporters,

@@ -5,6 +5,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, describe, it } from "node:test";
 import { StorageError } from "@libstorage/model";
+import { healthOf } from "@libstorage/server";
 import type { StorageService } from "@libstorage/server";
 import { makeScratch } from "../faults/folders.js";
 import { checkInvariants } from "../faults/invariants.js";
@@ -156,10 +157,14 @@ describe("a full disk below the journal", { skip }, () => {
       await rejectsAs(service.volumeRemove(id, false, caller()), "unavailable", /journal/);
       assert.deepEqual(readWorld(folder), before, "a refused request changed something");
       assert.equal(service.volume(id).name, "first");
+      const { status, warnings } = healthOf(storage, true, []);
+      assert.equal(status, "warning");
+      assert.match(warnings.join(), /last change was refused: the journal cannot be written/);
       free();
       await storage.operations.stuck.finishAll();
       await service.volumeAttach(id, request, caller());
       await create(service, "second");
+      assert.deepEqual(healthOf(storage, true, []).warnings, []);
       await checkInvariants(worldIn(folder), storage, before);
     } finally {
       await storage.close();

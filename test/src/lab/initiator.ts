@@ -87,6 +87,23 @@ export class Initiator {
     return this.device(to);
   }
 
+  /** As `login`, for several without passwords, in one go. @returns the nodes in their order */
+  async loginAll(all: readonly AttachmentRecord[]): Promise<string[]> {
+    const commands = all.map((to) => `${this.#node(to)},1 -o new\n${this.#node(to)} --login`);
+    const limitMs = 30_000 + 30_000 * all.length;
+    await this.#alone(() =>
+      this.machine.run(`set -e\n${commands.join("\n")}\nudevadm settle`, { limitMs }),
+    );
+    return Promise.all(all.map((to) => this.device(to)));
+  }
+
+  /** Forgets them, logged in or not. */
+  async logoutAll(all: readonly AttachmentRecord[]): Promise<void> {
+    const commands = all.map((to) => `${this.#node(to)} --logout; ${this.#node(to)} -o delete`);
+    const limitMs = 30_000 + 30_000 * all.length;
+    await this.#alone(() => this.machine.attempt(commands.join("\n"), { limitMs }));
+  }
+
   async device({ deviceName }: AttachmentRecord): Promise<string> {
     const path = await until(`${deviceName} is there`, async () => {
       const { code, stdout } = await this.machine.attempt(

@@ -6,7 +6,7 @@ import { hostTests } from "./lvm-devices.js";
 import { handTests } from "./lvm-hands.js";
 import { poolTests } from "./lvm-pool.js";
 
-insideOneMachine(import.meta.url, { diskMiB: [20_000, 2_000], limitMs: 840_000 }, () => {
+insideOneMachine(import.meta.url, { diskMiB: [20_000, 2_000], limitMs: 1_700_000 }, () => {
   describe("LVM and its host", () => {
     before(() => {
       makeGroup("/dev/vdc");

@@ -25,6 +25,21 @@ describe("samples", () => {
       assert.equal(tls?.clientCertRequired, true);
       assert.equal(services[0]?.uniqueNames, true);
     },
+    "qmp.yml": ({ qmp, services }) => {
+      assert.deepEqual(qmp, {
+        socket: "/run/libstorage/qmp.sock",
+        socketFolder: "/run/libstorage/nbd",
+        insecure: false,
+      });
+      assert.deepEqual(
+        services[0]?.exports.map(({ name }) => name),
+        ["nbd", "fuse", "vhost-user-blk"],
+      );
+    },
+    "hypervisor.yml": ({ hypervisor, services }) => {
+      assert.equal(hypervisor.fileLocations[0], "/var/lib/libvirt/images/*.img");
+      assert.equal(services[0]?.driver, "image");
+    },
     "btrfs.yml": ({ services }) => {
       assert.deepEqual(
         services.map(({ driver, options }) => [driver, (options as { quota: string }).quota]),

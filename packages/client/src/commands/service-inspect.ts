@@ -23,6 +23,8 @@ export const command: Command = {
           ["this host", instanceID.id],
           ["instance", instance?.name],
           ["region", instance?.region],
+          ["abilities", info.abilities?.join(", ")],
+          ["can change", info.mutable?.join(", ")],
         ]),
       ),
     );

@@ -15,12 +15,15 @@ export function readSize(text: string): number {
 }
 
 /** `k=v`, several times. */
-export function readOpts(texts: readonly string[]): Record<string, string> | undefined {
+export function readOpts(
+  texts: readonly string[],
+  option = "opt",
+): Record<string, string> | undefined {
   if (texts.length === 0) return undefined;
   return Object.fromEntries(
     texts.map((text) => {
       const equals = text.indexOf("=");
-      if (equals < 1) throw new UsageError(`--opt must be KEY=VALUE, not "${text}"`);
+      if (equals < 1) throw new UsageError(`--${option} must be KEY=VALUE, not "${text}"`);
       return [text.slice(0, equals), text.slice(equals + 1)];
     }),
   );

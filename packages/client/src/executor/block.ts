@@ -24,7 +24,7 @@ import type { MountHost } from "./mount-point.js";
 import { readMountTable } from "./mount-table.js";
 
 /** Links that name a device by what it says of itself; partitions are none of ours. */
-const NAMING = /^(?:dm-uuid-(?:lvm|mpath)-|wwn-|scsi-)[\w.:@+-]*$/i;
+const NAMING = /^(?:dm-uuid-(?:lvm|mpath)-|wwn-|scsi-|nbd-)[\w.:@+-]*$/i;
 const UNFIT = /-part\d+$|::/;
 
 export function openBlock(context: ExecutorContext, driver: string): Executor {

@@ -4,6 +4,7 @@
  */
 import * as fs from "node:fs/promises";
 import { dirname } from "node:path";
+import { readSmallFile } from "./small-file.js";
 
 export interface DeviceLine {
   readonly device: string;
@@ -28,18 +29,13 @@ export function parseDeviceFile(text: string): readonly DeviceLine[] {
 
 /** Made at first use. Another process may make it at the same time, with the same content. */
 export async function readDeviceFile(file: string): Promise<readonly DeviceLine[]> {
-  const read = async (): Promise<string | undefined> =>
-    fs.readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return undefined;
-      throw error;
-    });
-  const there = await read();
+  const there = readSmallFile(file);
   if (there !== undefined) return parseDeviceFile(there);
   await make(file).catch((error: NodeJS.ErrnoException) => {
     // Where nothing can be written the names are the same.
     if (!["EACCES", "EPERM", "EROFS"].includes(error.code ?? "")) throw error;
   });
-  return parseDeviceFile((await read()) ?? FIRST_CONTENT);
+  return parseDeviceFile(readSmallFile(file) ?? FIRST_CONTENT);
 }
 
 let temporaries = 0;

@@ -5,6 +5,7 @@
 import type { ChildProcess } from "node:child_process";
 import type { Readable } from "node:stream";
 import { StorageError } from "@libstorage/model";
+import { kernelMountOf, mountInKernel } from "./kernel-mount.js";
 
 export interface ExecResult {
   readonly stdout: string;
@@ -126,12 +127,45 @@ function endOf(child: ChildProcess, signal: AbortSignal, timeoutMs: number): Pro
   });
 }
 
-/** Loaded with the first command, because most calls of the command line run none. */
-export const runCommand: Exec = async (
-  file,
-  args,
-  { signal, timeoutMs = DEFAULT_TIMEOUT_MS, stdin, input },
-) => {
+/** Done by this process, where it can be. @returns undefined when the command has to be run */
+async function doneHere(
+  file: string,
+  args: readonly string[],
+  signal: AbortSignal,
+  timeoutMs: number,
+): Promise<Ended | undefined> {
+  const mount = file === "mount" ? kernelMountOf(args) : undefined;
+  if (mount === undefined) return undefined;
+  const none = { stdout: "", stderr: "" };
+  return new Promise((resolve) => {
+    let why: Reason | undefined;
+    const timers: NodeJS.Timeout[] = [];
+    const settle = (ended: Ended | undefined): void => {
+      for (const timer of timers) clearTimeout(timer);
+      signal.removeEventListener("abort", cancel);
+      resolve(ended);
+    };
+    // It cannot be ended; whoever undoes it shall find it done or not, unless the device is dead.
+    const giveUp = (reason: Reason): void => {
+      why = reason;
+      timers.push(setTimeout(() => settle({ ...none, ...reason }), 2 * KILL_DELAY_MS));
+    };
+    const cancel = (): void => giveUp({ isCanceled: true });
+    timers.push(setTimeout(() => giveUp({ timedOut: true }), timeoutMs));
+    signal.addEventListener("abort", cancel, { once: true });
+    void mountInKernel(mount).then((done) => {
+      if (why !== undefined) settle({ ...none, ...why });
+      else settle(done ? { ...none, exitCode: 0 } : undefined);
+    });
+  });
+}
+
+/** The module is loaded with the first command, because most calls of the command line run none. */
+async function runProcess(
+  file: string,
+  args: readonly string[],
+  { signal, timeoutMs = DEFAULT_TIMEOUT_MS, stdin, input }: Parameters<Exec>[2],
+): Promise<Ended> {
   const { spawn } = await import("node:child_process");
   const child = spawn(file, args, {
     env: { ...process.env, LC_ALL: "C" },
@@ -139,7 +173,15 @@ export const runCommand: Exec = async (
   });
   // Nobody has to read what is given.
   child.stdin?.on("error", () => {}).end(input);
-  const { stdout, stderr, cause, ...failure } = await endOf(child, signal, timeoutMs);
+  return endOf(child, signal, timeoutMs);
+}
+
+export const runCommand: Exec = async (file, args, options) => {
+  const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  if (signal.aborted) throw new CommandError(file, args, { isCanceled: true }, signal.reason);
+  const ended =
+    (await doneHere(file, args, signal, timeoutMs)) ?? (await runProcess(file, args, options));
+  const { stdout, stderr, cause, ...failure } = ended;
   const isDone = failure.exitCode === 0 && failure.timedOut !== true && failure.isCanceled !== true;
   if (isDone && failure.code === undefined) return { stdout, stderr };
   throw new CommandError(file, args, { ...failure, stderr }, cause);

@@ -2,6 +2,7 @@
  * A folder of this host made visible at a mount point: by a bind mount, or, for a user who is not root,
  * by a symbolic link. Nothing is guessed, nothing is hidden, and nothing that holds data is ever removed.
  */
+import { mkdirSync, readdirSync } from "node:fs";
 import type { Stats } from "node:fs";
 import * as fs from "node:fs/promises";
 import { dirname } from "node:path";
@@ -32,7 +33,11 @@ type Standing =
 
 /** What stands at a mount point, seen from the folder that shall be there. */
 async function standing(mountPoint: string, folder: string): Promise<Standing> {
-  const found = await lstatOf(mountPoint);
+  const top = mountsAt(await readMountTable(), mountPoint).at(-1);
+  const [found, wanted] = await Promise.all([
+    lstatOf(mountPoint, top !== undefined),
+    top === undefined ? undefined : fs.stat(folder).catch(() => undefined),
+  ]);
   if (found === undefined) return { kind: "nothing" };
   if (found.isSymbolicLink()) {
     const target = await fs.readlink(mountPoint);
@@ -40,15 +45,13 @@ async function standing(mountPoint: string, folder: string): Promise<Standing> {
     return { kind: "other", what: `a symbolic link to ${target}` };
   }
   if (!found.isDirectory()) return { kind: "other", what: "a file" };
-  const top = mountsAt(await readMountTable(), mountPoint).at(-1);
   if (top !== undefined) {
-    const wanted = await fs.stat(folder).catch(() => undefined);
     // A folder that was removed under its mount cannot be compared; the kernel marks the mount.
     const isGone = wanted === undefined && top.root.endsWith("//deleted");
     if (isGone || isSameFolder(found, wanted)) return { kind: "mount" };
     return { kind: "other", what: mountInWords(top) };
   }
-  const content = await fs.readdir(mountPoint);
+  const content = readdirSync(mountPoint);
   if (content.length === 0) return { kind: "empty-folder" };
   return { kind: "other", what: contentInWords(content) };
 }
@@ -64,14 +67,14 @@ export async function mountFolder(
     return { mountPoint, kind: there.kind, wasThere: true };
   if (there.kind === "other")
     throw inTheWay(mountPoint, there.what, "remove it, or mount the volume elsewhere");
-  await fs.mkdir(dirname(mountPoint), { recursive: true, mode: 0o755 });
+  mkdirSync(dirname(mountPoint), { recursive: true, mode: 0o755 });
   if (!host.isRoot) {
     // Only a folder that is empty goes away by this call.
     if (there.kind === "empty-folder") await fs.rmdir(mountPoint);
     await fs.symlink(folder, mountPoint);
     return { mountPoint, kind: "link", wasThere: false };
   }
-  if (there.kind === "nothing") await fs.mkdir(mountPoint, { mode: 0o755 });
+  if (there.kind === "nothing") mkdirSync(mountPoint, { mode: 0o755 });
   const opts = options === "" ? "bind" : `bind,${checkMountOptions(options)}`;
   await host.exec("mount", ["-o", opts, "--", folder, mountPoint], { signal });
   const now = await standing(mountPoint, folder);

@@ -2,6 +2,7 @@
  * The place at which a volume is mounted: what stands there, and how it is made and cleared. Nothing is
  * guessed, nothing is hidden, and nothing that holds data is ever removed.
  */
+import { lstatSync, realpathSync } from "node:fs";
 import type { Stats } from "node:fs";
 import * as fs from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, normalize } from "node:path";
@@ -22,9 +23,10 @@ export interface MountHost {
   readonly unmountMs?: number;
 }
 
-export async function lstatOf(path: string): Promise<Stats | undefined> {
+/** @param isMount whether something is mounted there, whose server or device may not answer */
+export async function lstatOf(path: string, isMount = true): Promise<Stats | undefined> {
   try {
-    return await fs.lstat(path);
+    return isMount ? await fs.lstat(path) : lstatSync(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ENOENT") return undefined;
@@ -35,6 +37,15 @@ export async function lstatOf(path: string): Promise<Stats | undefined> {
         { path },
         { cause: error },
       );
+    throw error;
+  }
+}
+
+function realPathOf(folder: string): string | undefined {
+  try {
+    return realpathSync.native(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT" && folder !== "/") return undefined;
     throw error;
   }
 }
@@ -50,10 +61,7 @@ export async function canonical(path: string): Promise<string> {
   const plain = normalize(path).replace(/\/$/, "");
   const missing: string[] = [];
   for (let at = dirname(plain); ; at = dirname(at)) {
-    const real = await fs.realpath(at).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT" && at !== "/") return undefined;
-      throw error;
-    });
+    const real = realPathOf(at);
     if (real !== undefined) return join(real, ...missing.toReversed(), basename(plain));
     missing.push(basename(at));
   }
@@ -83,7 +91,7 @@ export async function standingAt(
       ? { kind: "mount", top }
       : { kind: "other", what: mountInWords(top), isMount: true };
   const other = (what: string): Standing => ({ kind: "other", what, isMount: false });
-  const found = await lstatOf(mountPoint);
+  const found = await lstatOf(mountPoint, false);
   if (found === undefined) return { kind: "nothing" };
   if (found.isSymbolicLink()) return other(`a symbolic link to ${await fs.readlink(mountPoint)}`);
   if (!found.isDirectory()) return other("a file");

@@ -18,6 +18,10 @@ function wrongFolder(volumeID: string, folder: string, why: string): StorageErro
 export async function checkVolumeFolder(volumeID: string, folder: string): Promise<void> {
   if (!isAbsolute(folder) || normalize(folder) !== folder || folder.includes("\0"))
     throw wrongFolder(volumeID, folder, "it is no plain absolute path");
+  const record = `${folder}.json`;
+  // Both are looked at in one turn.
+  const reading = fs.readFile(record, "utf8");
+  reading.catch(() => {});
   const found = await fs.lstat(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "EACCES")
       throw new StorageError("permission-denied", `this user may not look at ${folder}`, {
@@ -32,8 +36,7 @@ export async function checkVolumeFolder(volumeID: string, folder: string): Promi
       { volumeID, device: folder },
     );
   if (!found.isDirectory()) throw wrongFolder(volumeID, folder, "it is not a folder");
-  const record = `${folder}.json`;
-  const text = await fs.readFile(record, "utf8").catch((error: NodeJS.ErrnoException) => {
+  const text = await reading.catch((error: NodeJS.ErrnoException) => {
     if (error.code === "EACCES")
       throw new StorageError(
         "permission-denied",

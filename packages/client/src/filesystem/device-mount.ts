@@ -20,6 +20,7 @@ import {
 } from "../executor/mount-point.js";
 import type { MountHost } from "../executor/mount-point.js";
 import { readMountTable } from "../executor/mount-table.js";
+import { numbersIn } from "./device-numbers.js";
 import { ensureFileSystem, growFileSystem } from "./file-system.js";
 import type { VolumeDevice } from "./file-system.js";
 import type { FileSystemKind } from "./kinds.js";
@@ -38,10 +39,7 @@ export interface DeviceNumbers {
 export async function numbersOf(path: string): Promise<DeviceNumbers | undefined> {
   const found = await fs.stat(path).catch(() => undefined);
   if (found?.isBlockDevice() !== true) return undefined;
-  // As in makedev(3).
-  const major = (found.rdev >> 8) & 0xfff;
-  const minor = (found.rdev & 0xff) | ((found.rdev >> 12) & 0xfff00);
-  return { path, major, minor };
+  return { path, ...numbersIn(found.rdev) };
 }
 
 /** Whether a mount is of the device. Btrfs shows numbers of its own, and the node by one of its names. */
@@ -90,7 +88,7 @@ export async function mountDevice(
   if (there.kind === "other")
     throw inTheWay(mountPoint, there.what, "remove it, or mount the volume elsewhere");
   await refuseElsewhere(device.volumeID, numbers);
-  const { kind } = await ensureFileSystem(device, fileSystem, isReadOnly);
+  const { kind, wasMade } = await ensureFileSystem(device, fileSystem, isReadOnly);
   await fs.mkdir(dirname(mountPoint), { recursive: true, mode: 0o755 });
   if (there.kind === "nothing") await fs.mkdir(mountPoint, { mode: 0o755 });
   const node = await device.prove();
@@ -102,7 +100,8 @@ export async function mountDevice(
       `mount succeeded, but ${node} does not stand at ${mountPoint}; look at it with findmnt ${mountPoint}`,
       { mountPoint, device: node },
     );
-  if (!isReadOnly) await growMounted(device, kind, node, mountPoint);
+  // One that was just made is as large as its device.
+  if (!isReadOnly && !wasMade) await growMounted(device, kind, node, mountPoint);
   return { mountPoint, kind: "mount", wasThere: false, source: sourceOf(now.top) };
 }
 

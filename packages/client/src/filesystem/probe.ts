@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../executor/exec.js";
 import type { Exec } from "../executor/exec.js";
+import { isZeroWhereMarked } from "./zeros.js";
 
 export type Content =
   | { readonly kind: "blank" }
@@ -89,6 +90,7 @@ function listed(found: readonly Signature[]): string {
  * @throws {StorageError} `unavailable` when it cannot be read
  */
 export async function probe(exec: Exec, device: string, limit: Limit): Promise<Content> {
+  if ((await isZeroWhereMarked(device, limit)) === true) return { kind: "blank" };
   // What was read before, as by another user of the same name, is forgotten.
   await exec("blockdev", ["--flushbufs", device], limit);
   const found = await blkid(exec, device, limit);

@@ -6,6 +6,7 @@ import { checkConnections, checkScsi, checkSessions } from "./connections.js";
 import { checkLocks, checkLoops, checkTemporaries } from "./files.js";
 import type { Check, CheckOptions, Finding, Leftover } from "./leftover.js";
 import { checkFolders, checkMounts, checkRecords } from "./mounts.js";
+import { checkNbd } from "./nbd.js";
 import { checkNfs } from "./nfs.js";
 
 /** Users before what they use. */
@@ -16,6 +17,7 @@ const CHECKS: readonly Check[] = [
   checkConnections,
   checkScsi,
   checkSessions,
+  checkNbd,
   checkFolders,
   checkLoops,
   checkTemporaries,

@@ -14,6 +14,7 @@ export type LeftoverKind =
   | "nfs-stale"
   | "nfs-silent"
   | "loop-device"
+  | "nbd-leftover"
   | "temporary-file"
   | "lock-file"
   | "broken-record";

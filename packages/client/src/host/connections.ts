@@ -51,19 +51,24 @@ export class Connections {
     // Through another door than before, as after it was taken away and given back.
     if (known !== undefined && !isSame(known, attached))
       await this.disconnect(executor, known, limits);
-    await this.#records.write({ version: 1, volumeID, driver: executor.driver, device, fields });
+    const record = { version: 1 as const, volumeID, driver: executor.driver, device, fields };
+    // What comes from another host may come again by itself after a loss of power; nothing else is left then.
+    if (fields["exporter"] === undefined) await this.#records.writeForBoot(record);
+    else await this.#records.write(record);
     await executor.connect?.(attached, limits);
   }
 
   /** What is not connected is fine. */
   async disconnect(executor: Executor, attached: Attached, limits: Limits): Promise<void> {
     if (executor.connects?.(attached) === true) await executor.disconnect?.(attached, limits);
-    await this.#records.remove(attached.volumeID);
+    if (attached.fields["exporter"] === undefined)
+      await this.#records.removeForBoot(attached.volumeID);
+    else await this.#records.remove(attached.volumeID);
   }
 }
 
 /** What may change under a connection without touching it is not compared. */
-const DOOR = ["exporter", "iqn", "lun", "portals"] as const;
+const DOOR = ["exporter", "iqn", "lun", "portals", "address", "export", "tls"] as const;
 
 function isSame(a: Attached, b: Attached): boolean {
   return a.device === b.device && DOOR.every((key) => a.fields[key] === b.fields[key]);

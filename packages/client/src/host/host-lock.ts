@@ -4,8 +4,8 @@
  * whether that still lives, and whoever waits hears of its end. No command has to be started for it.
  */
 import { createHash } from "node:crypto";
-import { mkdir, open, unlink } from "node:fs/promises";
-import type { FileHandle } from "node:fs/promises";
+import { closeSync, mkdirSync, openSync } from "node:fs";
+import { open, unlink } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import type { Server, Socket } from "node:net";
 import { basename, dirname } from "node:path";
@@ -92,11 +92,11 @@ function isDead(path: string): Promise<boolean> {
 async function clearAway(
   exec: Exec,
   path: string,
-  folder: FileHandle,
+  folder: number,
   signal: AbortSignal,
 ): Promise<void> {
   // A descriptor of its own: the lock of flock(2) goes with it.
-  const guard = await open(`/proc/self/fd/${folder.fd}`, "r");
+  const guard = await open(`/proc/self/fd/${folder}`, "r");
   try {
     await exec("flock", ["--exclusive", "--wait", String(GUARD_WAIT_S), "0"], {
       signal,
@@ -120,14 +120,15 @@ export async function withHostLock<T>(
   { waitMs, signal }: { readonly waitMs: number; readonly signal: AbortSignal },
   act: () => Promise<T>,
 ): Promise<T> {
-  await mkdir(dirname(file), { recursive: true, mode: 0o755 });
-  const folder = await open(dirname(file), "r");
+  // Of this host's own folder, which answers sooner than another thread could be asked.
+  mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
+  const folder = openSync(dirname(file), "r");
   try {
     const full = basename(file);
     const isLong = Buffer.byteLength(full) > MAX_NAME_BYTES;
     const name = isLong ? createHash("sha256").update(full).digest("hex") : full;
     // Paths of sockets are short; through the descriptor of its folder every one is.
-    const path = `/proc/self/fd/${folder.fd}/${name}`;
+    const path = `/proc/self/fd/${folder}/${name}`;
     const first = await tryToHold(path);
     const held =
       first ??
@@ -140,14 +141,14 @@ export async function withHostLock<T>(
       await held.release();
     }
   } finally {
-    await folder.close();
+    closeSync(folder);
   }
 }
 
 interface Wait {
   readonly file: string;
   readonly path: string;
-  readonly folder: FileHandle;
+  readonly folder: number;
   readonly waitMs: number;
   readonly signal: AbortSignal;
 }

@@ -23,5 +23,6 @@ export * from "../settings.js";
 export { mountDevice, unmountDevice } from "../filesystem/device-mount.js";
 export { ensureFileSystem, growFileSystem } from "../filesystem/file-system.js";
 export type { VolumeDevice } from "../filesystem/file-system.js";
+export { isZeroWhereMarked } from "../filesystem/zeros.js";
 export { checkHost } from "../host-check/index.js";
 export type { Attachments, CheckOptions, Finding } from "../host-check/index.js";

@@ -3,6 +3,7 @@ import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
+import { readSmallFile, readSmallFolder } from "../executor/small-file.js";
 import { removeDurably, writeDurably, writeWhole } from "./durable-file.js";
 import { pathPart } from "./path-part.js";
 
@@ -38,10 +39,7 @@ export class RecordFolder<S extends v.GenericSchema<unknown, { readonly volumeID
 
   /** @throws {StorageError} `data-loss` for a file that is no record */
   async readFile(file: string): Promise<v.InferOutput<S> | undefined> {
-    const text = await fs.readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return undefined;
-      throw error;
-    });
+    const text = readSmallFile(file);
     // Empty is what a loss of power leaves of one that was not on the disk yet.
     if (text === undefined || text === "") return undefined;
     let value: unknown;
@@ -58,10 +56,7 @@ export class RecordFolder<S extends v.GenericSchema<unknown, { readonly volumeID
 
   /** The files of the records, sorted. */
   async files(): Promise<readonly string[]> {
-    const names = await fs.readdir(this.path).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return [];
-      throw error;
-    });
+    const names = readSmallFolder(this.path);
     return names
       .filter((one) => one.endsWith(".json"))
       .toSorted()

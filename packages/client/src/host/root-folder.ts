@@ -1,7 +1,9 @@
 /** The folder inside a mounted volume that is handed out. */
+import { lstatSync } from "node:fs";
 import { lstat, mkdir } from "node:fs/promises";
 import { join, normalize } from "node:path";
 import { StorageError } from "@libstorage/model";
+import { mountsAt, readMountTable } from "../executor/mount-table.js";
 import type { OperationSettings } from "./operation-settings.js";
 
 /** The path that is handed out for a mount point. */
@@ -21,10 +23,14 @@ export async function makeRootFolder(
   let at = mountPoint;
   for (const part of path.slice(mountPoint.length).split("/").filter(Boolean)) {
     at = join(at, part);
-    await mkdir(at, { mode: settings.fileMode }).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "EEXIST" && error.code !== "EROFS") throw error;
-    });
-    const found = await lstat(at).catch(() => undefined);
+    // It is there but the first time.
+    const found =
+      (await lstat(at).catch(() => undefined)) ??
+      (await mkdir(at, { mode: settings.fileMode })
+        .catch((error: NodeJS.ErrnoException) => {
+          if (error.code !== "EEXIST" && error.code !== "EROFS") throw error;
+        })
+        .then(() => lstat(at).catch(() => undefined)));
     if (found?.isDirectory() !== true)
       throw new StorageError(
         "failed-precondition",
@@ -35,10 +41,8 @@ export async function makeRootFolder(
   return path;
 }
 
-/** Whether anything is there, a link to nowhere included. */
+/** Whether anything is there, a link to nowhere included. A mount is not looked at: it may not answer. */
 export async function isThere(path: string): Promise<boolean> {
-  return lstat(path).then(
-    () => true,
-    () => false,
-  );
+  if (mountsAt(await readMountTable(), path).length > 0) return true;
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }

@@ -4,12 +4,14 @@ import type { Attached, ExecutorContext } from "../executor/executor.js";
 import { IscsiTransport } from "./iscsi/index.js";
 import { localTransport } from "./local.js";
 import { loopTransport } from "./loop.js";
+import { NbdTransport } from "./nbd/index.js";
 import type { BlockTransport } from "./transport.js";
 
 const TRANSPORTS: Readonly<Record<string, (context: ExecutorContext) => BlockTransport>> = {
   "": localTransport,
   "iscsi-lio": (context) => new IscsiTransport(context),
   "iscsi-tgt": (context) => new IscsiTransport(context),
+  nbd: (context) => new NbdTransport(context),
 };
 
 /** Without an exporter the server is on this host, and says whether the volume is an image file there. */

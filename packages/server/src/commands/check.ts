@@ -3,6 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { formatAddress } from "@libstorage/model";
 import { loadConfig } from "../config.js";
 import type { ConfigInput, ServerConfig, ServiceConfig } from "../config.js";
+import type { ExporterConfig } from "../config/server-config.js";
 import type { Ability, DriverContext } from "../core/driver.js";
 import type { ExporterModule } from "../core/exporter.js";
 import { openExec } from "../core/exec.js";
@@ -31,7 +32,7 @@ interface ServiceReport {
 const TIME_LIMIT_MS = 60_000;
 
 async function checkService(service: ServiceConfig, config: ServerConfig): Promise<ServiceReport> {
-  const { name, driver: driverName, options, exporter } = service;
+  const { name, driver: driverName, options, exporter, exports } = service;
   const report = { service: name, driver: driverName };
   const context: DriverContext = {
     signal: AbortSignal.timeout(TIME_LIMIT_MS),
@@ -48,8 +49,11 @@ async function checkService(service: ServiceConfig, config: ServerConfig): Promi
     const driver = await module.open(options, context);
     try {
       const own = await driver.abilities(context);
-      const exporting = await exporterAbilities(exporter, context);
-      return { ...report, ok: true, abilities: [...own, ...exporting] };
+      const exporting: Ability[] = [];
+      for (const one of [...(exporter === undefined ? [] : [exporter]), ...exports])
+        exporting.push(...(await exporterAbilities(one, context)));
+      const unique = new Map([...own, ...exporting].map((one) => [one.name, one]));
+      return { ...report, ok: true, abilities: [...unique.values()] };
     } finally {
       await driver.close();
     }
@@ -60,10 +64,9 @@ async function checkService(service: ServiceConfig, config: ServerConfig): Promi
 }
 
 async function exporterAbilities(
-  exporter: ServiceConfig["exporter"],
+  exporter: ExporterConfig,
   context: DriverContext,
 ): Promise<readonly Ability[]> {
-  if (exporter === undefined) return [];
   const module = (EXPORTERS as Readonly<Record<string, ExporterModule>>)[exporter.name];
   if (module === undefined) throw new Error(`there is no exporter named ${exporter.name}`);
   const opened = await module.open(exporter.options, context);

@@ -9,6 +9,8 @@ import type { ConfigInput, ServerConfig } from "../config.js";
 import { openFiles } from "../core/files.js";
 import { DRIVERS } from "../drivers/index.js";
 import { EXPORTERS } from "../exporters/index.js";
+import { listenForQmp } from "../frontends/qmp/index.js";
+import type { QmpSocket } from "../frontends/qmp/index.js";
 import { openListeners } from "../listening/listeners.js";
 import type { Listeners, OpenEndpoint } from "../listening/listeners.js";
 import { openLog } from "../logging.js";
@@ -28,6 +30,7 @@ interface Running {
   readonly serverLog: ServerLog;
   readonly app: App;
   readonly listeners: Listeners;
+  readonly qmp: QmpSocket | undefined;
   readonly tls: TlsWatcher | undefined;
   /** Files that tell others where this server is. */
   readonly traces: readonly Trace[];
@@ -60,6 +63,8 @@ async function start(config: ServerConfig): Promise<Running> {
       writeAccess: (text) => serverLog.writeLine(text),
     });
     undo.push(() => app.close());
+    const qmp = app.qmp && config.qmp && (await listenForQmp(app.qmp, config.qmp.socket, log));
+    undo.push(() => qmp?.close());
     const listeners = await openListeners({
       endpoints: config.endpoints,
       http: config.http,
@@ -70,7 +75,7 @@ async function start(config: ServerConfig): Promise<Running> {
     });
     undo.push(() => listeners.close(0));
     const traces = await leaveTraces(config, app, listeners);
-    return { config, serverLog, app, listeners, tls, traces };
+    return { config, serverLog, app, listeners, qmp, tls, traces };
   } catch (error) {
     for (const step of undo.toReversed()) await step();
     serverLog.close();
@@ -102,13 +107,14 @@ async function leaveTraces(
 }
 
 async function stop(running: Running, graceMs: number): Promise<void> {
-  const { app, listeners, tls, traces, serverLog } = running;
+  const { app, listeners, qmp, tls, traces, serverLog } = running;
   for (const { path, content } of traces) {
     // A server that was started later has put its own there.
     const there = await readFile(path, "utf8").catch(() => "");
     if (there === content) await rm(path, { force: true });
   }
   app.stop();
+  await qmp?.close();
   await listeners.close(graceMs);
   await app.close();
   tls?.close();

@@ -153,6 +153,36 @@ export const KEYS = {
     "How long an idle connection is kept.",
     true,
   ),
+  fileLocations: define<readonly string[]>({
+    key: "libstorage.server.hypervisor.fileLocations",
+    type: "list",
+    schema: value.fileLocations,
+    fallback: "",
+    meaning:
+      "Wildcards of the files and block devices that hypervisors may see and make, such as `/var/lib/xen/images/*.img`; `*` matches no slash.",
+    isLive: false,
+  }),
+  qmpSocket: define({
+    key: "libstorage.server.qmp.socket",
+    type: "path",
+    schema: value.absolutePath,
+    fallback: "",
+    meaning:
+      "A Unix socket (0600) that speaks QMP; with it `POST /qmp` does, too. Without it there is no QMP.",
+    isLive: false,
+  }),
+  qmpSocketFolder: define({
+    key: "libstorage.server.qmp.socketFolder",
+    type: "folder",
+    schema: value.absolutePath,
+    fallback: "<run>/qmp",
+    meaning: "The only folder in which `nbd-server-start` may make a socket.",
+    isLive: false,
+  }),
+  qmpInsecure: flag(
+    "libstorage.server.qmp.insecure",
+    "Allows `nbd-server-start` on addresses that other hosts can reach: it asks nobody who he is.",
+  ),
   logLevel: logging({
     name: "level",
     type: "error, warn, info or debug",
@@ -271,6 +301,9 @@ export const SERVICE_KEYS = {
 
 /** The name of a service's exporter; not looked for further out. */
 export const EXPORTER_KEY = "exporter";
+
+/** The names of further exporters of a service, which serve volumes on the server's own host. */
+export const EXPORTS_KEY = "exports";
 
 /** The names under which a service's driver is looked for, in this order. */
 export const DRIVER_KEYS = ["driver", "libstorage.driver", "libstorage.storage.driver"] as const;

@@ -113,8 +113,9 @@ A driver's block stands in its service, in \`libstorage.server\` or at the top; 
 ${blocks(drivers)}
 ## Exporters
 
-The key \`exporter\` of a service names how hosts other than the server's own get its volumes. An exporter's block stands
-where a driver's may stand.
+The key \`exporter\` of a service names how hosts other than the server's own get its volumes; \`exports\` is a list of
+further ones, through which volumes are served on the server's own host (\`POST /exports/{service}\`). An exporter's block
+stands where a driver's may stand.
 
 ${blocks(exporters)}`;
 }

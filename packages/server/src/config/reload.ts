@@ -30,6 +30,8 @@ const LIVE: readonly Part[] = [
 
 const FIXED: readonly Part[] = [
   { path: "libstorage.server.insecure", of: (config) => config.insecure },
+  { path: "libstorage.server.qmp", of: (config) => config.qmp },
+  { path: "libstorage.server.hypervisor", of: (config) => config.hypervisor },
   { path: "libstorage.server.journal", of: (config) => config.journal },
 ];
 

@@ -38,6 +38,11 @@ export interface AuthConfig {
   readonly deny: ReadonlySet<string>;
 }
 
+export interface ExporterConfig {
+  readonly name: string;
+  readonly options: unknown;
+}
+
 export interface ServiceConfig {
   /** In lower case. */
   readonly name: string;
@@ -46,7 +51,9 @@ export interface ServiceConfig {
   /** The driver's own block, checked by the driver's schema. */
   readonly options: unknown;
   /** How other hosts get the volumes, with the exporter's own block, checked by its schema. */
-  readonly exporter?: { readonly name: string; readonly options: unknown };
+  readonly exporter?: ExporterConfig;
+  /** Through which volumes are served on the server's host, beside that one. */
+  readonly exports: readonly ExporterConfig[];
   /** The service's own check after the global one; its keys fall back to the global ones. */
   readonly auth?: AuthConfig;
   /** Whether volumes may have several holders. */
@@ -74,6 +81,13 @@ export interface HttpConfig {
   readonly keepAliveTimeoutMs: number;
 }
 
+export interface QmpConfig {
+  readonly socket: string;
+  readonly socketFolder: string;
+  /** Whether NBD may be served on addresses that other hosts can reach. */
+  readonly insecure: boolean;
+}
+
 export interface ServerConfig {
   readonly folders: AppFolders;
   /** The files it was read from. */
@@ -95,6 +109,12 @@ export interface ServerConfig {
   readonly logging: LoggingConfig;
   readonly journal: { readonly path: string; readonly retentionMs: number };
   readonly http: HttpConfig;
+  /** Absent without QMP. */
+  readonly qmp?: QmpConfig;
+  readonly hypervisor: {
+    /** Wildcards, as of fnmatch, of the files that hypervisors may use. */
+    readonly fileLocations: readonly string[];
+  };
   /** What the files set, for `/help/config`: keys in lower case, secrets taken out. */
   readonly settings: Readonly<Record<string, unknown>>;
 }

@@ -7,7 +7,7 @@ import type { DriverModule } from "../core/driver.js";
 import type { ExporterModule } from "../core/exporter.js";
 import { readServiceAuth } from "./auth.js";
 import type { Checker } from "./check.js";
-import { DRIVER_KEYS, EXPORTER_KEY, SERVICE_KEYS } from "./keys.js";
+import { DRIVER_KEYS, EXPORTER_KEY, EXPORTS_KEY, SERVICE_KEYS } from "./keys.js";
 import { keysOfSchema } from "./schema-keys.js";
 import type { ServiceConfig } from "./server-config.js";
 import type { ConfigSource } from "./source.js";
@@ -117,6 +117,9 @@ function readService(
   const auth = readServiceAuth(source.server, config, `${SERVICES}.${name}`, check);
   const exporter = exporterOf(config);
   const exports = exporter && moduleOf("exporter", modules.exporters, exporter, check);
+  const further = exportsOf(config)
+    .filter(({ name: one }) => one !== exporter?.name)
+    .map((one) => moduleOf("exporter", modules.exporters, one, check));
   const blockOf = (block: Block, of: string): unknown =>
     readBlock(source.tree, config, block, of, path, check);
   return {
@@ -126,6 +129,9 @@ function readService(
     ...(exports !== undefined && {
       exporter: { name: exports.name, options: blockOf(exports, exports.name) },
     }),
+    exports: further
+      .filter((one) => one !== undefined)
+      .map((one) => ({ name: one.name, options: blockOf(one, one.name) })),
     ...(auth !== undefined && { auth }),
     shareable: own(SERVICE_KEYS.shareable) ?? false,
     uniqueNames: own(SERVICE_KEYS.uniqueNames) ?? false,
@@ -141,6 +147,16 @@ export function exporterOf(config: ScopedConfig): Named | undefined {
   const found = config.findAt(placesOf(config.scopes.slice(-1), EXPORTER_KEY).slice(0, 1));
   if (typeof found?.value !== "string" || found.value === "") return undefined;
   return { path: found.path, name: found.value.trim().toLowerCase() };
+}
+
+/** The service's further exporters: a list, or names with commas between them. */
+export function exportsOf(config: ScopedConfig): readonly Named[] {
+  const found = config.findAt(placesOf(config.scopes.slice(-1), EXPORTS_KEY).slice(0, 1));
+  if (found === undefined) return [];
+  const { path, value } = found;
+  const names = Array.isArray(value) ? value : String(value).split(",");
+  const plain = names.map((name) => String(name).trim().toLowerCase()).filter((one) => one !== "");
+  return [...new Set(plain)].map((name) => ({ path, name }));
 }
 
 /** A module of a table, by the name that stands at a path. */

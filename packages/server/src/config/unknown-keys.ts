@@ -7,12 +7,13 @@ import {
   DRIVER_KEYS,
   ENDPOINT_KEYS,
   EXPORTER_KEY,
+  EXPORTS_KEY,
   FOREIGN_KEYS,
   KEYS,
   SERVICE_KEYS,
 } from "./keys.js";
 import { keysOfSchema } from "./schema-keys.js";
-import { SERVICES, driverOf, exporterOf } from "./services.js";
+import { SERVICES, driverOf, exporterOf, exportsOf } from "./services.js";
 import type { Modules } from "./services.js";
 import type { ConfigSource } from "./source.js";
 
@@ -55,11 +56,13 @@ function serviceKeys(source: ConfigSource, modules: Modules, service: string): r
   return [
     ...DRIVER_KEYS,
     EXPORTER_KEY,
+    EXPORTS_KEY,
     ...Object.values(AUTH_KEYS).map(({ key }) => key),
     ...Object.values(SERVICE_KEYS).map(({ key }) => key),
     // With an unknown driver the driver is the problem, not its block.
     ...(known ? blockKeys(modules, driver) : ["*.**"]),
     ...blockKeys(modules, exporter),
+    ...exportsOf(config).flatMap(({ name }) => blockKeys(modules, name)),
   ];
 }
 

@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import { booleanOf, parseAddress, parseDuration, parseSize } from "@libstorage/model";
 import type { Address } from "@libstorage/model";
+import { problemOfLocation } from "../frontends/hypervisor/locations.js";
 
 /** Reads any value, or throws a text that says what it must be. */
 function valueSchema<T>(read: (value: unknown) => T | undefined, mustBe: string) {
@@ -20,6 +21,11 @@ const textOf = (value: unknown): string | undefined =>
   typeof value === "string" || typeof value === "number" ? String(value).trim() : undefined;
 
 export const text = valueSchema<string>((value) => textOf(value) || undefined, "a text");
+
+export const absolutePath = valueSchema<string>((value) => {
+  const plain = textOf(value) ?? "";
+  return plain.startsWith("/") && !plain.includes("\0") ? plain : undefined;
+}, "a path that begins with /");
 
 export const boolean = valueSchema<boolean>(booleanOf, "true or false");
 
@@ -72,6 +78,18 @@ export const list = valueSchema<readonly string[]>((value) => {
     ?.split(/\s+/)
     .filter((part) => part !== "");
 }, "a list of texts, or one text split at spaces");
+
+/** A list of wildcards of files. */
+export const fileLocations = v.pipe(
+  list,
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    for (const pattern of dataset.value) {
+      const problem = problemOfLocation(pattern);
+      if (problem !== undefined) addIssue({ message: `the wildcard ${pattern} ${problem}` });
+    }
+  }),
+);
 
 const MODES: Readonly<Record<string, number>> = { 600: 0o600, 660: 0o660, 666: 0o666 };
 

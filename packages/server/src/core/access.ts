@@ -2,6 +2,7 @@
 import { StorageError, isSameInstance } from "@libstorage/model";
 import type { InstanceID } from "@libstorage/model";
 import type { AttachmentRecord, VolumeRecord } from "./driver.js";
+import { doorOf, isReader } from "./exporter.js";
 
 /** The field of a volume that lets several instances hold it at once. */
 export const SHAREABLE = "shareable";
@@ -45,6 +46,21 @@ export function decideAttach(
   return { kind: "grant", cut: volume.attachments };
 }
 
+/**
+ * Decides whether a door may be opened: one writer, or any number of readers, unless it is shareable.
+ * @throws {StorageError} `failed-precondition`, naming the holder
+ */
+export function decideDoor(volume: VolumeRecord, isWritable: boolean, shareable: boolean): void {
+  const { attachments } = volume;
+  const inTheWay = isWritable ? attachments : attachments.filter((one) => !isReader(one));
+  if (shareable || inTheWay.length === 0) return;
+  throw heldByOther(
+    { ...volume, attachments: inTheWay },
+    isWritable ? "export for writing" : "export",
+    "detach it there or remove that export, or make the volume shareable",
+  );
+}
+
 /** A refusal that names who holds the volume, since when, and the next step. */
 export function heldByOther(volume: VolumeRecord, wanted: string, nextStep: string): StorageError {
   const [holder] = volume.attachments;
@@ -54,9 +70,12 @@ export function heldByOther(volume: VolumeRecord, wanted: string, nextStep: stri
       ? ""
       : ` since ${new Date(holder.since).toISOString()}`;
   const more = others > 0 ? ` and ${others} more` : "";
+  const door = holder === undefined ? undefined : doorOf(holder);
+  const how =
+    door === undefined ? `attached to ${holder?.instanceID.id}` : `exported as ${door.id}`;
   return new StorageError(
     "failed-precondition",
-    `cannot ${wanted} volume ${volume.id} (${volume.name}): it is attached to ${holder?.instanceID.id}${since}${more}; ${nextStep}`,
+    `cannot ${wanted} volume ${volume.id} (${volume.name}): it is ${how}${since}${more}; ${nextStep}`,
     {
       volumeID: volume.id,
       holder: holder?.instanceID.id,

@@ -12,6 +12,7 @@ import type {
   StorageDriver,
   VolumeRecord,
 } from "./driver.js";
+import { isDoorHolder } from "./exporter.js";
 import type { Holds } from "./holds.js";
 import type { Inventory } from "./inventory.js";
 import type { Prepared, Subject, Work } from "./operations.js";
@@ -49,6 +50,7 @@ export class Changes {
     { to, deviceName, force, fields }: AttachRequest,
     shareableByService: boolean,
   ): Prepared<Attached> {
+    refuseDoorName(to);
     const shareable = isShareable(usable(volume), shareableByService);
     const grant = decideAttach(volume, to, force, shareable);
     if (grant.kind === "held") return { settled: this.#attached(volume, grant.attachment) };
@@ -88,6 +90,7 @@ export class Changes {
    * every other holder's away, for a volume that is stuck on a dead host.
    */
   detach(volume: VolumeRecord, from: InstanceID, force: boolean): Prepared<VolumeRecord> {
+    refuseDoorName(from);
     const own = heldBy(usable(volume), from);
     const cut = own !== undefined ? [own] : force ? volume.attachments : [];
     if (cut.length === 0) return { settled: volume };
@@ -183,6 +186,16 @@ export class Changes {
       },
     };
   }
+}
+
+/** A host of such a name would hold what is exported. */
+function refuseDoorName(holder: InstanceID): void {
+  if (!isDoorHolder(holder)) return;
+  throw new StorageError(
+    "invalid-argument",
+    `an instance cannot be named ${holder.id}: the name stands for an export; remove that with exportRemove`,
+    { instanceID: holder.id },
+  );
 }
 
 /** Whether a removal that failed has gone so far that only its end is left. */

@@ -16,6 +16,7 @@ import type {
   DriverType,
   Instance,
   InstanceID,
+  MutableName,
   NextDeviceInfo,
   VolumeExtent,
 } from "@libstorage/model";
@@ -86,6 +87,9 @@ export interface Listing {
   readonly volumes: readonly VolumeRecord[];
   readonly snapshots: readonly SnapshotRecord[];
 }
+
+/** What may change of a volume's record while it is in use. */
+export type VolumeChange = Partial<Pick<VolumeRecord, "name" | "type" | "iops" | "fields">>;
 
 /** What changed behind the core's back; without ids: anything may have. */
 export interface Change {
@@ -250,6 +254,10 @@ export interface StorageDriver {
   volumeCreate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord>;
   /** Removes data and record, whatever is left of them. */
   volumeRemove(id: string, context: OpContext): Promise<void>;
+  /** What of a volume `volumeUpdate` can change while the volume is in use, and truly does. */
+  readonly mutable: readonly MutableName[];
+  /** Fields that were options of its making: what they say is done, and another word changes nothing. */
+  readonly fixedFields?: readonly string[];
   /** Writes name, fields, status and the like; never touches data. */
   volumeUpdate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord>;
   /**
@@ -290,6 +298,23 @@ export interface StorageDriver {
     context: OpContext,
   ): Promise<VolumeRecord>;
   volumeExpand?(volume: VolumeRecord, sizeBytes: number, context: OpContext): Promise<VolumeRecord>;
+  /**
+   * Left out when volumes cannot go back to a snapshot. A revert keeps every snapshot, and whenever it is cut
+   * short, the volume's data are to be had whole: as they were, or as the snapshot has them.
+   */
+  readonly reverts?: {
+    /**
+     * Nobody holds the volume.
+     * @param volume as it shall be then; at least as large as the snapshot
+     */
+    volumeRevert(
+      volume: VolumeRecord,
+      snapshot: SnapshotRecord,
+      context: OpContext,
+    ): Promise<VolumeRecord>;
+    /** Ends what a revert that was cut short has left, one way or the other. Fine when there is nothing. */
+    volumeRevertSettle(id: string, context: OpContext): Promise<void>;
+  };
   /** Left out when volumes are no images. */
   readonly images?: ImageAbilities;
   /** Left out when content cannot be carried as a stream. */

@@ -8,8 +8,8 @@
  * records say, and what is its own and in no record may be withdrawn.
  */
 import type * as v from "valibot";
-import type { InstanceID } from "@libstorage/model";
-import type { HostFacts } from "@libstorage/model";
+import { StorageError } from "@libstorage/model";
+import type { ExportAddRequest, HostFacts, InstanceID } from "@libstorage/model";
 import type { Ability, AttachmentRecord, OpContext, Source, VolumeRecord } from "./driver.js";
 
 /** What is asked for: a holder, which is another host, and the epoch with which it is let in. */
@@ -47,6 +47,34 @@ export interface Session {
   readonly state: string;
 }
 
+/** What is asked of a volume that is served on this host. */
+export type DoorOptions = Omit<ExportAddRequest, "volumeID" | "type" | "id">;
+
+/** A door of its own, which serves whoever comes through it, is asked for. */
+export interface WantedDoor {
+  readonly exportID: string;
+  readonly options: DoorOptions;
+  readonly epoch: number;
+}
+
+/**
+ * Serving volumes on this host, beside letting other hosts in. A door is a hold like any other: it is exported,
+ * unexported and restored by the exporter's methods. Its options stand in its record (`doorOf`).
+ */
+export interface DoorAbilities {
+  /**
+   * As the exporter's `plan`, for a door. Refuses what the exporter cannot do, and what is in the way.
+   * @throws {StorageError} `invalid-argument`, `failed-precondition`, `already-exists`, `unimplemented`
+   */
+  plan(volume: VolumeRecord, wanted: WantedDoor, context: OpContext): Promise<Door>;
+  /** Makes the options that the record now has count, while the door is in use. */
+  update(hold: Hold, context: OpContext): Promise<void>;
+  /** Who uses it now, in words; undefined when nobody does. */
+  userOf(hold: Hold, context: OpContext): Promise<string | undefined>;
+  /** Nobody new gets in; who is in stays. With `shutdown` all further requests fail. */
+  hide(hold: Hold, shutdown: boolean, context: OpContext): Promise<void>;
+}
+
 /** Each method may be called again, and tolerates half states. @throws {StorageError} */
 export interface Exporter {
   readonly name: string;
@@ -65,14 +93,18 @@ export interface Exporter {
   unexport(hold: Hold, context: OpContext): Promise<void>;
   /** Makes the volume's new size known to its holders; called after it has grown. */
   expanded?(volume: VolumeRecord, context: OpContext): Promise<void>;
+  /** Left out when it serves hosts that have attached, and nobody else. */
+  readonly doors?: DoorAbilities;
   /**
    * Brings what is exported to what the records say; called at start, before any other call. Leaves alone
    * what is not its own.
+   * @param all those of every exporter of the service, for what they share
    * @returns the holds that could not be restored, and why
    */
   restore(
     holds: readonly Hold[],
     context: OpContext,
+    all?: readonly Hold[],
   ): Promise<readonly { readonly hold: Hold; readonly error: unknown }[]>;
   /** Calls back when exports were lost, as when a daemon was restarted; the core then exports anew. */
   watch?(onLost: () => void): () => void;
@@ -89,6 +121,17 @@ export interface ExporterContext extends OpContext {
   readonly service: string;
   /** A folder of this server for what is not in the backend; made on demand. */
   readonly libFolder: string;
+  /** What several exporters of the service use together: opened by the first that asks for it by this key. */
+  readonly shared?: <T>(key: string, open: () => T) => T;
+}
+
+/** To be given to all exporters of one service. */
+export function openShared(): <T>(key: string, open: () => T) => T {
+  const known = new Map<string, unknown>();
+  return <T>(key: string, open: () => T): T => {
+    if (!known.has(key)) known.set(key, open());
+    return known.get(key) as T;
+  };
 }
 
 export interface ExporterModule {
@@ -126,4 +169,61 @@ export function exporterOf({ fields }: AttachmentRecord): string | undefined {
 
 export function fieldsOfDoor(exporter: string, { fields }: Door): Record<string, string> {
   return { ...fields, [EXPORTER]: exporter };
+}
+
+/** Hosts have no such ids, so that none gets at a door by its name. */
+const DOOR_HOLDER = "export:";
+
+export type DoorState = "open" | "hidden" | "shutdown";
+
+/** What the record of a door says of it. */
+export interface DoorRecord {
+  readonly id: string;
+  readonly isWritable: boolean;
+  readonly state: DoorState;
+  readonly options: DoorOptions;
+}
+
+/** The holder in whose name a door stands in the access table. */
+export function holderOfDoor(exportID: string, driver: string): InstanceID {
+  return { id: `${DOOR_HOLDER}${exportID}`, driver, service: "" };
+}
+
+export function isDoorHolder({ id }: InstanceID): boolean {
+  return id.toLowerCase().startsWith(DOOR_HOLDER);
+}
+
+export function fieldsOfDoorRecord({ id, isWritable, state, options }: DoorRecord) {
+  return {
+    exportID: id,
+    access: isWritable ? "rw" : "ro",
+    state,
+    options: JSON.stringify(options),
+  };
+}
+
+/** The door that a hold is, or undefined for a host's. @throws {StorageError} for a record changed by hand */
+export function doorOf({ instanceID, fields = {} }: AttachmentRecord): DoorRecord | undefined {
+  if (!isDoorHolder(instanceID)) return undefined;
+  const { exportID: id = "", access, state = "open", options = "" } = fields;
+  try {
+    return {
+      id,
+      isWritable: access === "rw",
+      state: state as DoorState,
+      options: JSON.parse(options) as DoorOptions,
+    };
+  } catch (error) {
+    throw new StorageError(
+      "data-loss",
+      `the record of ${instanceID.id} does not say how it is exported; remove it with mode "hard" and add it again`,
+      { exportID: id },
+      { cause: error },
+    );
+  }
+}
+
+/** Whether a hold can change nothing: any number of such may stand beside each other. */
+export function isReader(attachment: AttachmentRecord): boolean {
+  return exporterOf(attachment) !== undefined && attachment.fields?.["access"] === "ro";
 }

@@ -55,6 +55,10 @@ export interface Files {
     bytes: AsyncIterable<Uint8Array>,
     options?: SparseOptions,
   ): Promise<number>;
+  /** Gives a file a length, without any sync; what it did not have are holes. Follows no link. */
+  resize(path: string, sizeBytes: number): Promise<void>;
+  /** Fills a part of a file with zeros that take their space, without any sync. Follows no link. */
+  writeZeros(path: string, offset: number, length: number): Promise<void>;
   /** Makes the content of a file durable; its name takes a sync of the folder. */
   syncFile(path: string): Promise<void>;
   /** Makes the names in a folder durable. */
@@ -131,6 +135,29 @@ async function writeOnce(path: string, value: string): Promise<void> {
   try {
     // The kernel takes each write call as a value of its own.
     await handle.write(Buffer.from(value));
+  } finally {
+    await handle.close();
+  }
+}
+
+async function resize(path: string, sizeBytes: number): Promise<void> {
+  const handle = await fs.open(path, constants.O_WRONLY | constants.O_NOFOLLOW);
+  try {
+    await handle.truncate(sizeBytes);
+  } finally {
+    await handle.close();
+  }
+}
+
+const ZEROS = Buffer.alloc(1024 * 1024);
+
+async function writeZeros(path: string, offset: number, length: number): Promise<void> {
+  const handle = await fs.open(path, constants.O_WRONLY | constants.O_NOFOLLOW);
+  try {
+    for (let done = 0; done < length;) {
+      const size = Math.min(ZEROS.length, length - done);
+      done += (await handle.write(ZEROS, 0, size, offset + done)).bytesWritten;
+    }
   } finally {
     await handle.close();
   }
@@ -226,6 +253,9 @@ export function openFiles(faults: FaultPlan = NO_FAULTS, signal?: AbortSignal): 
       pass(`create ${path}`, () => fs.writeFile(path, content, { flag: "wx", mode })),
     createFrom: (path, bytes, options) =>
       pass(`write ${path}`, () => writeSparse(path, bytes, options)),
+    resize: (path, sizeBytes) => pass(`resize ${path}`, () => resize(path, sizeBytes)),
+    writeZeros: (path, offset, length) =>
+      pass(`zero ${path}`, () => writeZeros(path, offset, length)),
     syncFile: (path) => pass(`sync ${path}`, () => syncFile(path)),
     syncFolder,
   };

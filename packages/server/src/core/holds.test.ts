@@ -117,6 +117,21 @@ async function scene({ isHostBound = false } = {}) {
 const attach = { deviceName: "", force: false };
 
 describe("holds", () => {
+  it("can grow where there is no exporter, or one that tells of it", async () => {
+    const { start } = await scene();
+    const abilities = async (exporter?: ListExporter): Promise<readonly string[]> => {
+      const { storage, service } = await start(exporter);
+      await storage.close();
+      return service.abilities;
+    };
+    assert.ok((await abilities()).includes("expandOnline"));
+    assert.ok((await abilities(new ListExporter())).includes("expandOnline"));
+    const silent = Object.assign(new ListExporter(), { expanded: undefined });
+    const can = await abilities(silent as unknown as ListExporter);
+    assert.ok(can.includes("expand"));
+    assert.ok(!can.includes("expandOnline"));
+  });
+
   it("another host comes through the exporter, this one does not", async () => {
     const exporter = new ListExporter();
     const { storage, service } = await (await scene()).start(exporter);

@@ -16,12 +16,25 @@ import { isThisHost } from "./this-host.js";
 export class Holds {
   readonly #service: string;
   readonly #driver: StorageDriver;
+  /** Through which other hosts get volumes. */
   readonly #exporter: Exporter | undefined;
+  readonly #exporters: ReadonlyMap<string, Exporter>;
 
-  constructor(service: string, driver: StorageDriver, exporter: Exporter | undefined) {
+  constructor(
+    service: string,
+    driver: StorageDriver,
+    exporter: Exporter | undefined,
+    others: readonly Exporter[] = [],
+  ) {
     this.#service = service;
     this.#driver = driver;
     this.#exporter = exporter;
+    const all = [...others, ...(exporter === undefined ? [] : [exporter])];
+    this.#exporters = new Map(all.map((one) => [one.name, one]));
+  }
+
+  get exporters(): ReadonlyMap<string, Exporter> {
+    return this.#exporters;
   }
 
   /** @throws {StorageError} `failed-precondition` when the holder's host cannot be reached */
@@ -46,6 +59,16 @@ export class Holds {
     const door = await exporter.plan(volume, wanted, context);
     const fields = { ...plain.fields, ...fieldsOfDoor(exporter.name, door) };
     const planned = { ...plain, deviceName: door.deviceName, fields };
+    return this.admitPlanned(volume, planned, exporter, context);
+  }
+
+  /** Lets a holder in whose door is chosen already. */
+  async admitPlanned(
+    volume: VolumeRecord,
+    planned: AttachmentRecord,
+    exporter: Exporter,
+    context: OpContext,
+  ): Promise<VolumeRecord> {
     const recorded = await this.#driver.volumeAttach(volume, planned, context);
     await exporter.export({ volume: recorded, attachment: planned }, context);
     return recorded;
@@ -62,7 +85,7 @@ export class Holds {
     if (attachment === undefined) return volume;
     const name = exporterOf(attachment);
     if (name !== undefined)
-      await this.#named(name, volume).unexport({ volume, attachment }, context);
+      await this.named(name, volume).unexport({ volume, attachment }, context);
     return this.#driver.volumeDetach(volume, holder, force, context);
   }
 
@@ -79,10 +102,21 @@ export class Holds {
     return current;
   }
 
+  /**
+   * Whether a volume can grow while somebody has it. A folder grows where it lies; a device has to be told of
+   * to those that it is exported to.
+   */
+  get canGrow(): boolean {
+    const isTold = this.#exporter === undefined || this.#exporter.expanded !== undefined;
+    return this.#driver.type !== "block" || isTold;
+  }
+
   async expand(volume: VolumeRecord, sizeBytes: number, context: OpContext): Promise<VolumeRecord> {
     const expanded = await this.#driver.volumeExpand?.(volume, sizeBytes, context);
     if (expanded === undefined) return volume;
-    if (holdsOf([expanded]).length > 0) await this.#exporter?.expanded?.(expanded, context);
+    const used = new Set(holdsOf([expanded]).map(({ attachment }) => exporterOf(attachment)));
+    for (const [name, exporter] of this.#exporters)
+      if (used.has(name)) await exporter.expanded?.(expanded, context);
     return expanded;
   }
 
@@ -98,8 +132,12 @@ export class Holds {
    */
   async restore(volumes: readonly VolumeRecord[], context: OpContext): Promise<readonly string[]> {
     const holds = holdsOf(volumes);
-    const named = (hold: Hold): boolean => exporterOf(hold.attachment) === this.#exporter?.name;
-    const failed = (await this.#exporter?.restore(holds.filter(named), context)) ?? [];
+    const known = (hold: Hold): boolean => this.#exporters.has(exporterOf(hold.attachment) ?? "");
+    const failed: { readonly hold: Hold; readonly error: unknown }[] = [];
+    for (const [name, exporter] of this.#exporters) {
+      const own = holds.filter(({ attachment }) => exporterOf(attachment) === name);
+      failed.push(...(await exporter.restore(own, context, holds)));
+    }
     const words = ({ volume, attachment }: Hold): string =>
       `the export of volume ${volume.id} of service ${this.#service} to ${attachment.instanceID.id}`;
     return [
@@ -107,7 +145,7 @@ export class Holds {
         ({ hold, error }) => `${words(hold)} could not be restored: ${stored(error).message}`,
       ),
       ...holds
-        .filter((hold) => !named(hold))
+        .filter((hold) => !known(hold))
         .map(
           (hold) =>
             `${words(hold)} waits for its exporter ${exporterOf(hold.attachment)}, which the service does not use now`,
@@ -118,8 +156,8 @@ export class Holds {
   /** Makes the exports of one volume anew, after they were lost. */
   async exportAgain(volume: VolumeRecord, context: OpContext): Promise<void> {
     for (const hold of holdsOf([volume])) {
-      const name = exporterOf(hold.attachment);
-      if (name === this.#exporter?.name) await this.#exporter?.export(hold, context);
+      const name = exporterOf(hold.attachment) ?? "";
+      await this.#exporters.get(name)?.export(hold, context);
     }
   }
 
@@ -127,7 +165,10 @@ export class Holds {
     volumes: readonly VolumeRecord[],
     context: OpContext,
   ): Promise<readonly Session[]> {
-    return (await this.#exporter?.sessions(volumes, context)) ?? [];
+    const all: Session[] = [];
+    for (const exporter of this.#exporters.values())
+      all.push(...(await exporter.sessions(volumes, context)));
+    return all;
   }
 
   /** The exporter through which an instance gets a volume; undefined when it gets the source itself. */
@@ -151,11 +192,13 @@ export class Holds {
     );
   }
 
-  #named(name: string, { id }: VolumeRecord): Exporter {
-    if (this.#exporter?.name === name) return this.#exporter;
+  /** @throws {StorageError} `failed-precondition` for one that is not configured now */
+  named(name: string, { id }: Pick<VolumeRecord, "id">): Exporter {
+    const exporter = this.#exporters.get(name);
+    if (exporter !== undefined) return exporter;
     throw new StorageError(
       "failed-precondition",
-      `volume ${id} was exported through ${name}, which the service ${this.#service} does not use now; set "exporter: ${name}" for it again, so that the holder can be cut off`,
+      `volume ${id} was exported through ${name}, which the service ${this.#service} does not use now; set "exporter: ${name}" for it again, or add ${name} to its "exports", so that the holder can be cut off`,
       { volumeID: id, exporter: name },
     );
   }

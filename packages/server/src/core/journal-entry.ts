@@ -1,6 +1,7 @@
 /** What the journal holds: one entry per step of an operation, chained by hashes. */
 import { createHash } from "node:crypto";
 import type { ErrorCode, ErrorData, InstanceID } from "@libstorage/model";
+import type { VolumeChange } from "./driver.js";
 import type { CommandRun } from "./exec.js";
 
 /**
@@ -27,10 +28,17 @@ export interface EntryFields {
   readonly via: string;
   readonly volumeID?: string;
   readonly snapshotID?: string;
+  readonly exportID?: string;
+  /** The file of this host that an operation without a service is about. */
+  readonly path?: string;
   /** The instance that an attach or detach is about. */
   readonly holder?: InstanceID;
   readonly sizeBytes?: number;
   readonly force?: boolean;
+  /** The snapshot that a volume goes back to. */
+  readonly from?: string;
+  /** What an update makes of the record. */
+  readonly change?: VolumeChange;
   /** Scoped by the caller, so that two callers may use the same key. */
   readonly idempotencyKey?: string;
   /** Hash of the request, so that a key is not used for two different ones. */

@@ -134,7 +134,9 @@ describe("the journal", () => {
     journal.onLost = (seq) => lost.push(seq);
     await journal.append(fields("end"));
     await assert.rejects(journal.append(fields("end")), { code: "unavailable" });
+    assert.match(journal.flaw ?? "", /the journal cannot be written: /);
     const third = await journal.append(fields("end"));
+    assert.equal(journal.flaw, undefined);
     assert.deepEqual(lost, [2]);
     assert.equal(third.seq, 3);
     assert.deepEqual(

@@ -44,6 +44,8 @@ export class Journal {
   #inFlight = 0;
   /** Told of a sequence number whose entry could not be written. */
   onLost: ((seq: number) => void) | undefined;
+  /** Why the last entry could not be written; undefined when it was. */
+  flaw: string | undefined;
   #isTailLost = false;
   #nextTask = 0;
   #taskCeiling = 0;
@@ -139,6 +141,7 @@ export class Journal {
         undefined,
         () => this.#write(entry, text),
       );
+      this.flaw = undefined;
     } catch (error) {
       // What can be read was committed, whatever became of the answer.
       if (this.#entries.get(entry.seq) !== text) throw this.#lost(entry, error);
@@ -180,12 +183,8 @@ export class Journal {
     this.#isTailLost = true;
     this.onLost?.(seq);
     const why = cause instanceof Error ? cause.message : String(cause);
-    return new StorageError(
-      "unavailable",
-      `the journal cannot be written: ${why}; free space or check the disk`,
-      {},
-      { cause },
-    );
+    this.flaw = `the journal cannot be written: ${why}; free space or check the disk`;
+    return new StorageError("unavailable", this.flaw, {}, { cause });
   }
 
   entry(seq: number): JournalEntry | undefined {

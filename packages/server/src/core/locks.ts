@@ -1,6 +1,15 @@
+import type { EntryFields } from "./journal-entry.js";
+
 /** The lock of a volume or snapshot of a service. */
 export function lockKeyOf(service: string, id: string): string {
   return `${service}/${id}`;
+}
+
+/** The lock of what a journal entry is about. */
+export function lockKeyOfEntry(
+  entry: Pick<EntryFields, "service" | "volumeID" | "snapshotID" | "path">,
+): string {
+  return lockKeyOf(entry.service, entry.path ?? entry.snapshotID ?? entry.volumeID ?? "");
 }
 
 /** One operation per volume, many volumes at once. Only the core locks; drivers take no lock. */

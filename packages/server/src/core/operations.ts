@@ -13,7 +13,7 @@ import { openFiles } from "./files.js";
 import { hashOf } from "./journal-entry.js";
 import type { EntryFields, JournalEntry, StoredError } from "./journal-entry.js";
 import type { Journal } from "./journal.js";
-import { Locks, lockKeyOf } from "./locks.js";
+import { Locks, lockKeyOfEntry } from "./locks.js";
 import type { Logger } from "./log.js";
 import { Stuck } from "./stuck.js";
 import { Tasks } from "./tasks.js";
@@ -36,7 +36,15 @@ export interface Caller {
 /** What an operation is about, for the intent. */
 export type Subject = Pick<
   EntryFields,
-  "volumeID" | "snapshotID" | "holder" | "sizeBytes" | "force"
+  | "volumeID"
+  | "snapshotID"
+  | "exportID"
+  | "path"
+  | "holder"
+  | "sizeBytes"
+  | "force"
+  | "from"
+  | "change"
 >;
 
 /** Work that is about to begin. Nothing has changed yet. */
@@ -318,8 +326,7 @@ export class Operations {
     try {
       await finish();
     } catch (error) {
-      const { service, volumeID = "", snapshotID = volumeID } = fields;
-      this.stuck.add({ intent, key: lockKeyOf(service, snapshotID), finish });
+      this.stuck.add({ intent, key: lockKeyOfEntry(fields), finish });
       log.error({ error: stored(error) }, "could not be taken back; it will be tried again");
     }
   }

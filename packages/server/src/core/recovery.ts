@@ -7,10 +7,11 @@ import type { ErrorData } from "@libstorage/model";
 import { heldBy } from "./access.js";
 import type { OpContext, VolumeRecord } from "./driver.js";
 import type { EntryFields, JournalEntry } from "./journal-entry.js";
-import { lockKeyOf } from "./locks.js";
+import { lockKeyOfEntry } from "./locks.js";
 import { stored } from "./operations.js";
 import type { Operations } from "./operations.js";
 import type { Logger } from "./log.js";
+import { revertAgain } from "./reverts.js";
 import type { StorageService } from "./service.js";
 
 /** What the operation answers now that it is done, or undefined when it was taken back. */
@@ -88,6 +89,18 @@ const shrinkAgain: Recover = async ({ driver }, intent, context) => {
   return driver.images?.shrink(volume, sizeBytes, force, context);
 };
 
+const revertVolumeAgain: Recover = async ({ driver }, { volumeID, from }, context) => {
+  if (volumeID === undefined || from === undefined) return undefined;
+  return revertAgain(driver, { volumeID, from }, context);
+};
+
+const updateAgain: Recover = async ({ driver }, { volumeID, change }, context) => {
+  if (volumeID === undefined || change === undefined) return undefined;
+  const volume = await driver.volumeInspect(volumeID, context);
+  if (volume === undefined || volume.broken !== undefined) return undefined;
+  return driver.volumeUpdate({ ...volume, ...change }, context);
+};
+
 const RECOVERY: Readonly<Record<string, Recover>> = {
   volumeCreate: unmakeVolume,
   volumeCopy: unmakeVolume,
@@ -99,18 +112,34 @@ const RECOVERY: Readonly<Record<string, Recover>> = {
   snapshotRemove: removeSnapshot,
   volumeAttach: takeHoldBack,
   volumeDetach: detachAgain,
+  exportAdd: takeHoldBack,
+  exportRemove: detachAgain,
   volumeExpand: expandAgain,
   volumeShrink: shrinkAgain,
+  volumeRevert: revertVolumeAgain,
+  volumeUpdate: updateAgain,
 };
 
+/**
+ * Brings an operation that is about no service to its end, or takes it back.
+ * @returns what it answers now that it is done, or undefined when it was taken back
+ */
+export type HostRecovery = (intent: JournalEntry, context: OpContext) => Promise<unknown>;
+
+/** By operation. */
+export type HostRecoveries = Readonly<Record<string, HostRecovery>>;
+
 export interface RecoveryOptions {
+  /** For operations that are about files of this host, and no service. */
+  readonly host?: HostRecoveries;
   readonly services: ReadonlyMap<string, StorageService>;
   readonly operations: Operations;
   readonly log: Logger;
 }
 
-function subjectOf({ volumeID, snapshotID }: JournalEntry): ErrorData {
+function subjectOf({ volumeID, snapshotID, path }: JournalEntry): ErrorData {
   return {
+    ...(path !== undefined && { path }),
     ...(volumeID !== undefined && { volumeID }),
     ...(snapshotID !== undefined && { snapshotID }),
   };
@@ -119,15 +148,18 @@ function subjectOf({ volumeID, snapshotID }: JournalEntry): ErrorData {
 /** Brings one open intent to its end; to be called under its lock. @throws what the driver throws */
 async function recoverOne(
   intent: JournalEntry,
-  service: StorageService,
-  { operations, log }: RecoveryOptions,
+  service: StorageService | undefined,
+  { operations, host, log }: RecoveryOptions,
 ): Promise<void> {
-  const { volumeID, snapshotID, operation, tx } = intent;
+  const { volumeID, snapshotID, path, operation, tx } = intent;
   const started = performance.now();
   const context = operations.context(log, AbortSignal.timeout(600_000));
-  const result = await RECOVERY[operation]?.(service, intent, context);
-  if (snapshotID !== undefined) await service.inventory.rereadSnapshot(snapshotID, context);
-  else if (volumeID !== undefined) await service.inventory.rereadVolume(volumeID, context);
+  const result =
+    service === undefined
+      ? await host?.[operation]?.(intent, context)
+      : await RECOVERY[operation]?.(service, intent, context);
+  if (snapshotID !== undefined) await service?.inventory.rereadSnapshot(snapshotID, context);
+  else if (volumeID !== undefined) await service?.inventory.rereadVolume(volumeID, context);
   const text = "was cut short by a stop of the server or a failure, and has been cleared up";
   await closeIntent(intent, operations, {
     ms: Math.round(performance.now() - started),
@@ -141,7 +173,7 @@ async function recoverOne(
         }
       : { result }),
   });
-  log.info({ op: operation, volumeID, snapshotID, tx }, "recovered");
+  log.info({ op: operation, volumeID, snapshotID, path, tx }, "recovered");
 }
 
 async function closeIntent(
@@ -189,8 +221,8 @@ export async function recover(
     intents.map(async (intent) => {
       const service = services.get(intent.service);
       // A service that is not configured now may come back: its intents wait for it.
-      if (service === undefined) return;
-      const key = lockKeyOf(service.name, intent.snapshotID ?? intent.volumeID ?? "");
+      if (service === undefined && intent.service !== "") return;
+      const key = lockKeyOfEntry(intent);
       const finish = (): Promise<void> => recoverOne(intent, service, options);
       try {
         await operations.locks.run(key, finish);

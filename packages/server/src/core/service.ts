@@ -4,7 +4,8 @@
  */
 import { ABILITIES, notFound } from "@libstorage/model";
 import type { AbilityName, Capacity, DriverInfo, Instance, InstanceID } from "@libstorage/model";
-import type { Exporter, Session } from "./exporter.js";
+import type { Exporter } from "./exporter.js";
+import { Exports } from "./exports.js";
 import { Changes } from "./changes.js";
 import { Contents } from "./contents.js";
 import type { Attached, AttachRequest } from "./changes.js";
@@ -13,7 +14,6 @@ import type { NewObject, NewVolume } from "./creations.js";
 import type {
   ImageCheck,
   ImageSize,
-  OpContext,
   SnapshotRecord,
   StorageDriver,
   VolumeRecord,
@@ -24,9 +24,11 @@ import type { ShrinkRequest } from "./image-work.js";
 import { Inventory } from "./inventory.js";
 import { lockKeyOf } from "./locks.js";
 import { Names } from "./names.js";
-import { stored } from "./operations.js";
 import type { Caller, Operations, Prepared, Work } from "./operations.js";
 import type { Logger } from "./log.js";
+import { Reverts } from "./reverts.js";
+import { Updates } from "./updates.js";
+import type { UpdateRequest } from "./updates.js";
 
 export interface ServiceSettings {
   /** Whether several instances may hold a volume that does not say so itself. */
@@ -41,6 +43,8 @@ export interface ServiceOptions {
   readonly driver: StorageDriver;
   /** Through which other hosts get the volumes. */
   readonly exporter?: Exporter;
+  /** Through which volumes are served on this host, beside that one. */
+  readonly exporters?: readonly Exporter[];
   readonly settings: ServiceSettings;
   readonly operations: Operations;
   readonly log: Logger;
@@ -53,46 +57,64 @@ export class StorageService {
   readonly exporter: Exporter | undefined;
   readonly holds: Holds;
   readonly inventory: Inventory;
+  readonly exports: Exports;
   settings: ServiceSettings;
   readonly #operations: Operations;
   readonly #creations: Creations;
   readonly #changes: Changes;
   readonly #images: ImageWork;
+  readonly #reverts: Reverts;
+  readonly #updates: Updates;
   readonly #log: Logger;
   readonly #names: Names;
   /** Content as streams, and what has changed. */
   readonly content: Contents;
-  #stopWatching: (() => void) | undefined;
 
-  constructor({ name, driverName, driver, exporter, settings, operations, log }: ServiceOptions) {
+  constructor(options: ServiceOptions) {
+    const { name, driverName, driver, exporter, exporters, settings, operations, log } = options;
     this.name = name;
     this.#log = log.child({ service: name });
     this.driverName = driverName;
     this.driver = driver;
     this.exporter = exporter;
-    this.holds = new Holds(name, driver, exporter);
+    this.holds = new Holds(name, driver, exporter, exporters);
     this.settings = settings;
     this.inventory = new Inventory(name, driver, operations, this.#log);
     this.#operations = operations;
     this.#creations = new Creations(driverName, driver, this.inventory);
     this.#images = new ImageWork(driver, this.inventory);
+    this.#reverts = new Reverts(driverName, driver, this.inventory);
+    this.#updates = new Updates(driverName, driver, this.inventory);
     this.#changes = new Changes(driver, this.holds, this.inventory);
     this.#names = new Names(this, operations);
     this.content = new Contents(this, this.#creations, this.#names, operations, this.#log);
+    this.exports = new Exports({
+      service: name,
+      driverName,
+      driver,
+      holds: this.holds,
+      inventory: this.inventory,
+      operations,
+      log: this.#log,
+      normalize: (id) => this.normalized(id),
+      isShareable: () => this.settings.shareable,
+    });
   }
 
   get info(): DriverInfo {
     return { name: this.driverName, type: this.driver.type, nextDevice: this.driver.nextDevice };
   }
 
-  /** What the driver can do besides making, attaching and removing volumes. */
+  /** What the service can do besides making, attaching and removing volumes. */
   get abilities(): readonly AbilityName[] {
     const { driver } = this;
     const has: Record<AbilityName, boolean> = {
       copy: driver.volumeCopy !== undefined,
       expand: driver.volumeExpand !== undefined,
+      expandOnline: driver.volumeExpand !== undefined && this.holds.canGrow,
       snapshot: driver.snapshots !== undefined,
       snapshotCopy: driver.snapshots?.snapshotCopy !== undefined,
+      revert: driver.reverts !== undefined,
       capacity: driver.capacity !== undefined,
       content: driver.content !== undefined,
       changes: driver.changes !== undefined,
@@ -199,6 +221,25 @@ export class StorageService {
     );
   }
 
+  volumeRevert(volumeID: string, snapshotID: string, caller: Caller): Promise<VolumeRecord> {
+    const from = this.normalized(snapshotID);
+    const { locks } = this.#operations;
+    // Inside the volume's lock: no operation takes the two the other way round.
+    const hold = <R>(act: () => Promise<R>): Promise<R> =>
+      locks.run(lockKeyOf(this.name, from), act);
+    return this.#on("volumeRevert", volumeID, { snapshotID: from }, caller, (id) => ({
+      work: this.#reverts.revert(this.volume(id), this.snapshot(from), hold),
+    }));
+  }
+
+  volumeUpdate(volumeID: string, request: UpdateRequest, caller: Caller): Promise<VolumeRecord> {
+    return this.#names.taking("volume", request.name ?? "", caller, (takeName) =>
+      this.#on("volumeUpdate", volumeID, request, caller, (id) =>
+        this.#updates.update(this.volume(id), request, takeName),
+      ),
+    );
+  }
+
   volumeCheck(volumeID: string, repair: boolean, caller: Caller): Promise<ImageCheck> {
     return this.#on("volumeCheck", volumeID, { repair }, caller, (id) => ({
       work: this.#images.check(this.volume(id), repair),
@@ -272,42 +313,6 @@ export class StorageService {
     }));
   }
 
-  // ---- exports
-
-  /**
-   * Makes the exports that the volumes' records name, and watches them from then on. To be called once, before
-   * anything else. @returns what could not be restored, in words
-   */
-  async restoreExports(context: OpContext): Promise<readonly string[]> {
-    const failed = await this.holds.restore(this.inventory.volumes.all(), context);
-    this.#stopWatching = this.exporter?.watch?.(() => {
-      this.#log.warn({ exporter: this.exporter?.name }, "exports were lost, and are made again");
-      for (const { id } of this.inventory.volumes.all()) void this.#exportAgain(id);
-    });
-    return failed;
-  }
-
-  /** Under the volume's lock, because its holders may be changing. */
-  async #exportAgain(id: string): Promise<void> {
-    const { locks } = this.#operations;
-    await locks
-      .run(lockKeyOf(this.name, id), async () => {
-        const volume = this.inventory.volumes.get(id);
-        if (volume === undefined) return;
-        const context = this.#operations.context(this.#log, AbortSignal.timeout(60_000));
-        await this.holds.exportAgain(volume, context);
-      })
-      .catch((error: unknown) =>
-        this.#log.error({ error: stored(error), volumeID: id }, "could not be exported again"),
-      );
-  }
-
-  /** Who is connected now. */
-  sessions(): Promise<readonly Session[]> {
-    const context = this.#operations.context(this.#log, AbortSignal.timeout(30_000));
-    return this.holds.sessions(this.inventory.volumes.all(), context);
-  }
-
   // ---- running
 
   /** An operation on one object, under its lock. */
@@ -343,9 +348,9 @@ export class StorageService {
   }
 
   async close(): Promise<void> {
-    this.#stopWatching?.();
+    this.exports.stop();
     this.inventory.stop();
-    await this.exporter?.close();
+    for (const exporter of this.holds.exporters.values()) await exporter.close();
     await this.driver.close();
   }
 }

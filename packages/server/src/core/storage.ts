@@ -4,6 +4,7 @@ import type { FileHandle } from "node:fs/promises";
 import type { DriverModule, OpContext, StorageDriver } from "./driver.js";
 import type { FaultPlan } from "./faults.js";
 import { openFiles } from "./files.js";
+import { openShared } from "./exporter.js";
 import type { Exporter, ExporterModule } from "./exporter.js";
 import { openExec } from "./exec.js";
 import { lockFolder } from "./folder-lock.js";
@@ -14,8 +15,15 @@ import type { Journal } from "./journal.js";
 import { Operations, stored } from "./operations.js";
 import type { Logger } from "./log.js";
 import { abandon, recover } from "./recovery.js";
+import type { HostRecoveries } from "./recovery.js";
 import { StorageService } from "./service.js";
 import type { ServiceSettings } from "./service.js";
+
+export interface ExporterSpec {
+  readonly module: ExporterModule;
+  /** Its block, checked. */
+  readonly config: unknown;
+}
 
 export interface ServiceSpec {
   /** In lower case. */
@@ -24,7 +32,9 @@ export interface ServiceSpec {
   /** The driver's block, checked. */
   readonly config: unknown;
   /** How other hosts get the volumes, with its block, checked. */
-  readonly exporter?: { readonly module: ExporterModule; readonly config: unknown };
+  readonly exporter?: ExporterSpec;
+  /** Through which volumes are served on this host, beside that one. */
+  readonly exporters?: readonly ExporterSpec[];
   readonly settings: ServiceSettings;
 }
 
@@ -36,6 +46,8 @@ export interface StorageOptions {
   readonly retentionMs?: number;
   /** How long a finished task that someone waited for is still listed. Default 0. */
   readonly taskLogTimeoutMs?: number;
+  /** For operations about files of this host. */
+  readonly hostRecoveries?: HostRecoveries;
   readonly log: Logger;
   readonly faults?: FaultPlan;
 }
@@ -107,7 +119,7 @@ export class Storage {
         const service = new StorageService(parts);
         service.inventory.load(await listing);
         // Before anyone may change who holds what.
-        warnings.push(...(await service.restoreExports(context)));
+        warnings.push(...(await service.exports.restore(context)));
         services.set(name, service);
       }
       const storage = new Storage(
@@ -121,7 +133,7 @@ export class Storage {
         log,
       );
       for (const warning of warnings) log.warn({}, warning);
-      storage.#begin(isIncomplete);
+      storage.#begin(isIncomplete, options.hostRecoveries ?? {});
       return storage;
     } catch (error) {
       await opening.catch(() => {});
@@ -141,31 +153,36 @@ export class Storage {
     return service;
   }
 
-  #begin(isJournalIncomplete: boolean): void {
+  #begin(isJournalIncomplete: boolean, host: HostRecoveries): void {
     const { stuck } = this.operations;
     const intents = this.journal.openIntents();
     if (intents.length > 0)
-      this.#recovering = this.#recover(intents, isJournalIncomplete).catch((error: unknown) =>
+      this.#recovering = this.#recover(intents, isJournalIncomplete, host).catch((error: unknown) =>
         this.#log.error({ error: stored(error) }, "recovery failed"),
       );
     this.#every(RETRY_MS, "clearing up failed", () => stuck.finishAll());
     this.#every(PRUNE_MS, "prune failed", () => this.journal.prune());
   }
 
-  async #recover(intents: readonly JournalEntry[], isJournalIncomplete: boolean): Promise<void> {
+  async #recover(
+    intents: readonly JournalEntry[],
+    isJournalIncomplete: boolean,
+    host: HostRecoveries,
+  ): Promise<void> {
     const { services, operations } = this;
     const log = this.#log;
-    const options = { services, operations, log };
+    const options = { services, operations, host, log };
     const isLost = ({ service }: JournalEntry): boolean =>
       isJournalIncomplete || services.get(service)?.inventory.isJournalBehind === true;
+    const isKnown = ({ service }: JournalEntry): boolean => service === "" || services.has(service);
     const waiting = new Set(
-      intents.map(({ service }) => service).filter((name) => !services.has(name)),
+      intents.filter((intent) => !isKnown(intent)).map(({ service }) => service),
     );
     for (const name of waiting)
       this.warnings.push(
         `operations of service ${name} were cut short and wait for it: it is not configured now`,
       );
-    const known = intents.filter(({ service }) => services.has(service));
+    const known = intents.filter(isKnown);
     // Locks are taken before the first wait, so that nobody comes before recovery.
     const recovering = recover(
       known.filter((intent) => !isLost(intent)),
@@ -226,10 +243,11 @@ async function openOwnJournal(
 interface Backend {
   readonly driver: StorageDriver;
   readonly exporter?: Exporter;
+  readonly exporters: readonly Exporter[];
 }
 
 async function openBackend(
-  { name, driver: module, config, exporter }: ServiceSpec,
+  { name, driver: module, config, exporter, exporters = [] }: ServiceSpec,
   { libFolder }: StorageOptions,
   context: OpContext,
   cleanup: (() => Promise<unknown>)[],
@@ -244,10 +262,16 @@ async function openBackend(
       locks.push(lock);
       cleanup.push(() => lock.close());
     }
-    if (exporter === undefined) return { driver };
-    const opened = await exporter.module.open(exporter.config, own);
-    cleanup.push(() => opened.close());
-    return { driver, exporter: opened };
+    const sharing = { ...own, shared: openShared() };
+    const opened = async (spec: ExporterSpec): Promise<Exporter> => {
+      const one = await spec.module.open(spec.config, sharing);
+      cleanup.push(() => one.close());
+      return one;
+    };
+    const others: Exporter[] = [];
+    for (const spec of exporters) others.push(await opened(spec));
+    if (exporter === undefined) return { driver, exporters: others };
+    return { driver, exporter: await opened(exporter), exporters: others };
   } catch (error) {
     const { code, message, data } = stored(error);
     throw new StorageError(

@@ -49,11 +49,11 @@ export class Stuck {
       await stuck.finish();
       this.#bySeq.delete(intent.seq);
     } catch (error) {
-      const { operation, volumeID, snapshotID } = intent;
+      const { operation, volumeID, snapshotID, path } = intent;
       const why = error instanceof Error ? error.message : String(error);
       throw new StorageError(
         "unavailable",
-        `an earlier ${operation} of ${snapshotID ?? volumeID} failed and cannot be cleared up: ${why}; mend this and try again`,
+        `an earlier ${operation} of ${path ?? snapshotID ?? volumeID} failed and cannot be cleared up: ${why}; mend this and try again`,
         {
           ...(volumeID !== undefined && { volumeID }),
           ...(snapshotID !== undefined && { snapshotID }),

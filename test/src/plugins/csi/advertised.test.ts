@@ -5,8 +5,8 @@ import type { VolumeService } from "@libstorage/model";
 import { formatNodeID, parseNodeID } from "@libstorage/client/csi";
 import type { SnapshotBlocks } from "@libstorage/client/csi";
 import type { Message } from "./csi-client.js";
-import { made, names, withPlugin } from "./own-plugin.js";
-import { GIB } from "./world.js";
+import { made, names, removed, testServer, withPlugin } from "./own-plugin.js";
+import { cap, GIB } from "./world.js";
 
 describe("what the CSI plugin advertises", () => {
   it("is less where it shall be, and all where that is asked", async () => {
@@ -31,6 +31,7 @@ describe("what the CSI plugin advertises", () => {
       serviceInspect: async (...args) => ({
         ...(await service.serviceInspect(...args)),
         abilities: [],
+        mutable: [],
       }),
     });
     await withPlugin({ wrapService }, async (plugin) => {
@@ -41,6 +42,7 @@ describe("what the CSI plugin advertises", () => {
         "CLONE_VOLUME",
         "EXPAND_VOLUME",
         "GET_CAPACITY",
+        "MODIFY_VOLUME",
       ])
         assert.ok(!controller.includes(name), name);
       assert.deepEqual(await names(plugin, "GetPluginCapabilities"), ["CONTROLLER_SERVICE"]);
@@ -56,11 +58,67 @@ describe("what the CSI plugin advertises", () => {
         ["GetVolumeGroupSnapshot", { groupSnapshotId: "x" }],
         ["ControllerExpandVolume", { volumeId, capacityRange: { requiredBytes: 5 * GIB } }],
         ["GetCapacity", {}],
+        ["ControllerModifyVolume", { volumeId, mutableParameters: {} }],
       ];
       for (const [name, request] of calls)
         await assert.rejects(plugin.call(name, request), { code: "UNIMPLEMENTED" }, name);
       const volumeContentSource = { volume: { volumeId } };
       await assert.rejects(made(plugin, { volumeContentSource }), { code: "INVALID_ARGUMENT" });
+      await plugin.call("DeleteVolume", { volumeId });
+    });
+  });
+
+  it("is expansion of volumes that nobody has, where the service cannot do more", async () => {
+    const wrapService = (service: VolumeService): VolumeService => ({
+      ...service,
+      serviceInspect: async (...args) => {
+        const info = await service.serviceInspect(...args);
+        return { ...info, abilities: info.abilities?.filter((one) => one !== "expandOnline") };
+      },
+    });
+    await withPlugin({}, async (plugin) => {
+      assert.ok((await names(plugin, "GetPluginCapabilities")).includes("ONLINE"));
+    });
+    await withPlugin({ wrapService }, async (plugin) => {
+      const known = await names(plugin, "GetPluginCapabilities");
+      assert.ok(known.includes("OFFLINE") && !known.includes("ONLINE"));
+      assert.ok((await names(plugin, "ControllerGetCapabilities")).includes("EXPAND_VOLUME"));
+      const { volumeId } = await made(plugin, { capacityRange: { requiredBytes: GIB } });
+      const { nodeId } = await plugin.call("NodeGetInfo");
+      const request = { volumeId, nodeId, volumeCapability: cap() };
+      await plugin.call("ControllerPublishVolume", request);
+      const grow = (gib: number): Promise<Message> =>
+        plugin.call("ControllerExpandVolume", {
+          volumeId,
+          capacityRange: { requiredBytes: gib * GIB },
+        });
+      await assert.rejects(grow(2), (error: { code: string; message: string }) => {
+        assert.equal(error.code, "FAILED_PRECONDITION");
+        assert.ok(error.message.includes(nodeId) && /only while nobody has/.test(error.message));
+        return true;
+      });
+      assert.equal((await grow(1)).capacityBytes, GIB, "large enough already");
+      await plugin.call("ControllerUnpublishVolume", { volumeId, nodeId });
+      assert.equal((await grow(2)).capacityBytes, 2 * GIB);
+      await removed(plugin, volumeId);
+    });
+  });
+
+  it("changes of a volume what its service can, in its record", async () => {
+    await withPlugin({ service: "mock" }, async (plugin) => {
+      const { volumeId } = await made(plugin);
+      const mutableParameters = { iops: "500", type: "gold", "option.Owner": "me" };
+      await plugin.call("ControllerModifyVolume", { volumeId, mutableParameters });
+      const params = { service: "mock", volumeID: volumeId as string };
+      const { iops, type, fields } = await testServer().app.service.volumeInspect(
+        params,
+        undefined,
+        {},
+      );
+      assert.deepEqual(
+        { iops, type, owner: fields?.["owner"] },
+        { iops: 500, type: "gold", owner: "me" },
+      );
       await plugin.call("DeleteVolume", { volumeId });
     });
   });

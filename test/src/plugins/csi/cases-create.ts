@@ -100,7 +100,7 @@ export function createCases(world: () => World): void {
       await world().fails("INVALID_ARGUMENT", "CreateVolume", request({ parameters }));
   });
 
-  it("CreateVolume with mutable parameters is INVALID_ARGUMENT, since there are none", async () => {
+  it("CreateVolume with mutable parameters that the service cannot change is INVALID_ARGUMENT", async () => {
     await world().fails(
       "INVALID_ARGUMENT",
       "CreateVolume",

@@ -289,10 +289,12 @@ function groupCases(world: () => World): void {
     const { volumeId } = await world().create();
     const name = unique("group");
     await group(ids, { name });
-    await world().fails("ALREADY_EXISTS", "CreateVolumeGroupSnapshot", {
-      name,
-      sourceVolumeIds: [volumeId],
-    });
+    for (const sourceVolumeIds of [[volumeId], [...ids, volumeId], ids.slice(1)])
+      await world().fails("ALREADY_EXISTS", "CreateVolumeGroupSnapshot", { name, sourceVolumeIds });
+    for (const sourceVolumeId of ids) {
+      const { entries } = await world().call("ListSnapshots", { sourceVolumeId });
+      assert.equal(entries.length, 1, "the group is as it was");
+    }
   });
 
   it("CreateVolumeGroupSnapshot of a volume that is written to is FAILED_PRECONDITION, and says what can be done", async (t) => {
@@ -328,6 +330,9 @@ function groupCases(world: () => World): void {
     const lacking = { groupSnapshotId, snapshotIds: snapshotIds.slice(1) };
     await world().fails("INVALID_ARGUMENT", "GetVolumeGroupSnapshot", lacking);
     await world().fails("INVALID_ARGUMENT", "DeleteVolumeGroupSnapshot", lacking);
+    const foreign = { groupSnapshotId, snapshotIds: [...snapshotIds, "fake"] };
+    await world().fails("INVALID_ARGUMENT", "GetVolumeGroupSnapshot", foreign);
+    await world().fails("INVALID_ARGUMENT", "DeleteVolumeGroupSnapshot", foreign);
   });
 
   it("GetVolumeGroupSnapshot of what is not there is NOT_FOUND, without an id INVALID_ARGUMENT", async () => {

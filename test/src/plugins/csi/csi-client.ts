@@ -38,7 +38,8 @@ export interface CsiClient {
   readonly close: () => void;
 }
 
-export function openCsiClient(socket: string): CsiClient {
+/** @param limitMs how long a call may take */
+export function openCsiClient(socket: string, limitMs = LIMIT_MS): CsiClient {
   const definitions = loadServices();
   const clients = SERVICES.map((name) => {
     const Client = makeGenericClientConstructor(definitions[name], name);
@@ -60,7 +61,7 @@ export function openCsiClient(socket: string): CsiClient {
       const client = clientFor(name);
       const unary = (client[name] as Unary).bind(client);
       return new Promise((resolve, reject) => {
-        unary(request, { deadline: Date.now() + LIMIT_MS }, (error, reply) => {
+        unary(request, { deadline: Date.now() + limitMs }, (error, reply) => {
           if (error === null) resolve(reply);
           else reject(new Failed(name, error));
         });
@@ -70,7 +71,7 @@ export function openCsiClient(socket: string): CsiClient {
       const client = clientFor(name);
       const messages: Message[] = [];
       try {
-        for await (const message of client[name](request, { deadline: Date.now() + LIMIT_MS }))
+        for await (const message of client[name](request, { deadline: Date.now() + limitMs }))
           messages.push(message);
         return messages;
       } catch (error) {
@@ -96,6 +97,8 @@ export interface TestPluginOptions {
   readonly places?: CsiPluginOptions["places"];
   /** The file name of its socket. */
   readonly socket?: string;
+  /** How long a call may take. Default 60,000. */
+  readonly limitMs?: number;
 }
 
 export interface TestPlugin extends CsiClient {
@@ -129,7 +132,7 @@ export async function openTestPlugin(options: TestPluginOptions): Promise<TestPl
     ...(places !== undefined && { places }),
     log: openPluginLog({}, (line) => log.push(JSON.parse(line) as Record<string, unknown>)),
   });
-  const client = openCsiClient(socket);
+  const client = openCsiClient(socket, options.limitMs);
   return {
     ...client,
     plugin,

@@ -9,6 +9,7 @@ import type { TestServer } from "../../client/fixture.js";
 import { createCases } from "./cases-create.js";
 import { identityCases } from "./cases-identity.js";
 import { listCases } from "./cases-lists.js";
+import { modifyCases } from "./cases-modify.js";
 import { nodePublishCases } from "./cases-node-publish.js";
 import { nodeUseCases } from "./cases-node-use.js";
 import { publishCases } from "./cases-publish.js";
@@ -29,6 +30,10 @@ export interface CsiHarness extends Kind {
   readonly drivers?: Readonly<Record<string, DriverModule>>;
   /** Where the node finds its devices; once the server runs. */
   places?(): NonNullable<CsiPluginOptions["places"]>;
+  /** On a slow machine: how long the whole and one call may take. */
+  readonly limits?: { readonly suiteMs: number; readonly callMs: number };
+  /** Why a group of cases is left out, or false. */
+  leavesOut?(group: string): string | false;
   /** Cases of this driver alone. */
   more?(world: () => World): void;
   /** What `configuration` made. */
@@ -38,7 +43,9 @@ export interface CsiHarness extends Kind {
 const SECRET = "hunter2-never-to-be-seen";
 
 export function csiSuite(harness: CsiHarness): void {
-  describe(`CSI over ${harness.name}`, { skip: harness.skip, timeout: 600_000 }, () => {
+  const { limits, skip } = harness;
+  const timeout = limits?.suiteMs ?? 600_000;
+  describe(`CSI over ${harness.name}`, { skip, timeout }, () => {
     let server: TestServer;
     let world: World;
     const current = (): World => world;
@@ -56,6 +63,7 @@ export function csiSuite(harness: CsiHarness): void {
         folder,
         service: harness.service,
         ...(places !== undefined && { places }),
+        ...(limits !== undefined && { limitMs: limits.callMs }),
       });
       world = new World(harness, plugin, join(server.folder, "paths"));
     });
@@ -67,20 +75,28 @@ export function csiSuite(harness: CsiHarness): void {
     beforeEach(() => world.begin());
     afterEach(() => world.end());
 
-    describe("Identity", () => identityCases(current));
-    describe("CreateVolume, DeleteVolume", () => createCases(current));
-    describe("sources and sizes", () => sourceCases(current));
-    describe("lists", () => listCases(current));
-    describe("ControllerPublishVolume", () => publishCases(current));
-    describe("without snapshots", () => withoutSnapshotsCases(current));
-    describe("snapshots", () => snapshotCases(current));
-    const needsMounts = { skip: harness.noMounts };
-    describe("NodeStageVolume", needsMounts, () => stageCases(current));
-    describe("NodePublishVolume", needsMounts, () => nodePublishCases(current));
-    describe("volumes in use", needsMounts, () => nodeUseCases(current));
+    const group = (
+      name: string,
+      cases: (world: () => World) => void,
+      isSkipped: string | false = false,
+    ): void => {
+      const leftOut = harness.leavesOut?.(name) ?? false;
+      describe(name, { skip: isSkipped || leftOut }, () => cases(current));
+    };
+    group("Identity", identityCases);
+    group("CreateVolume, DeleteVolume", createCases);
+    group("sources and sizes", sourceCases);
+    group("ControllerModifyVolume", modifyCases);
+    group("lists", listCases);
+    group("ControllerPublishVolume", publishCases);
+    group("without snapshots", withoutSnapshotsCases);
+    group("snapshots", snapshotCases);
+    const { noMounts } = harness;
+    group("NodeStageVolume", stageCases, noMounts);
+    group("NodePublishVolume", nodePublishCases, noMounts);
+    group("volumes in use", nodeUseCases, noMounts);
 
-    if (harness.more !== undefined)
-      describe("its own", { skip: harness.noMounts }, () => harness.more?.(current));
+    if (harness.more !== undefined) group("its own", (world) => harness.more?.(world), noMounts);
 
     it("secrets reach neither log nor error", async () => {
       const secrets = { password: SECRET };

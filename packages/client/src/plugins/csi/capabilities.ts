@@ -13,6 +13,11 @@ export function can(info: ServiceInfo, ability: AbilityName): boolean {
   return info.abilities?.includes(ability) === true;
 }
 
+/** What the service can change of a volume, of what parameters can say. */
+export function mutableIn({ mutable = [] }: ServiceInfo): readonly string[] {
+  return mutable.filter((name) => name === "type" || name === "iops" || name === "fields");
+}
+
 /** Volumes are devices that get a file system of their own, or can be used without one. */
 export function isBlock(info: ServiceInfo): boolean {
   return info.driver.type === "block";
@@ -45,6 +50,7 @@ export function controllerCapabilities(info: ServiceInfo, { hidden }: CsiSetting
       "GET_VOLUME",
       "SINGLE_NODE_MULTI_WRITER",
       snapshots && "GET_SNAPSHOT",
+      mutableIn(info).length > 0 && "MODIFY_VOLUME",
     ],
     hidden,
   );
@@ -69,6 +75,11 @@ export function groupCapabilities(info: ServiceInfo, { hidden }: CsiSettings): L
   return listed([can(info, "snapshot") && "CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT"], hidden);
 }
 
+/** `OFFLINE`: a volume grows only while it is published to no node. */
+export function expansionOf(info: ServiceInfo): "ONLINE" | "OFFLINE" {
+  return can(info, "expandOnline") ? "ONLINE" : "OFFLINE";
+}
+
 export interface PluginAbilities {
   readonly hasTopology: boolean;
   /** Whether the service tells which blocks of a snapshot have data. */
@@ -91,7 +102,7 @@ export function pluginCapabilities(
       .filter((type) => type !== false)
       .filter((type) => !hidden.has(type))
       .map((type) => ({ service: { type } })),
-    ...(can(info, "expand") ? [{ volumeExpansion: { type: "ONLINE" } }] : []),
+    ...(can(info, "expand") ? [{ volumeExpansion: { type: expansionOf(info) } }] : []),
   ];
 }
 

@@ -9,7 +9,8 @@ import { ownParameters } from "./parameters.js";
 import type { PluginContext } from "./plugin-context.js";
 import { CsiError, hasCode, invalid } from "./status.js";
 import { idOfToken, tokenAfter } from "./tokens.js";
-import { snapshotFactsOf, snapshotFields } from "./volume-facts.js";
+import { NO_GROUP, snapshotFactsOf, snapshotFields } from "./volume-facts.js";
+import type { GroupFacts } from "./volume-facts.js";
 import { snapshotOf } from "./volume-view.js";
 
 const LIST = "snapshots";
@@ -58,7 +59,7 @@ export async function makeSnapshot(
     name,
     volumeID,
     group,
-  }: { readonly name: string; readonly volumeID: string; readonly group: string },
+  }: { readonly name: string; readonly volumeID: string; readonly group: GroupFacts },
   signal: AbortSignal,
 ): Promise<Snapshot> {
   try {
@@ -79,7 +80,8 @@ export async function makeSnapshot(
         cause: error,
       });
     const facts = snapshotFactsOf(found);
-    const isSame = facts?.name === name && facts.group === group && found.volumeID === volumeID;
+    const isSame =
+      facts?.name === name && facts.group === group.group && found.volumeID === volumeID;
     if (isSame) return found;
     throw new CsiError(
       "ALREADY_EXISTS",
@@ -100,7 +102,7 @@ function create(context: PluginContext): UnaryHandler<"CreateSnapshot"> {
     return context.pending.alone("CreateSnapshot", [`snapshot named ${name}`], async () => {
       if (!isPossibleID(sourceVolumeId))
         throw new CsiError("NOT_FOUND", `there is no volume ${sourceVolumeId}`);
-      const wanted = { name, volumeID: sourceVolumeId, group: "" };
+      const wanted = { name, volumeID: sourceVolumeId, group: NO_GROUP };
       return { snapshot: snapshotOf(await makeSnapshot(service, wanted, signal)) };
     });
   };

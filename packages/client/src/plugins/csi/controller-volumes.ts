@@ -6,14 +6,17 @@ import {
   checkCapabilities,
   checkCapability,
   controllerCapabilities,
+  expansionOf,
   isBlock,
+  mutableIn,
   requireSupport,
   unsupported,
 } from "./capabilities.js";
 import { createVolume } from "./create-volume.js";
+import { publishedNodes } from "./holders.js";
 import type { Handlers, UnaryHandler } from "./messages.js";
 import { checkID } from "./names.js";
-import { readParameters } from "./parameters.js";
+import { readMutable, readParameters } from "./parameters.js";
 import type { PluginContext } from "./plugin-context.js";
 import { bytesOf, checkRange, sizeFor } from "./sizes.js";
 import { CsiError, hasCode, invalid } from "./status.js";
@@ -32,6 +35,7 @@ export function controllerVolumes(context: PluginContext): Handlers {
     ListVolumes: list(context),
     ControllerGetVolume: get(context),
     ControllerExpandVolume: expand(context),
+    ControllerModifyVolume: modify(context),
     GetCapacity: capacity(context),
     ControllerGetCapabilities: async (_request, signal) => ({
       capabilities: controllerCapabilities(await context.backend.info(signal), context.settings),
@@ -72,10 +76,9 @@ function validate({ backend }: PluginContext): UnaryHandler<"ValidateVolumeCapab
     if (lacking !== undefined) return { message: lacking };
     if (Object.keys(volumeContext).length > 0)
       return { message: `volume ${volume.id} has no volume_context` };
-    if (Object.keys(mutableParameters).length > 0)
-      return { message: "mutable_parameters: this plugin has none" };
     try {
       readParameters(parameters);
+      readMutable(mutableParameters, info);
     } catch (error) {
       if (error instanceof CsiError) return { message: error.message };
       throw error;
@@ -146,11 +149,38 @@ function expand({ backend, pending }: PluginContext): UnaryHandler<"ControllerEx
           );
         return { capacityBytes: now, nodeExpansionRequired };
       }
+      const nodes = publishedNodes(volume);
+      if (expansionOf(info) === "OFFLINE" && nodes.length > 0)
+        throw new CsiError(
+          "FAILED_PRECONDITION",
+          `volume ${volumeId} is in use on ${nodes.join(", ")}, and service ${info.name} expands volumes only while nobody has them: unpublish it there (end the workloads that use it), then expand it`,
+        );
       const size = sizeFor(capacityRange) ?? 1;
       const { calls, name } = await backend.service(signal);
       const params = { service: name, volumeID: volumeId };
       const grown = await calls.volumeExpand(params, { size }, changing(signal));
       return { capacityBytes: bytesOf(grown.size), nodeExpansionRequired };
+    });
+  };
+}
+
+/** What is so already is not changed once more. */
+function modify({ backend, pending }: PluginContext): UnaryHandler<"ControllerModifyVolume"> {
+  return async ({ volumeId, mutableParameters }, signal) => {
+    checkID("volume_id", volumeId);
+    const info = await backend.info(signal);
+    if (mutableIn(info).length === 0)
+      throw new CsiError(
+        "UNIMPLEMENTED",
+        `service ${info.name} (driver ${info.driver.name}) cannot change volumes`,
+      );
+    const request = readMutable(mutableParameters, info);
+    return pending.alone("ControllerModifyVolume", [`volume ${volumeId}`], async () => {
+      usableVolume(await backend.volume(volumeId, signal));
+      if (Object.keys(request).length === 0) return {};
+      const { calls, name } = await backend.service(signal);
+      await calls.volumeUpdate({ service: name, volumeID: volumeId }, request, changing(signal));
+      return {};
     });
   };
 }

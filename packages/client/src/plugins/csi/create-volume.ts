@@ -15,7 +15,7 @@ import {
 import type { CheckedCapability } from "./capabilities.js";
 import type { ContentSource, CreateVolumeRequest, UnaryHandler } from "./messages.js";
 import { checkID, checkName, isPossibleID, objectName } from "./names.js";
-import { ownParameters, readParameters } from "./parameters.js";
+import { ownParameters, readMutable, readParameters } from "./parameters.js";
 import type { PluginContext } from "./plugin-context.js";
 import { bytesOf, isInRange, sizeFor } from "./sizes.js";
 import { CsiError, hasCode, invalid } from "./status.js";
@@ -43,11 +43,10 @@ export function createVolume(context: PluginContext): UnaryHandler<"CreateVolume
     checkName(name);
     const capabilities = checkCapabilities(request.volumeCapabilities);
     checkSource(source);
-    if (Object.keys(request.mutableParameters).length > 0)
-      throw invalid("mutable_parameters: this plugin has none");
-    const options = readParameters(request.parameters);
+    const asked = readParameters(request.parameters);
     sizeFor(request.capacityRange);
     const info = await backend.info(signal);
+    const options = withMutable(asked, readMutable(request.mutableParameters, info));
     requireSupport(info, capabilities, "INVALID_ARGUMENT");
     checkAbility(info, source);
     checkRequirements(settings.topology, request.accessibilityRequirements);
@@ -58,6 +57,15 @@ export function createVolume(context: PluginContext): UnaryHandler<"CreateVolume
       return { volume: volumeOf(volume, settings.topology) };
     });
   };
+}
+
+/** What can be changed later counts before what the class of the volume says. */
+function withMutable(
+  { opts, ...plain }: ReturnType<typeof readParameters>,
+  { fields, ...mutable }: ReturnType<typeof readMutable>,
+): ReturnType<typeof readParameters> {
+  const all = { ...opts, ...fields };
+  return { ...plain, ...mutable, ...(Object.keys(all).length > 0 && { opts: all }) };
 }
 
 function checkSource(source: ContentSource | null): void {

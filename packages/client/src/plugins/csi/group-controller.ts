@@ -16,7 +16,8 @@ import { checkID, checkName } from "./names.js";
 import type { NodeContext } from "./node-context.js";
 import { ownParameters } from "./parameters.js";
 import { CsiError, hasCode, invalid } from "./status.js";
-import { snapshotFactsOf } from "./volume-facts.js";
+import { digestOfMembers, snapshotFactsOf } from "./volume-facts.js";
+import type { GroupFacts } from "./volume-facts.js";
 import { snapshotOf, timestampOf } from "./volume-view.js";
 
 export function groupController(context: NodeContext): Handlers {
@@ -87,7 +88,10 @@ function create(context: NodeContext): UnaryHandler<"CreateVolumeGroupSnapshot">
     return context.pending.alone("CreateVolumeGroupSnapshot", [`group named ${name}`], async () => {
       const there = await membersOf(service, groupID, signal);
       const wanted = new Set(sourceVolumeIds);
-      if (there.some(({ volumeID = "" }) => !wanted.has(volumeID)))
+      const members = digestOfMembers(wanted);
+      const isOther = (one: Snapshot): boolean =>
+        !wanted.has(one.volumeID ?? "") || snapshotFactsOf(one)?.members !== members;
+      if (there.some(isOther))
         throw new CsiError(
           "ALREADY_EXISTS",
           `the group named ${name} is there already, with the volumes ${there.map(({ volumeID }) => volumeID).join(", ")}`,
@@ -98,7 +102,8 @@ function create(context: NodeContext): UnaryHandler<"CreateVolumeGroupSnapshot">
       const volumes = await Promise.all(
         sourceVolumeIds.map(async (id) => usableVolume(await context.backend.volume(id, signal))),
       );
-      const made = await makeAll(context, service, { name, groupID, volumes, options }, signal);
+      const group = { group: groupID, members };
+      const made = await makeAll(context, service, { name, group, volumes, options }, signal);
       return { groupSnapshot: groupOf(groupID, made) };
     });
   };
@@ -106,7 +111,7 @@ function create(context: NodeContext): UnaryHandler<"CreateVolumeGroupSnapshot">
 
 interface WantedGroup {
   readonly name: string;
-  readonly groupID: string;
+  readonly group: GroupFacts;
   readonly volumes: readonly Volume[];
   readonly options: GroupParameters;
 }
@@ -114,10 +119,10 @@ interface WantedGroup {
 async function makeAll(
   context: NodeContext,
   service: Service,
-  { name, groupID, volumes, options }: WantedGroup,
+  { name, group, volumes, options }: WantedGroup,
   signal: AbortSignal,
 ): Promise<readonly Snapshot[]> {
-  const cut = (): Promise<readonly Snapshot[]> => cutAll(service, name, groupID, volumes, signal);
+  const cut = (): Promise<readonly Snapshot[]> => cutAll(service, name, group, volumes, signal);
   if (options.consistency === "each") return cut();
   const stands = await Promise.all(
     volumes.map((volume) => stillness(context, volume, options.freeze, signal)),
@@ -131,13 +136,13 @@ async function makeAll(
 async function cutAll(
   service: Service,
   name: string,
-  groupID: string,
+  group: GroupFacts,
   volumes: readonly Volume[],
   signal: AbortSignal,
 ): Promise<readonly Snapshot[]> {
   const results = await Promise.allSettled(
     volumes.map(({ id }) =>
-      makeSnapshot(service, { name: `${groupID} ${id}`, volumeID: id, group: groupID }, signal),
+      makeSnapshot(service, { name: `${group.group} ${id}`, volumeID: id, group }, signal),
     ),
   );
   const made = results.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
@@ -179,6 +184,12 @@ async function checkStill(
   }
 }
 
+/** Whether a group has a snapshot of each of its volumes. */
+function isWhole(members: readonly Snapshot[]): boolean {
+  const digest = digestOfMembers(members.map(({ volumeID = "" }) => volumeID));
+  return members.length > 0 && members.every((one) => snapshotFactsOf(one)?.members === digest);
+}
+
 /** @throws {CsiError} INVALID_ARGUMENT when the caller's list and the group differ */
 function checkMembers(
   groupID: string,
@@ -190,6 +201,10 @@ function checkMembers(
   const missing = [...own].filter((id) => !listed.includes(id));
   if (missing.length > 0)
     throw invalid(`snapshot_ids lack ${missing.join(", ")} of the group ${groupID}`);
+  const foreign = listed.filter((id) => !own.has(id));
+  // Of a group that is being deleted some may have gone already.
+  if (foreign.length > 0 && isWhole(members))
+    throw invalid(`snapshot_ids name ${foreign.join(", ")}, which the group ${groupID} has not`);
 }
 
 function remove(context: NodeContext): UnaryHandler<"DeleteVolumeGroupSnapshot"> {

@@ -6,7 +6,8 @@ import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
-import { removeDurably, writeDurably } from "../../host/durable-file.js";
+import { readSmallFile } from "../../executor/small-file.js";
+import { removeDurably, writeDurably, writeWhole } from "../../host/durable-file.js";
 import { pathPart } from "../../host/mount-records.js";
 
 const Publication = v.object({
@@ -72,11 +73,9 @@ export class NodeRecords {
 
   async read(volumeID: string): Promise<StageRecord | undefined> {
     const file = this.#fileOf(volumeID);
-    const text = await fs.readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return undefined;
-      throw error;
-    });
-    if (text === undefined) return undefined;
+    const text = readSmallFile(file);
+    // Empty is what a loss of power leaves of one that was not on the disk yet.
+    if (text === undefined || text === "") return undefined;
     const result = v.safeParse(StageRecord, parsed(text));
     if (result.success && result.output.volumeID === volumeID) return this.#now(result.output);
     throw new StorageError(
@@ -84,6 +83,13 @@ export class NodeRecords {
       `${file} is broken: it says where volume ${volumeID} is staged on this node. Look with findmnt, unmount by hand what is there, then remove the file`,
       { file },
     );
+  }
+
+  #saysFormatting(file: string): boolean {
+    const record = parsed(readSmallFile(file) ?? "");
+    return typeof record === "object" && record !== null && "phase" in record
+      ? record.phase === "formatting"
+      : false;
   }
 
   /** Nothing of an earlier start of this host is mounted any more. */
@@ -94,6 +100,11 @@ export class NodeRecords {
     return { ...rest, phase, publications: [], isFrozen: false };
   }
 
+  /**
+   * What is staged ends with the host, so that a record need only outlive its process. But what says that
+   * a device has nothing worth keeping must be on the disk before that is so, and be gone from it before
+   * anybody has written.
+   */
   async write(record: NewStageRecord): Promise<StageRecord> {
     const whole: StageRecord = {
       isFrozen: false,
@@ -101,12 +112,16 @@ export class NodeRecords {
       version: 1,
       boot: await this.boot(),
     };
-    await writeDurably(this.#fileOf(record.volumeID), JSON.stringify(whole));
+    const file = this.#fileOf(record.volumeID);
+    const isOfRemains = record.phase === "formatting" || this.#saysFormatting(file);
+    await (isOfRemains ? writeDurably : writeWhole)(file, JSON.stringify(whole));
     return whole;
   }
 
   async remove(volumeID: string): Promise<void> {
-    await removeDurably(this.#fileOf(volumeID));
+    const file = this.#fileOf(volumeID);
+    if (this.#saysFormatting(file)) await removeDurably(file);
+    else await fs.rm(file, { force: true });
   }
 
   /** The volumes that have a record, whatever it says. */

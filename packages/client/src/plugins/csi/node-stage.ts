@@ -150,13 +150,24 @@ async function stageNew(context: NodeContext, wanted: Wanted): Promise<void> {
   if (!hasRemains) await records.write(record);
   await storage.connect(source, attachment, signal);
   if (hasRemains) {
-    await storage.clearRemains(source, signal);
+    await clearRemains(storage, source, before.stagingPath, signal);
     await records.write(record);
   }
   if (capability.access === "block") await storage.setReadonly(source, !isWritable, signal);
   const mount =
     capability.access === "mount" ? await mountStage(context, wanted, record) : undefined;
   await records.write({ ...record, phase: "staged", ...(mount !== undefined && { mount }) });
+}
+
+/** It may have been mounted before that was written down; nobody has used it, since it was not staged. */
+async function clearRemains(
+  storage: NodeContext["storage"],
+  source: Source,
+  path: string,
+  signal: AbortSignal,
+): Promise<void> {
+  if (await storage.isStaged(source, path)) await storage.unstage(source, path, undefined, signal);
+  await storage.clearRemains(source, signal);
 }
 
 async function mountStage(
@@ -166,15 +177,29 @@ async function mountStage(
 ): Promise<MountSource | undefined> {
   const flags = flagsOf(capability.mountFlags);
   const path = request.stagingTargetPath;
-  const mount = await storage.stage(source, {
-    path,
-    options: [...(isBlock(info) ? flags : folderFlags(flags)), ...(record.readonly ? ["ro"] : [])],
-    fsType: isBlock(info) ? capability.fsType : "",
-    formatting: async (isBegun) => {
-      await records.write({ ...record, phase: isBegun ? "formatting" : "staging" });
-    },
-    signal,
-  });
+  // On the disk before anybody writes to the volume, and so while it is being mounted.
+  let noted: Promise<unknown> = Promise.resolve();
+  const formatting = async (isBegun: boolean): Promise<void> => {
+    const writing = records.write({ ...record, phase: isBegun ? "formatting" : "staging" });
+    if (isBegun) await writing;
+    else noted = writing;
+    writing.catch(() => {});
+  };
+  let mount: MountSource | undefined;
+  try {
+    mount = await storage.stage(source, {
+      path,
+      options: [
+        ...(isBlock(info) ? flags : folderFlags(flags)),
+        ...(record.readonly ? ["ro"] : []),
+      ],
+      fsType: isBlock(info) ? capability.fsType : "",
+      formatting,
+      signal,
+    });
+  } finally {
+    await noted;
+  }
   if (!record.readonly && capability.group !== undefined)
     await giveToGroup(storage.exec, path, capability.group, signal);
   return mount;
@@ -200,7 +225,7 @@ export function unstageVolume({
         );
       const source = recordSource(record);
       // Whoever gets the device next must find it blank.
-      if (record.phase === "formatting") await storage.clearRemains(source, signal);
+      if (record.phase === "formatting") await clearRemains(storage, source, path, signal);
       await records.write({ ...record, phase: "unstaging" });
       if (record.access === "mount") await storage.unstage(source, path, record.mount, signal);
       else if (record.readonly) await storage.setReadonly(source, false, signal).catch(() => {});

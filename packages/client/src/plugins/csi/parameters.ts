@@ -1,5 +1,6 @@
 /** Parameters of a storage class as what the service asks for when it makes a volume. */
-import type { VolumeCreateRequest } from "@libstorage/model";
+import type { ServiceInfo, VolumeCreateRequest, VolumeUpdateRequest } from "@libstorage/model";
+import { mutableIn } from "./capabilities.js";
 import type { TextMap } from "./messages.js";
 import { invalid } from "./status.js";
 
@@ -54,4 +55,39 @@ function wholeNumber(key: string, value: string): number {
 function truth(key: string, value: string): boolean {
   if (value === "true" || value === "false") return value === "true";
   throw invalid(`parameter ${key} must be true or false`);
+}
+
+/** What the plugin itself decides, by the access modes that a volume was made for. */
+const OWN_OPTION = /^(?:csi\.|shareable$)/i;
+
+/**
+ * Parameters that change a volume that is there: of `type`, `iops` and `option.KEY` those that the service can.
+ * @throws {CsiError} INVALID_ARGUMENT, with the known ones
+ */
+export function readMutable(
+  parameters: TextMap,
+  info: ServiceInfo,
+): Pick<VolumeUpdateRequest, "type" | "iops"> & { fields?: Record<string, string> } {
+  const mutable = mutableIn(info);
+  const wanted: { type?: string; iops?: number } = {};
+  const fields: Record<string, string> = {};
+  for (const [key, value] of Object.entries(ownParameters(parameters))) {
+    const option = OPTION.exec(key)?.[1];
+    if (!mutable.includes(option === undefined ? key : "fields")) throw unknownMutable(key, info);
+    if (option !== undefined && OWN_OPTION.test(option))
+      throw invalid(`mutable parameter ${key}: the option ${option} is the plugin's own`);
+    if (option !== undefined) fields[option.toLowerCase()] = value;
+    else if (key === "type") wanted.type = value;
+    else if (key === "iops") wanted.iops = wholeNumber(key, value);
+    else throw unknownMutable(key, info);
+  }
+  return { ...wanted, ...(Object.keys(fields).length > 0 && { fields }) };
+}
+
+function unknownMutable(key: string, info: ServiceInfo): Error {
+  const known = mutableIn(info).map((name) => (name === "fields" ? "option.KEY" : name));
+  const words = known.length === 0 ? "it can change none" : `it can change ${known.join(", ")}`;
+  return invalid(
+    `mutable parameter ${JSON.stringify(key)} cannot be changed by service ${info.name} (driver ${info.driver.name}): ${words}`,
+  );
 }

@@ -12,6 +12,7 @@ const PARAMETERS = "csi.parameters";
 const SOURCE = "csi.source";
 const SIZE = "csi.size";
 const GROUP = "csi.group";
+const MEMBERS = "csi.members";
 
 export interface VolumeFacts {
   readonly name: string;
@@ -62,18 +63,31 @@ export function factsOf({ name, fields = {} }: Volume): VolumeFacts | undefined 
   };
 }
 
-export function snapshotFields(name: string, group = ""): Fields {
-  return { [NAME]: name, [GROUP]: group };
-}
-
-export interface SnapshotFacts {
-  readonly name: string;
+/** The group that a snapshot is one of. */
+export interface GroupFacts {
   /** Empty for one of its own. */
   readonly group: string;
+  /** A digest of the volumes that the whole group is of. */
+  readonly members: string;
+}
+
+export const NO_GROUP: GroupFacts = { group: "", members: "" };
+
+export function digestOfMembers(volumeIDs: Iterable<string>): string {
+  const text = JSON.stringify([...volumeIDs].toSorted());
+  return createHash("sha256").update(text).digest("hex").slice(0, 32);
+}
+
+export function snapshotFields(name: string, { group, members }: GroupFacts): Fields {
+  return { [NAME]: name, [GROUP]: group, [MEMBERS]: members };
+}
+
+export interface SnapshotFacts extends GroupFacts {
+  readonly name: string;
 }
 
 export function snapshotFactsOf({ name = "", fields = {} }: Snapshot): SnapshotFacts | undefined {
   const own = fields[NAME];
   if (own === undefined || objectName(own) !== name) return undefined;
-  return { name: own, group: fields[GROUP] ?? "" };
+  return { name: own, group: fields[GROUP] ?? "", members: fields[MEMBERS] ?? "" };
 }

@@ -4,6 +4,7 @@
  * the device itself is asked.
  */
 import { basename, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../executor/exec.js";
 import { placesOf } from "../../executor/executor.js";
@@ -19,6 +20,10 @@ import { sessionsOf } from "./sessions.js";
 import type { IscsiSession, ScsiDevice } from "./sessions.js";
 
 const ASK_MS = 15_000;
+/** How long a LUN that the target does not show yet is waited for. */
+const LUN_MS = 15_000;
+const SCAN_EVERY_MS = 2_000;
+const LOOK_EVERY_MS = 50;
 
 function about(volumeID: string, { link, iqn, lun }: IscsiDoor): Record<string, unknown> {
   return { volumeID, device: link, iqn, lun };
@@ -90,35 +95,69 @@ async function ask(
  */
 export async function lookForLun(
   context: ExecutorContext,
-  { name, target }: IscsiSession,
+  wanted: IscsiSession,
   door: IscsiDoor,
   volumeID: string,
   deadline: Deadline,
 ): Promise<string> {
   const { sys } = placesOf(context);
-  const find = async (): Promise<[IscsiSession, ScsiDevice | undefined] | undefined> => {
-    const session = (await sessionsOf(sys, target)).find((one) => one.name === name);
-    return session && [session, session.devices.find(({ lun }) => lun === door.lun)];
-  };
-  const [, stale] = (await find()) ?? [];
+  const stale = (await lunIn(sys, wanted, door)).device;
   if (stale !== undefined && !(await isStillIt(context, stale, door, volumeID, deadline)))
     await removeStale(context, stale, door, volumeID, deadline);
-  const [session, known] = (await find()) ?? [];
-  if (session !== undefined && known === undefined)
-    await tellKernel(
-      context.exec,
-      join(sys, "class/scsi_host", session.host, "scan"),
-      // Of each channel and target a session has but one.
-      `0 0 ${door.lun}\n`,
-      { signal: deadline.signal, timeoutMs: deadline.left() },
-    );
-  const [, device] = (await find()) ?? [];
+  const device = await scanForLun(context, wanted, door, deadline);
   if (device?.disk !== undefined) return device.disk;
   throw new StorageError(
     "unavailable",
     `the target ${door.iqn} lets this host in, but shows it no disk with LUN ${door.lun}: has the volume been detached meanwhile? Look with "libstorage volume inspect ${volumeID}"`,
     about(volumeID, door),
   );
+}
+
+interface LunInSession {
+  /** Undefined when it has ended. */
+  readonly session?: IscsiSession;
+  readonly device?: ScsiDevice;
+}
+
+async function lunIn(
+  sys: string,
+  { name, target }: IscsiSession,
+  door: IscsiDoor,
+): Promise<LunInSession> {
+  const session = (await sessionsOf(sys, target)).find((one) => one.name === name);
+  const device = session?.devices.find(({ lun }) => lun === door.lun);
+  return { ...(session && { session }), ...(device && { device }) };
+}
+
+/**
+ * Has the kernel ask the target for the LUN, again while its session is between two connections, when the kernel asks
+ * nothing. A disk gets its name by itself, a moment after its LUN was found.
+ */
+async function scanForLun(
+  context: ExecutorContext,
+  wanted: IscsiSession,
+  door: IscsiDoor,
+  deadline: Deadline,
+): Promise<ScsiDevice | undefined> {
+  const { sys } = placesOf(context);
+  const until = performance.now() + deadline.left(LUN_MS);
+  let scanned = -Infinity;
+  for (;;) {
+    const { session, device } = await lunIn(sys, wanted, door);
+    if (session === undefined || device?.disk !== undefined) return device;
+    const now = performance.now();
+    if (device === undefined && now - scanned > SCAN_EVERY_MS) {
+      scanned = now;
+      await tellKernel(
+        context.exec,
+        join(sys, "class/scsi_host", session.host, "scan"),
+        // Of each channel and target a session has but one.
+        `0 0 ${door.lun}\n`,
+        { signal: deadline.signal, timeoutMs: deadline.left() },
+      );
+    } else if (now > until || deadline.signal.aborted) return undefined;
+    else await sleep(LOOK_EVERY_MS);
+  }
 }
 
 /** A device that was there before may be of a volume that had the number once. */

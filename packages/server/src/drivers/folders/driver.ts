@@ -21,12 +21,13 @@ import type { Backing, Purpose } from "./backing.js";
 import { CONTENT_FIELD, folderContent } from "./content.js";
 import { failureOf } from "./failures.js";
 import { bindMountsOf, readAllMounts, readMounts } from "../../core/mounts.js";
-import { place, takeAway } from "./placing.js";
+import { checkNothingMounted, place, takeAway } from "./placing.js";
+import { exchange, settle } from "./reverting.js";
 import { snapshotText, volumeText } from "./records.js";
 import type { SnapshotText, VolumeText } from "./records.js";
 import type { Shelf } from "./shelf.js";
 import { openSnapshotShelf, openVolumeShelf } from "./shelves.js";
-import { change, existing, folderOf, isSameVolume, orUndo, whatIsThere } from "./steps.js";
+import { change, existing, folderOf, isSameVolume, orUndo, ownEnd, whatIsThere } from "./steps.js";
 import type { Verb } from "./steps.js";
 import { OwnChanges, watchShelf } from "./watch.js";
 
@@ -56,6 +57,7 @@ export class FolderDriver implements StorageDriver {
   readonly allocationUnitBytes = GIB;
   readonly defaultSizeBytes = GIB;
   readonly ids: IdScheme;
+  readonly mutable = ["name", "fields"] as const;
   readonly ownFolders: readonly string[];
   readonly #name: string;
   readonly #root: string;
@@ -97,7 +99,8 @@ export class FolderDriver implements StorageDriver {
       );
       const records = volumes.entries.map(({ record }) => record);
       const beside = this.#backing.leftovers?.(records) ?? [];
-      this.#clean([...volumes.temporaries, ...snapshots.temporaries, ...beside], context);
+      const temporaries = [...volumes.temporaries, ...snapshots.temporaries, ...beside];
+      this.#clean(temporaries, volumes.reverts, context);
       return {
         volumes: records,
         snapshots: snapshots.entries.map(({ record }) => record),
@@ -107,13 +110,20 @@ export class FolderDriver implements StorageDriver {
     }
   }
 
-  /** Removes what earlier runs left; only when nothing of this run can be among it. */
-  #clean(paths: readonly string[], context: OpContext): void {
-    if (this.#cleaning !== undefined || paths.length === 0) return;
+  /** Removes or ends what earlier runs left; only when nothing of this run can be among it. */
+  #clean(paths: readonly string[], reverts: ReadonlySet<string>, context: OpContext): void {
+    if (this.#cleaning !== undefined || paths.length + reverts.size === 0) return;
     if (!this.#ownVolumes.isIdle || !this.#ownSnapshots.isIdle) return;
-    this.#cleaning = removeAll(this.#backing, paths, context).finally(() => {
-      this.#cleaning = undefined;
-    });
+    const ends = [...reverts].map((id) =>
+      settle(this.#backing, this.#volumes, id, context).catch((error: unknown) =>
+        context.log.warn({ error, volumeID: id }, "a revert that was cut short could not be ended"),
+      ),
+    );
+    this.#cleaning = Promise.all([removeAll(this.#backing, paths, context), ...ends])
+      .then(() => {})
+      .finally(() => {
+        this.#cleaning = undefined;
+      });
   }
 
   async volumeInspect(id: string): Promise<VolumeRecord | undefined> {
@@ -231,6 +241,45 @@ export class FolderDriver implements StorageDriver {
       const limited = await this.#backing.limit(path, grown, projectID, context);
       return this.#writeVolume(grown, limited, context);
     });
+  }
+
+  readonly reverts = {
+    volumeRevert: (volume: VolumeRecord, snapshot: SnapshotRecord, context: OpContext) =>
+      this.#changeVolume(volume.id, "revert", context, () =>
+        this.#revert(volume, snapshot, context),
+      ),
+    volumeRevertSettle: (id: string, context: OpContext) =>
+      this.#changeVolume(id, "revert", context, async () => {
+        await this.#cleaning;
+        await settle(this.#backing, this.#volumes, id, context);
+      }),
+  };
+
+  async #revert(volume: VolumeRecord, snapshot: SnapshotRecord, context: OpContext) {
+    const { id, sizeBytes } = volume;
+    const [backing, shelf] = [this.#backing, this.#volumes];
+    await this.#cleaning;
+    await settle(backing, shelf, id, context);
+    const before = this.#existing(id).projectID;
+    const from = folderOf(this.#snapshots, snapshot.id);
+    this.#checkUnused(id, "go back to a snapshot");
+    checkNothingMounted(from, `copy ${from}`);
+    checkNothingMounted(shelf.dataPath(id), `revert volume ${id}`);
+    // Both the old and the new data would count for one project.
+    const purpose = { what: "volume", sizeBytes, projectID: undefined } as const;
+    const projectID = backing.projectIDOf?.(volume) ?? before;
+    const text = volumeText(volume, projectID);
+    const build = async (path: string): Promise<string> => {
+      await backing.copy(from, path, purpose, context);
+      return text;
+    };
+    await ownEnd(
+      () => exchange(backing, shelf, id, build, context),
+      (own) => settle(backing, shelf, id, own),
+      context,
+    );
+    await backing.limit(shelf.dataPath(id), volume, undefined, context);
+    return shelf.asWritten(id, text).record;
   }
 
   readonly snapshots = {

@@ -6,12 +6,13 @@ import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
 import type { Backing, Purpose } from "./backing.js";
 import { mountsBelow, readMounts } from "../../core/mounts.js";
+import { dropRevert } from "./reverting.js";
 import type { Parsed, Shelf } from "./shelf.js";
 
 const DEFERRED = { isSyncDeferred: true };
 
 /** @throws {StorageError} `failed-precondition` when something is mounted in or on the folder */
-function checkNothingMounted(folder: string, doing: string): void {
+export function checkNothingMounted(folder: string, doing: string): void {
   const [mountPoint] = mountsBelow(readMounts(), folder);
   if (mountPoint === undefined) return;
   throw new StorageError(
@@ -100,6 +101,7 @@ export async function takeAway<T extends Parsed>(
   const data = shelf.dataPath(id);
   const gone = shelf.gonePath(id);
   checkNothingMounted(data, `remove ${shelf.of.what} ${id}`);
+  await dropRevert(backing, shelf, id, context);
   const hasData = shelf.hasData(id);
   if (shelf.hasRecord(id)) await files.unlink(shelf.recordPath(id), hasData ? DEFERRED : undefined);
   if (hasData && backing.isAtomic) await backing.discard(data, context);

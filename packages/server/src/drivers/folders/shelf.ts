@@ -32,6 +32,16 @@ export interface ShelfOf<T extends Parsed> {
   broken(id: string, why: string, parsed: T | undefined): T;
 }
 
+/** No id begins so, nor does anything that may be removed at any time. */
+const NEXT = ".next-";
+const PREVIOUS = ".previous-";
+
+/** The volume that a revert was about, by what is left of it. */
+function revertIn(name: string): string | undefined {
+  const prefix = [NEXT, PREVIOUS].find((one) => name.startsWith(one));
+  return prefix === undefined ? undefined : name.slice(prefix.length).replace(/\.json$/, "");
+}
+
 /** How long a list works before it lets others in. */
 const TURN_MS = 5;
 /** After how many entries it looks at the clock. */
@@ -97,6 +107,21 @@ export class Shelf<T extends Parsed> {
     return join(this.folder, `${TEMPORARY_PREFIX}gone-${id}`);
   }
 
+  /** Where the data are put together that a volume goes back to. @see reverting.ts */
+  nextPath(id: string): string {
+    return join(this.folder, `${NEXT}${id}`);
+  }
+
+  /** The record of those data, once they are whole. */
+  nextRecordPath(id: string): string {
+    return join(this.folder, `${NEXT}${id}.json`);
+  }
+
+  /** Where the data are kept that a volume had before, until the others have its name. */
+  previousPath(id: string): string {
+    return join(this.folder, `${PREVIOUS}${id}`);
+  }
+
   get isThere(): boolean {
     return kindAt(this.folder) !== "nothing";
   }
@@ -155,16 +180,21 @@ export class Shelf<T extends Parsed> {
 
   /**
    * Reads everything, in order of id. Others get their turn in between.
+   * @returns beside the entries, what may be removed, and of which ids a revert has left something
    * @param isOnItsWay tells of ids that are being made or removed: one half of them may be there
    */
   async list(
     isOnItsWay: (id: string, hasRecord: boolean) => boolean,
-  ): Promise<{ entries: T[]; temporaries: string[] }> {
+  ): Promise<{ entries: T[]; temporaries: string[]; reverts: ReadonlySet<string> }> {
     this.check();
     const names = new Map<string, { record: Kind; data: Kind }>();
     const temporaries: string[] = [];
+    const reverts = new Set<string>();
     for (const entry of readdirSync(this.folder, { withFileTypes: true })) {
-      if (entry.name.startsWith(TEMPORARY_PREFIX)) temporaries.push(join(this.folder, entry.name));
+      const reverted = revertIn(entry.name);
+      if (reverted !== undefined) reverts.add(reverted);
+      else if (entry.name.startsWith(TEMPORARY_PREFIX))
+        temporaries.push(join(this.folder, entry.name));
       else note(names, entry);
     }
     const entries: T[] = [];
@@ -183,7 +213,7 @@ export class Shelf<T extends Parsed> {
         turn = performance.now();
       }
     }
-    return { entries, temporaries };
+    return { entries, temporaries, reverts };
   }
 
   #entry(id: string, record: Kind, data: Kind): T | undefined {
@@ -216,6 +246,8 @@ export class Shelf<T extends Parsed> {
 
   #whyNoData(id: string, data: Kind): string {
     const path = this.dataPath(id);
+    if (data === "nothing" && kindAt(this.nextRecordPath(id)) !== "nothing")
+      return `it is going back to a snapshot, and that was cut short: its data are in ${this.nextPath(id)}; a refresh ends it`;
     if (data === "nothing")
       return `its data folder ${path} is missing; restore it, or make it empty with mkdir`;
     if (data === "link") return `its data folder ${path} is a symbolic link, which is not followed`;

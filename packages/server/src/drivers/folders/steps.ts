@@ -16,6 +16,7 @@ export type Verb =
   | "attach"
   | "detach"
   | "expand"
+  | "revert"
   | "convert"
   | "shrink";
 
@@ -108,5 +109,27 @@ export async function orUndo(
       context.log.error({ error: undoError }, "undo failed"),
     );
     throw error;
+  }
+}
+
+/**
+ * Runs `act`; when it fails, brings what is there of it to an end. What comes to its good end all the same has not
+ * failed.
+ * @param end answers whether the end is the good one
+ */
+export async function ownEnd(
+  act: () => Promise<void>,
+  end: (context: OpContext) => Promise<boolean>,
+  context: OpContext,
+): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    const endContext = { ...context, signal: AbortSignal.timeout(UNDO_MS) };
+    const isDone = await end(endContext).catch((endError: unknown) => {
+      context.log.error({ error: endError }, "undo failed");
+      return false;
+    });
+    if (!isDone) throw error;
   }
 }

@@ -1,7 +1,6 @@
 /** Notices what is changed by hand below a root, and not what this driver changes itself. */
 import { watch } from "node:fs";
 import { basename } from "node:path";
-import { TEMPORARY_PREFIX } from "../../core/files.js";
 import type { Logger } from "../../core/log.js";
 import type { Parsed, Shelf } from "./shelf.js";
 
@@ -102,7 +101,8 @@ export function watchShelf<T extends Parsed>(
     timer ??= setTimeout(flush, QUIET_MS).unref();
   };
   const onEvent = (_event: string, name: string | null): void => {
-    if (name?.startsWith(TEMPORARY_PREFIX) === true) return;
+    // No id begins so: it is a temporary, or a part of a revert.
+    if (name?.startsWith(".") === true) return;
     // The folder's own name: it was moved or removed.
     if (name === null || name === basename(folder)) isAnything = true;
     else pending.add(name.endsWith(".json") ? name.slice(0, -".json".length) : name);

@@ -42,6 +42,8 @@ export class ImageDriver implements StorageDriver {
   readonly defaultSizeBytes = GIB;
   readonly ids = folderIDs("image");
   readonly isHostBound = true;
+  readonly mutable = ["name", "fields"] as const;
+  readonly fixedFields = ["format", "preallocation", "import", "importformat", "sha256"];
   readonly ownFolders: readonly string[];
   readonly content: ContentAbilities;
   readonly changes: ChangeAbilities;
@@ -182,6 +184,17 @@ export class ImageDriver implements StorageDriver {
           return this.#store.writeVolume({ ...volume, sizeBytes }, note, context);
         }),
       ),
+  };
+
+  /** The snapshot's image as a new one, in each of the ways of keeping snapshots: it stays what it is. */
+  readonly reverts = {
+    volumeRevert: (volume: VolumeRecord, snapshot: SnapshotRecord, context: OpContext) =>
+      this.#store.revertVolume(volume, context, (folder) =>
+        this.#store.families.run(volume.id, () =>
+          this.#builder.copy(this.#store.originalSnapshot(snapshot.id), folder, volume, context),
+        ),
+      ),
+    volumeRevertSettle: (id: string, context: OpContext) => this.#store.settleVolume(id, context),
   };
 
   readonly snapshots = {

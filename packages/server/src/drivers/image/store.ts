@@ -19,7 +19,8 @@ import { snapshotText, volumeText } from "../folders/records.js";
 import type { ImageNote, SnapshotText, VolumeText } from "../folders/records.js";
 import type { Parsed, Shelf } from "../folders/shelf.js";
 import { openSnapshotShelf, openVolumeShelf } from "../folders/shelves.js";
-import { change, existing, isSameVolume, orUndo, whatIsThere } from "../folders/steps.js";
+import { exchange, settle } from "../folders/reverting.js";
+import { change, existing, isSameVolume, orUndo, ownEnd, whatIsThere } from "../folders/steps.js";
 import type { Verb } from "../folders/steps.js";
 import { OwnChanges, watchShelf } from "../folders/watch.js";
 import { checkUnused } from "./build.js";
@@ -80,7 +81,7 @@ export class ImageStore {
         this.#ownSnapshots.isOnItsWay(...half),
       );
       const left = [...volumes.temporaries, ...snapshots.temporaries, ...leftSpools(this.root)];
-      this.#clean(left, context);
+      this.#clean(left, volumes.reverts, context);
       return {
         volumes: volumes.entries.map(({ record }) => record),
         snapshots: snapshots.entries.map(({ record }) => record),
@@ -90,15 +91,20 @@ export class ImageStore {
     }
   }
 
-  /** Removes what earlier runs left; only when nothing of this run can be among it. */
-  #clean(paths: readonly string[], context: OpContext): void {
-    if (this.#cleaning !== undefined || paths.length === 0) return;
+  /** Removes or ends what earlier runs left; only when nothing of this run can be among it. */
+  #clean(paths: readonly string[], reverts: ReadonlySet<string>, context: OpContext): void {
+    if (this.#cleaning !== undefined || paths.length + reverts.size === 0) return;
     if (!this.#ownVolumes.isIdle || !this.#ownSnapshots.isIdle) return;
     const remove = async (path: string): Promise<void> =>
       PLAIN.discard(path, context).catch((error: unknown) =>
         context.log.warn({ error, path }, "a leftover could not be removed"),
       );
-    this.#cleaning = Promise.all(paths.map(remove)).then(() => {
+    const end = async (id: string): Promise<void> => {
+      await settle(PLAIN, this.#volumes, id, context).catch((error: unknown) =>
+        context.log.warn({ error, volumeID: id }, "a revert that was cut short could not be ended"),
+      );
+    };
+    this.#cleaning = Promise.all([...paths.map(remove), ...[...reverts].map(end)]).then(() => {
       this.#cleaning = undefined;
     });
   }
@@ -209,6 +215,46 @@ export class ImageStore {
       );
       return shelf.asWritten(id, text).record;
     });
+  }
+
+  /** @param build puts the image into an empty folder */
+  revertVolume(
+    volume: VolumeRecord,
+    context: OpContext,
+    build: (folder: string) => Promise<ImageNote>,
+  ): Promise<VolumeRecord> {
+    const shelf = this.#volumes;
+    const { id } = volume;
+    return this.changeVolume(id, "revert", context, async () => {
+      await this.#cleaning;
+      await settle(PLAIN, shelf, id, context);
+      checkUnused({ what: "volume", id }, this.#pathOf(id), "reverted");
+      let text = "";
+      const make = async (folder: string): Promise<string> => {
+        await context.files.makeFolder(folder, 0o700, DEFERRED);
+        const note = await build(folder);
+        text = volumeText(volume, undefined, note);
+        await context.files.syncFolder(folder);
+        return text;
+      };
+      await ownEnd(
+        () => exchange(PLAIN, shelf, id, make, context),
+        (own) => settle(PLAIN, shelf, id, own),
+        context,
+      );
+      return shelf.asWritten(id, text).record;
+    });
+  }
+
+  settleVolume(id: string, context: OpContext): Promise<void> {
+    return this.changeVolume(id, "revert", context, async () => {
+      await this.#cleaning;
+      await settle(PLAIN, this.#volumes, id, context);
+    });
+  }
+
+  #pathOf(id: string): string {
+    return diskPath(this.folderOf(id), this.noteOf(id).format);
   }
 
   makeSnapshot(original: () => Original, snapshot: SnapshotRecord, context: OpContext) {

@@ -17,6 +17,11 @@ const Step = v.pipe(
   v.check((text) => stepOf(text) !== undefined, SIZE),
 );
 
+const Size = v.pipe(
+  v.string(),
+  v.check((text) => (parseSize(text) ?? 0) > 0, "must be a size such as 500G"),
+);
+
 export interface ByPercent {
   readonly percent: number;
 }
@@ -34,8 +39,45 @@ export function stepOf(text: string): ByPercent | ByBytes | undefined {
 const described = <S extends v.GenericSchema>(schema: S, text: string) =>
   v.pipe(schema, v.description(text));
 
+/** What is said of the pool's data or metadata alone, in place of what is said of both. */
+const partLimits = (part: "data" | "metadata") =>
+  v.optional(
+    v.strictObject({
+      warnAt: v.optional(described(Percent, `\`warnAt\` for ${part} alone.`)),
+      extendAt: v.optional(described(Percent, `\`extendAt\` for ${part} alone.`)),
+      extendBy: v.optional(described(Step, `\`extendBy\` for ${part} alone.`)),
+      extendTo: v.optional(
+        described(Size, `The pool's ${part} are not extended beyond this size.`),
+      ),
+      refuseAt: v.optional(described(Percent, `\`refuseAt\` for ${part} alone.`)),
+      suspendAt: v.optional(described(Percent, `\`suspendAt\` for ${part} alone.`)),
+    }),
+  );
+
+interface Refusing {
+  readonly refuseAt?: number | undefined;
+  readonly suspendAt?: number | undefined;
+}
+
+/** Writers wait only where nothing new is made any more. */
+function isInOrder({
+  data = {},
+  metadata = {},
+  ...both
+}: Required<Refusing> & {
+  readonly data?: Refusing | undefined;
+  readonly metadata?: Refusing | undefined;
+}): boolean {
+  return [data, metadata].every(
+    ({ refuseAt = both.refuseAt, suspendAt = both.suspendAt }) =>
+      (refuseAt ?? 0) <= (suspendAt ?? 100),
+  );
+}
+
 const ThinPoolConfig = v.pipe(
   v.strictObject({
+    data: partLimits("data"),
+    metadata: partLimits("metadata"),
     warnAt: v.optional(
       described(Percent, "From this fill on (percent of data or metadata) the log warns."),
       80,
@@ -55,10 +97,7 @@ const ThinPoolConfig = v.pipe(
     ),
     extendTo: v.optional(
       described(
-        v.pipe(
-          v.string(),
-          v.check((text) => parseSize(text) !== undefined, "must be a size such as 500G"),
-        ),
+        Size,
         "The pool's data is not extended beyond this size. Left out: as far as the volume group has room.",
       ),
     ),
@@ -89,69 +128,85 @@ const ThinPoolConfig = v.pipe(
     ),
   }),
   v.check(
-    ({ refuseAt, suspendAt }) => refuseAt <= suspendAt,
-    "`refuseAt` must not be above `suspendAt`",
+    (all) => isInOrder(all),
+    "`refuseAt` must not be above `suspendAt`, neither for data nor for metadata",
   ),
 );
 export type ThinPoolConfig = v.InferOutput<typeof ThinPoolConfig>;
 
 /** The keys of an lvm-iscsi service. */
-export const LvmConfig = v.strictObject({
-  volumeGroup: described(
-    Name,
-    "The volume group that holds the volumes. It must exist; other logical volumes in it are left alone.",
-  ),
-  thinPool: v.optional(
-    described(
+export const LvmConfig = v.pipe(
+  v.strictObject({
+    volumeGroup: described(
       Name,
-      "A thin pool in the group. With it volumes are thin; without it they have all their space from the beginning.",
+      "The volume group that holds the volumes. It must exist; other logical volumes in it are left alone.",
     ),
-  ),
-  prefix: v.optional(
-    described(
-      v.pipe(
+    thinPool: v.optional(
+      described(
         Name,
-        v.maxLength(MAX_PREFIX),
-        v.check(
-          (name) => !/\d$/.test(name) && isLvmName(`${name}000`),
-          "must not end with a digit, nor be one that LVM reserves",
+        "A thin pool in the group. With it volumes are thin, unless `provisioning` or their own option says otherwise; without it they have all their space from the beginning.",
+      ),
+    ),
+    provisioning: v.optional(
+      described(
+        v.picklist(["thin", "thick"]),
+        "What a new volume is that says nothing in its option `provisioning`. Left out: `thin` where there is a thin pool.",
+      ),
+    ),
+    prefix: v.optional(
+      described(
+        v.pipe(
+          Name,
+          v.maxLength(MAX_PREFIX),
+          v.check(
+            (name) => !/\d$/.test(name) && isLvmName(`${name}000`),
+            "must not end with a digit, nor be one that LVM reserves",
+          ),
         ),
+        "How the names of the service's logical volumes begin. Two services of one group need different ones, none of which begins with another.",
       ),
-      "How the names of the service's logical volumes begin. Two services of one group need different ones, none of which begins with another.",
+      "lvm-",
     ),
-    "lvm-",
-  ),
-  defaultSize: v.optional(
-    described(
-      v.pipe(
-        v.string(),
-        v.check((text) => (parseSize(text) ?? 0) > 0, "must be a size such as 10G"),
+    defaultSize: v.optional(
+      described(
+        v.pipe(
+          v.string(),
+          v.check((text) => (parseSize(text) ?? 0) > 0, "must be a size such as 10G"),
+        ),
+        "The size of a volume for which none is asked.",
       ),
-      "The size of a volume for which none is asked.",
+      "1G",
     ),
-    "1G",
-  ),
-  wipe: v.optional(
-    described(
-      v.picklist(["none", "discard", "zero"]),
-      "What is done to the data of a volume before its space is given back: nothing, `blkdiscard`, or zeros written over all of it.",
+    wipe: v.optional(
+      described(
+        v.picklist(["none", "discard", "zero"]),
+        "What is done to the data of a volume before its space is given back: nothing, `blkdiscard`, or zeros written over all of it.",
+      ),
+      "none",
     ),
-    "none",
-  ),
-  snapshotPercent: v.optional(
-    described(
-      v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(100)),
-      "Without a thin pool: the space of a snapshot in percent of its volume. With 100 it cannot overflow.",
+    snapshotPercent: v.optional(
+      described(
+        v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(100)),
+        "Without a thin pool: the space of a snapshot in percent of its volume. With 100 it cannot overflow.",
+      ),
+      100,
     ),
-    100,
-  ),
-  watchSeconds: v.optional(
-    described(
-      v.pipe(v.number(), v.minValue(0.2), v.maxValue(3600)),
-      "How often the group is looked at for changes made by hand.",
+    watchSeconds: v.optional(
+      described(
+        v.pipe(v.number(), v.minValue(0.2), v.maxValue(3600)),
+        "How often the group is looked at for changes made by hand.",
+      ),
+      10,
     ),
-    10,
+    pool: v.optional(described(ThinPoolConfig, "What is done as the thin pool fills."), {}),
+  }),
+  v.forward(
+    v.partialCheck(
+      [["provisioning"], ["thinPool"]],
+      ({ provisioning, thinPool }) => provisioning !== "thin" || thinPool !== undefined,
+      "volumes can be thin only in a thin pool; set thinPool",
+    ),
+    ["provisioning"],
   ),
-  pool: v.optional(described(ThinPoolConfig, "What is done as the thin pool fills."), {}),
-});
+);
 export type LvmConfig = v.InferOutput<typeof LvmConfig>;

@@ -20,12 +20,15 @@ import { wipeSigns } from "./blocks.js";
 import { dmUUIDOf, isLinkOf, linkOf, usesOf, wordsOf } from "./devices.js";
 import { isSameSize } from "./failures.js";
 import type { Known } from "./known.js";
-import type { Layout, Made, NewObject } from "./layout.js";
+import type { Made, NewObject } from "./layout.js";
+import { isThin, PROVISIONING } from "./layouts.js";
+import type { Layouts } from "./layouts.js";
 import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
 import { Objects } from "./objects.js";
 import type { PoolGuard } from "./pool-guard.js";
 import { snapshotTags, volumeTags } from "./records.js";
+import { Reverting } from "./reverting.js";
 import type { LvRow, VgRow } from "./reports.js";
 import { isOurs, UNWIPED } from "./tags.js";
 import { watchGroup } from "./watch.js";
@@ -36,11 +39,13 @@ export interface LvmParts {
   readonly lvm: Lvm;
   readonly known: Known;
   readonly names: Names;
-  readonly layout: Layout;
+  readonly layouts: Layouts;
   readonly group: VgRow;
   readonly defaultSizeBytes: number;
   readonly watchSeconds: number;
   readonly lockFolder: string;
+  /** Whether a volume that says nothing is thin. */
+  readonly isUsuallyThin: boolean;
   /** Of a service with a thin pool. */
   readonly guard: PoolGuard | undefined;
 }
@@ -49,6 +54,8 @@ export class LvmDriver implements StorageDriver {
   readonly type = "block";
   readonly nextDevice = NEXT_DEVICE;
   readonly isHostBound = true;
+  readonly mutable = ["name", "fields"] as const;
+  readonly fixedFields = [PROVISIONING];
   readonly allocationUnitBytes: number;
   readonly defaultSizeBytes: number;
   readonly ids: IdScheme;
@@ -56,16 +63,18 @@ export class LvmDriver implements StorageDriver {
   readonly #parts: LvmParts;
   readonly #lvm: Lvm;
   readonly #known: Known;
-  readonly #layout: Layout;
+  readonly #layouts: Layouts;
   readonly #objects: Objects;
+  readonly #reverting: Reverting;
   readonly #context: DriverContext;
 
   constructor(parts: LvmParts, context: DriverContext) {
     this.#parts = parts;
     this.#lvm = parts.lvm;
     this.#known = parts.known;
-    this.#layout = parts.layout;
+    this.#layouts = parts.layouts;
     this.#objects = new Objects(parts);
+    this.#reverting = new Reverting({ ...parts, objects: this.#objects });
     this.#context = context;
     this.ids = parts.names.ids;
     this.ownFolders = [parts.lockFolder];
@@ -99,7 +108,11 @@ export class LvmDriver implements StorageDriver {
   }
 
   volumeCreate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord> {
-    return this.#makeVolume(volume, context, (wanted) => this.#layout.create(wanted, context));
+    return this.#makeVolume(volume, context, async (wanted) => {
+      const { layout, isThin: admits } = this.#layouts.for(volume);
+      if (admits) this.#parts.guard?.admit(volume.sizeBytes);
+      return layout.create(wanted, context);
+    });
   }
 
   #makeVolume(
@@ -110,7 +123,6 @@ export class LvmDriver implements StorageDriver {
     const { id, sizeBytes } = volume;
     const objects = this.#objects;
     return objects.change("volume", id, "create", context, async () => {
-      this.#parts.guard?.admit(sizeBytes);
       const wanted = { id, sizeBytes, tags: volumeTags(volume) };
       return objects.volume(await objects.make("volume", wanted, context, () => make(wanted)));
     });
@@ -124,24 +136,43 @@ export class LvmDriver implements StorageDriver {
     const { id, sizeBytes } = snapshot;
     const objects = this.#objects;
     return objects.change("snapshot", id, "create", context, async () => {
-      this.#parts.guard?.admit(sizeBytes);
       const wanted = { id, sizeBytes, tags: snapshotTags(snapshot) };
       return objects.snapshot(await objects.make("snapshot", wanted, context, () => make(wanted)));
     });
   }
 
+  /** What something new is made from, unless it would be in a pool that is too full. */
+  async #source(id: string, kind: "volume" | "snapshot", sizeBytes: number, context: OpContext) {
+    const row = await this.#objects.existing(id, kind, context);
+    this.#admit(row, sizeBytes);
+    return row;
+  }
+
+  #admit(row: LvRow, sizeBytes: number): void {
+    if (isThin(row)) this.#parts.guard?.admit(sizeBytes);
+  }
+
   volumeCopy(source: VolumeRecord, volume: VolumeRecord, context: OpContext) {
+    return this.#volumeFrom(source.id, "volume", volume, context);
+  }
+
+  #volumeFrom(
+    id: string,
+    kind: "volume" | "snapshot",
+    volume: VolumeRecord,
+    context: OpContext,
+  ): Promise<VolumeRecord> {
     return this.#makeVolume(volume, context, async (wanted) => {
-      const row = await this.#objects.existing(source.id, "volume", context);
-      return this.#layout.copy(row, wanted, "volume", context);
+      const row = await this.#source(id, kind, volume.sizeBytes, context);
+      return this.#layouts.forCopy(row, volume).copy(row, wanted, "volume", context);
     });
   }
 
   readonly snapshots = {
     snapshotCreate: (source: VolumeRecord, snapshot: SnapshotRecord, context: OpContext) =>
       this.#makeSnapshot(snapshot, context, async (wanted) => {
-        const row = await this.#objects.existing(source.id, "volume", context);
-        return this.#layout.snapshot(row, wanted, context);
+        const row = await this.#source(source.id, "volume", snapshot.sizeBytes, context);
+        return this.#layouts.of(row).snapshot(row, wanted, context);
       }),
     snapshotRemove: (id: string, context: OpContext) =>
       this.#objects.change("snapshot", id, "remove", context, () =>
@@ -149,20 +180,31 @@ export class LvmDriver implements StorageDriver {
       ),
     snapshotCopy: (source: SnapshotRecord, snapshot: SnapshotRecord, context: OpContext) =>
       this.#makeSnapshot(snapshot, context, async (wanted) => {
-        const row = await this.#objects.existing(source.id, "snapshot", context);
-        return this.#layout.copy(row, wanted, "snapshot", context);
+        const row = await this.#source(source.id, "snapshot", snapshot.sizeBytes, context);
+        return this.#layouts.of(row).copy(row, wanted, "snapshot", context);
       }),
     volumeCreateFromSnapshot: (source: SnapshotRecord, volume: VolumeRecord, context: OpContext) =>
-      this.#makeVolume(volume, context, async (wanted) => {
-        const row = await this.#objects.existing(source.id, "snapshot", context);
-        return this.#layout.copy(row, wanted, "volume", context);
+      this.#volumeFrom(source.id, "snapshot", volume, context),
+  };
+
+  readonly reverts = {
+    volumeRevert: (volume: VolumeRecord, { id: from }: SnapshotRecord, context: OpContext) =>
+      this.#changeVolume(volume.id, "revert", context, async () => {
+        const admit = (source: LvRow): void => this.#admit(source, volume.sizeBytes);
+        return this.#objects.volume(await this.#reverting.revert(volume, from, admit, context));
+      }),
+    volumeRevertSettle: (id: string, context: OpContext) =>
+      this.#changeVolume(id, "revert", context, async () => {
+        await this.#reverting.settle(id, context);
       }),
   };
 
   volumeRemove(id: string, context: OpContext): Promise<void> {
-    return this.#changeVolume(id, "remove", context, () =>
-      this.#objects.remove("volume", id, context),
-    );
+    return this.#changeVolume(id, "remove", context, async () => {
+      // Something failed here: a revert may have been cut short.
+      if (this.#known.get(id) === undefined) await this.#reverting.settle(id, context);
+      await this.#objects.remove("volume", id, context);
+    });
   }
 
   #changeVolume<R>(id: string, verb: string, context: OpContext, act: () => Promise<R>) {
@@ -257,8 +299,8 @@ export class LvmDriver implements StorageDriver {
     return this.#changeVolume(volume.id, "expand", context, async () => {
       const row = await this.#existing(volume.id, context);
       if (row.sizeBytes >= sizeBytes) return this.#objects.volume(row);
-      this.#parts.guard?.admit(sizeBytes);
-      if (volume.attachments.length === 0) await this.#layout.prepareToGrow(row, context);
+      this.#admit(row, sizeBytes);
+      if (volume.attachments.length === 0) await this.#layouts.of(row).prepareToGrow(row, context);
       await this.#lvm.extend(row.name, sizeBytes, context).catch((error: unknown) => {
         if (!isSameSize(error)) throw error;
       });
@@ -271,9 +313,10 @@ export class LvmDriver implements StorageDriver {
   /** Activates what is held, as after a boot. What cannot be is left to its holder to miss. */
   async wake(rows: readonly LvRow[], context: OpContext): Promise<void> {
     this.#known.take(rows, new Set());
+    await this.#reverting.settleAll(context);
     const isAsleep = (row: LvRow): boolean =>
       !row.isActive && this.#objects.volume(row).attachments.length > 0;
-    const held = this.#objects.shown(rows, "volume").filter(isAsleep);
+    const held = this.#objects.shown(this.#known.all(), "volume").filter(isAsleep);
     await Promise.all(
       held.map(({ name }) =>
         this.#lvm
@@ -297,8 +340,8 @@ export class LvmDriver implements StorageDriver {
   }
 
   async capacity(context: OpContext) {
-    const { guard, group } = this.#parts;
-    if (guard !== undefined) return guard.capacity();
+    const { guard, group, isUsuallyThin } = this.#parts;
+    if (guard !== undefined && isUsuallyThin) return guard.capacity();
     const { freeBytes, totalBytes } = (await this.#lvm.vg(context)) ?? group;
     return { freeBytes, totalBytes };
   }

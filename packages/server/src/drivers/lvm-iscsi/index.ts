@@ -6,6 +6,7 @@ import { defineDriver } from "../../core/driver.js";
 import { LvmConfig } from "./config.js";
 import { LvmDriver } from "./driver.js";
 import { Known } from "./known.js";
+import { Layouts } from "./layouts.js";
 import { Lvm } from "./lvm.js";
 import { namesWith } from "./names.js";
 import { openGroup, poolIn } from "./opening.js";
@@ -31,14 +32,18 @@ export const lvmIscsi = defineDriver({
     const wiping = new Wiping(lvm, wipe);
     const rows = await lvm.lvs(context);
     const pool = thinPool === undefined ? undefined : poolIn(rows, lvm, thinPool);
-    const layout =
-      pool === undefined
-        ? new ThickLayout({ lvm, known, names, wiping, snapshotPercent })
-        : new ThinLayout({ lvm, names, wiping, isZeroing: pool.state.isZeroing });
+    const isZeroing = pool?.state.isZeroing ?? false;
+    const usual = config.provisioning ?? (pool === undefined ? "thick" : "thin");
+    const layouts = new Layouts({
+      thin: new ThinLayout({ lvm, names, wiping, isZeroing }),
+      thick: new ThickLayout({ lvm, known, names, wiping, snapshotPercent }),
+      hasPool: pool !== undefined,
+      usual,
+    });
     const guard =
       pool === undefined
         ? undefined
-        : new PoolGuard({ lvm, names, limits: config.pool, first: pool, context });
+        : new PoolGuard({ lvm, names, known, config: config.pool, first: pool, context });
     const lockFolder = join(LOCKS, `${volumeGroup}.${prefix}`);
     await mkdir(lockFolder, { recursive: true, mode: 0o700 });
     const driver = new LvmDriver(
@@ -46,7 +51,8 @@ export const lvmIscsi = defineDriver({
         lvm,
         known,
         names,
-        layout,
+        layouts,
+        isUsuallyThin: usual === "thin",
         group,
         watchSeconds,
         guard,

@@ -15,6 +15,8 @@ export interface Made {
   readonly tags: readonly string[];
   /** The volume without which it cannot be; left out where there is none. */
   readonly origin?: string;
+  /** The pool that it is in; left out where it is in none. */
+  readonly pool?: string;
 }
 
 export interface Layout {

@@ -133,6 +133,10 @@ export class Lvm {
     await this.#queue.run(["lvchange", ...args, this.path(name)], context);
   }
 
+  async rename(name: string, newName: string, context: Context): Promise<void> {
+    await this.#queue.run(["lvrename", this.about.group, name, newName], context);
+  }
+
   async activate(name: string, context: Context): Promise<void> {
     await this.#queue.run(["lvchange", "-y", "-ay", "-K", this.path(name)], context);
   }

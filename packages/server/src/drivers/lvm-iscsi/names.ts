@@ -19,6 +19,13 @@ export interface Names {
   kindOf(id: string): "volume" | "snapshot" | undefined;
   /** The snapshot that stands still while `id` is copied from a volume in use. */
   stillOf(id: string): string;
+  /** The copy of a snapshot that `id` goes back to, until it gets that name. */
+  nextOf(id: string): string;
+  /** What `id` was before it went back to a snapshot. */
+  oldOf(id: string, number: number): string;
+  isOldOf(name: string, id: string): boolean;
+  /** The volume that the name of a part of a revert belongs to. */
+  revertedBy(name: string): string | undefined;
 }
 
 function padded(number: number): string {
@@ -44,5 +51,12 @@ export function namesWith(prefix: string): Names {
     },
     kindOf: (id) => (volume.test(id) ? "volume" : snapshot.test(id) ? "snapshot" : undefined),
     stillOf: (id) => `${id}.still`,
+    nextOf: (id) => `${id}.next`,
+    oldOf: (id, number) => `${id}.old${number}`,
+    isOldOf: (name, id) => /\.old\d+$/.test(name) && name.replace(/\.old\d+$/, "") === id,
+    revertedBy: (name) => {
+      const id = name.replace(/\.(?:next|old\d+)$/, "");
+      return id !== name && volume.test(id) ? id : undefined;
+    },
   };
 }

@@ -4,7 +4,8 @@ import type { Listing, OpContext, SnapshotRecord, VolumeRecord } from "../../cor
 import { usesOf, wordsOf } from "./devices.js";
 import { failureOf, isGone, isInUse, isTaken } from "./failures.js";
 import type { Known } from "./known.js";
-import type { Layout, Made, NewObject } from "./layout.js";
+import type { Made, NewObject } from "./layout.js";
+import type { Layouts } from "./layouts.js";
 import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
 import { snapshotIn, volumeIn } from "./records.js";
@@ -22,22 +23,22 @@ export interface ObjectParts {
   readonly lvm: Lvm;
   readonly known: Known;
   readonly names: Names;
-  readonly layout: Layout;
+  readonly layouts: Layouts;
 }
 
 export class Objects {
   readonly #lvm: Lvm;
   readonly #known: Known;
   readonly #names: Names;
-  readonly #layout: Layout;
+  readonly #layouts: Layouts;
   /** What is being changed, and how often at once. */
   readonly #busy = new Map<string, number>();
 
-  constructor({ lvm, known, names, layout }: ObjectParts) {
+  constructor({ lvm, known, names, layouts }: ObjectParts) {
     this.#lvm = lvm;
     this.#known = known;
     this.#names = names;
-    this.#layout = layout;
+    this.#layouts = layouts;
   }
 
   isBusy(id: string): boolean {
@@ -48,9 +49,21 @@ export class Objects {
     const { rows, touched } = await this.#known.list(() => this.#lvm.lvs(context));
     this.#known.take(rows, touched);
     return {
-      volumes: this.shown(rows, "volume").map((row) => this.volume(row)),
+      volumes: this.shown([...rows, ...this.#standIns(rows)], "volume").map((row) =>
+        this.volume(row),
+      ),
       snapshots: this.shown(rows, "snapshot").map((row) => this.snapshot(row)),
     };
+  }
+
+  /** A volume that goes back to a snapshot has no name for a moment; the copy that gets it stands for it. */
+  #standIns(rows: readonly LvRow[]): LvRow[] {
+    const names = new Set(rows.map(({ name }) => name));
+    return rows.flatMap((row) => {
+      const id = this.#names.revertedBy(row.name);
+      if (id === undefined || names.has(id) || row.name !== this.#names.nextOf(id)) return [];
+      return row.tags.includes(MAKING) ? [] : [{ ...row, name: id }];
+    });
   }
 
   /** Those of one kind that are shown, in order of id. */
@@ -157,7 +170,7 @@ export class Objects {
 
   /** Only what this call has made: something else may have the name. */
   async #unmake({ id, tags }: NewObject, context: OpContext): Promise<void> {
-    await this.#layout.clear(id, context);
+    await this.#layouts.clear(id, context);
     const row = await this.#lvm.lv(id, context);
     if (row === undefined) return;
     if (!row.tags.includes(MAKING) && !tags.every((tag) => row.tags.includes(tag))) return;
@@ -168,7 +181,7 @@ export class Objects {
   async remove(kind: Kind, id: string, context: OpContext): Promise<void> {
     if (this.#names.kindOf(id) !== kind) return;
     const known = this.#known.get(id);
-    if (known === undefined || known.tags.includes(MAKING)) await this.#layout.clear(id, context);
+    if (known === undefined || known.tags.includes(MAKING)) await this.#layouts.clear(id, context);
     const row = known ?? (await this.#look(id, context));
     if (row === undefined) return;
     if (!row.tags.some(isOurs)) {
@@ -180,10 +193,13 @@ export class Objects {
         { resourceID: id },
       );
     }
-    await this.#layout.remove(row, context).catch((error: unknown) => {
-      if (isGone(error)) return;
-      throw this.explained(error, kind, id, "be removed");
-    });
+    await this.#layouts
+      .of(row)
+      .remove(row, context)
+      .catch((error: unknown) => {
+        if (isGone(error)) return;
+        throw this.explained(error, kind, id, "be removed");
+      });
     if (this.#known.get(id)?.tags.includes(REMOVED) !== true) this.#known.forget(id);
   }
 
@@ -200,7 +216,7 @@ export class Objects {
   }
 }
 
-function newRow(name: string, sizeBytes: number, { tags, origin = "" }: Made): LvRow {
+function newRow(name: string, sizeBytes: number, { tags, origin = "", pool = "" }: Made): LvRow {
   return {
     name,
     dmUUID: "",
@@ -209,7 +225,7 @@ function newRow(name: string, sizeBytes: number, { tags, origin = "" }: Made): L
     dataBytes: sizeBytes,
     tags,
     origin,
-    pool: "",
+    pool,
     isActive: false,
     health: "",
     isSnapshotInvalid: false,

@@ -1,56 +1,58 @@
 /**
  * Watches the fill of a thin pool: warns, extends, refuses what is new, and suspends the service's volumes
  * before the pool is full, when the kernel would lose what is written. Data and metadata are looked at by
- * themselves; metadata that is full is worse, since the pool then has to be repaired.
+ * themselves.
  */
 import { readdirSync } from "node:fs";
-import { formatSize, parseSize, StorageError } from "@libstorage/model";
+import { formatSize, StorageError } from "@libstorage/model";
 import type { DriverContext } from "../../core/driver.js";
-import { stepOf } from "./config.js";
 import type { ThinPoolConfig } from "./config.js";
 import { dmNameOf, isSuspended, kernelNameOf } from "./devices.js";
 import { resume, suspend } from "./dmsetup.js";
+import type { Known } from "./known.js";
 import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
 import { poolIn } from "./opening.js";
 import type { PoolRow } from "./opening.js";
+import { grown, limitsOf, mostBytesIn, partsAt, shareOfInterval, wordsFor } from "./pool-limits.js";
+import type { Limits, Part } from "./pool-limits.js";
 
-/** The largest metadata that device-mapper uses. @see lvmthin(7) */
-const MOST_METADATA_BYTES = 16 * 1024 ** 3;
 /** How soon the next look comes when the pool is as good as full. */
 const SOONEST_MS = 500;
 
 export interface PoolParts {
   readonly lvm: Lvm;
   readonly names: Names;
-  readonly limits: ThinPoolConfig;
+  readonly known: Known;
+  readonly config: ThinPoolConfig;
   /** As it is found at the start. */
   readonly first: PoolRow;
   readonly context: DriverContext;
 }
 
-function fillOf({ state: { dataPercent = 0, metadataPercent = 0 } }: PoolRow): number {
-  return Math.max(dataPercent, metadataPercent);
-}
-
 export class PoolGuard {
   readonly #lvm: Lvm;
   readonly #names: Names;
-  readonly #limits: ThinPoolConfig;
+  readonly #known: Known;
+  readonly #config: ThinPoolConfig;
+  readonly #limits: Readonly<Record<Part, Limits>>;
   readonly #context: DriverContext;
   readonly #stopping = new AbortController();
   #row: PoolRow;
   #timer: NodeJS.Timeout | undefined;
   #looking: Promise<void> | undefined;
-  #isWarned = false;
+  /** The parts of the pool that the log has warned of. */
+  #warned: readonly Part[] = [];
   #isSuspending = false;
   /** Why it was not extended, once. */
   #isStuck = false;
 
-  constructor({ lvm, names, limits, first, context }: PoolParts) {
+  constructor({ lvm, names, known, config, first, context }: PoolParts) {
     this.#lvm = lvm;
     this.#names = names;
-    this.#limits = limits;
+    this.#known = known;
+    this.#config = config;
+    this.#limits = limitsOf(config);
     this.#row = first;
     this.#context = { ...context, signal: this.#stopping.signal };
   }
@@ -71,22 +73,21 @@ export class PoolGuard {
         { ...data, health },
       );
     this.#checkSize(wantedBytes);
-    if (fillOf(this.#row) < this.#limits.refuseAt) return;
+    const full = partsAt(state, this.#limits, "refuseAt");
+    if (full.length === 0) return;
+    const option = full.includes("data") ? "lvextend -L" : "lvextend --poolmetadatasize";
     throw new StorageError(
       "resource-exhausted",
-      `the thin pool ${path} is too full for something new: ${dataPercent} % of its data and ${metadataPercent} % of its metadata are used, and ${this.#limits.refuseAt} % is the limit; extend it (lvextend), or remove something`,
-      data,
+      `the thin pool ${path} is too full for something new: ${wordsFor(full, state, this.#limits)}; extend it (${option}), or remove something`,
+      { ...data, full },
     );
   }
 
   /** What could never be filled is most likely a slip. */
   #checkSize(wantedBytes: number): void {
-    const { allowLarger, extendBy, extendTo } = this.#limits;
-    if (allowLarger || (extendBy !== undefined && extendTo === undefined)) return;
     const { name, sizeBytes } = this.#row;
-    const grown = extendBy === undefined ? 0 : (parseSize(extendTo ?? "") ?? 0);
-    const most = Math.max(sizeBytes, grown);
-    if (wantedBytes <= most) return;
+    const most = this.#config.allowLarger ? undefined : mostBytesIn(sizeBytes, this.#limits.data);
+    if (most === undefined || wantedBytes <= most) return;
     const path = this.#lvm.path(name);
     const { freeBytes } = this.capacity();
     throw new StorageError(
@@ -131,10 +132,8 @@ export class PoolGuard {
 
   /** The whole interval up to `warnAt`, then the shorter the less room there is. */
   #delay(): number {
-    const { warnAt, suspendAt, checkSeconds } = this.#limits;
-    const whole = checkSeconds * 1000;
-    const room = Math.max(0, suspendAt - fillOf(this.#row));
-    const share = warnAt >= suspendAt ? 1 : Math.min(1, room / (suspendAt - warnAt));
+    const whole = this.#config.checkSeconds * 1000;
+    const share = shareOfInterval(this.#row.state, this.#limits);
     return Math.max(Math.min(SOONEST_MS, whole), whole * share);
   }
 
@@ -160,44 +159,40 @@ export class PoolGuard {
   }
 
   async #act(row: PoolRow): Promise<void> {
-    const { suspendAt, extendAt, extendBy } = this.#limits;
     // First of all nothing more is written; an extension may take a while.
-    if (fillOf(row) >= suspendAt) await this.#suspend();
+    if (this.#isAt(row, "suspendAt")) await this.#suspend();
     this.#warn(row);
-    if (extendBy !== undefined && fillOf(row) >= extendAt) await this.#extend(row);
-    if (fillOf(this.#row) < suspendAt) await this.#resume();
+    const thin = partsAt(row.state, this.#limits, "extendAt");
+    const growing = thin.filter((part) => this.#limits[part].extendBy !== undefined);
+    if (growing.length > 0) await this.#extend(row, growing);
+    if (!this.#isAt(this.#row, "suspendAt")) await this.#resume();
   }
 
-  #warn(row: PoolRow): void {
-    const { name, state } = row;
+  #isAt({ state }: PoolRow, limit: "suspendAt"): boolean {
+    return partsAt(state, this.#limits, limit).length > 0;
+  }
+
+  #warn({ name, state }: PoolRow): void {
     const { dataPercent, metadataPercent } = state;
-    const isFull = fillOf(row) >= this.#limits.warnAt;
-    if (isFull && !this.#isWarned)
+    const full = partsAt(state, this.#limits, "warnAt");
+    if (full.some((part) => !this.#warned.includes(part)))
       this.#context.log.warn(
-        { pool: this.#lvm.path(name), dataPercent, metadataPercent },
+        { pool: this.#lvm.path(name), dataPercent, metadataPercent, full },
         "the thin pool is filling: extend it, or remove something",
       );
-    this.#isWarned = isFull;
+    this.#warned = full;
   }
 
-  async #extend(row: PoolRow): Promise<void> {
-    const { extendAt, extendBy = "", extendTo } = this.#limits;
+  async #extend(row: PoolRow, parts: readonly Part[]): Promise<void> {
     const { name, sizeBytes, state } = row;
-    const { metadataBytes, dataPercent = 0, metadataPercent = 0 } = state;
-    const most = extendTo === undefined ? Infinity : (parseSize(extendTo) ?? Infinity);
-    const extent = this.#lvm.about.extentBytes;
-    const grown = (bytes: number, limit: number): number => {
-      const step = stepOf(extendBy);
-      if (step === undefined) return bytes;
-      const more = "bytes" in step ? step.bytes : (bytes * step.percent) / 100;
-      return Math.min(limit, Math.ceil((bytes + more) / extent) * extent);
-    };
+    const { metadataBytes } = state;
+    const { extentBytes } = this.#lvm.about;
     try {
-      const data = grown(sizeBytes, most);
-      if (dataPercent >= extendAt && data > sizeBytes)
+      const data = grown(sizeBytes, this.#limits.data, extentBytes);
+      if (parts.includes("data") && data > sizeBytes)
         await this.#lvm.extend(name, data, this.#context);
-      const metadata = grown(metadataBytes, MOST_METADATA_BYTES);
-      if (metadataPercent >= extendAt && metadata > metadataBytes)
+      const metadata = grown(metadataBytes, this.#limits.metadata, extentBytes);
+      if (parts.includes("metadata") && metadata > metadataBytes)
         await this.#lvm.extendMetadata(name, metadata, this.#context);
       this.#isStuck = false;
     } catch (error) {
@@ -226,12 +221,16 @@ export class PoolGuard {
     } catch {
       // The group has no active volume.
     }
-    return entries
-      .filter((name) => this.#names.kindOf(name) !== undefined)
-      .map((name) => kernelNameOf(this.#lvm.device(name)))
-      .filter((name) => name !== undefined)
-      .filter((name) => isSuspended(name) === (wanted === "suspended"))
-      .map(dmNameOf);
+    return (
+      entries
+        .filter((name) => this.#names.kindOf(name) !== undefined)
+        // Those beside the pool have their space. One that nobody knows may be in it.
+        .filter((name) => this.#known.get(name)?.pool !== "")
+        .map((name) => kernelNameOf(this.#lvm.device(name)))
+        .filter((name) => name !== undefined)
+        .filter((name) => isSuspended(name) === (wanted === "suspended"))
+        .map(dmNameOf)
+    );
   }
 
   async #suspend(): Promise<void> {

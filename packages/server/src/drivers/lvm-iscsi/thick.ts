@@ -112,7 +112,7 @@ export class ThickLayout implements Layout {
       this.#known.put({ ...row, tags: [REMOVED] });
       return;
     }
-    if (this.#names.kindOf(name) === "volume") await this.#wiping.before(row, context);
+    if (this.#names.kindOf(name) !== "snapshot") await this.#wiping.before(row, context);
     await this.#remove(name, context);
     const origin = row.origin === "" ? undefined : this.#known.get(row.origin);
     if (origin?.tags.includes(REMOVED) === true) await this.remove(origin, context);

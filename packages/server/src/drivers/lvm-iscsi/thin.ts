@@ -31,7 +31,7 @@ export class ThinLayout implements Layout {
   async create({ id, sizeBytes, tags }: NewObject, context: OpContext): Promise<Made> {
     const all = this.#isZeroing ? tags : [...tags, UNWIPED];
     await this.#lvm.createThin({ name: id, tags: all }, sizeBytes, context);
-    return { tags: all };
+    return { tags: all, pool: this.#lvm.about.pool ?? "" };
   }
 
   snapshot(source: LvRow, wanted: NewObject, context: OpContext): Promise<Made> {
@@ -57,13 +57,13 @@ export class ThinLayout implements Layout {
       await this.#lvm.extend(id, sizeBytes, context);
       await this.#lvm.retag(id, first, all, context);
     }
-    return { tags: all };
+    return { tags: all, pool: source.pool };
   }
 
   async prepareToGrow(): Promise<void> {}
 
   async remove(row: LvRow, context: OpContext): Promise<void> {
-    if (this.#names.kindOf(row.name) === "volume") await this.#wiping.before(row, context);
+    if (this.#names.kindOf(row.name) !== "snapshot") await this.#wiping.before(row, context);
     await this.#lvm.remove([row.name], context);
   }
 

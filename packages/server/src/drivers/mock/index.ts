@@ -1,6 +1,6 @@
 /** mock: volumes that exist in memory only, for tests and demos. Section 19 of the contract. */
 import { setTimeout } from "node:timers/promises";
-import { GIB, isSameInstance, notFound, StorageError } from "@libstorage/model";
+import { GIB, isSameInstance, MUTABLE, notFound, StorageError } from "@libstorage/model";
 import type { Instance, InstanceID } from "@libstorage/model";
 import { defineDriver } from "../../core/driver.js";
 import type {
@@ -100,6 +100,7 @@ class MockDriver implements StorageDriver {
   readonly allocationUnitBytes = GIB;
   readonly defaultSizeBytes = GIB;
   readonly ids = IDS;
+  readonly mutable = MUTABLE;
   readonly #volumes: Table<VolumeRecord>;
   readonly #snapshots: Table<SnapshotRecord>;
   readonly #delayMs: number;
@@ -165,6 +166,17 @@ class MockDriver implements StorageDriver {
     this.#volumes.get(volume.id);
     return this.#volumes.put({ ...volume, sizeBytes });
   }
+
+  readonly reverts = {
+    volumeRevert: async (volume: VolumeRecord, snapshot: SnapshotRecord, context: OpContext) => {
+      this.#volumes.get(volume.id);
+      this.#snapshots.get(snapshot.id);
+      await this.#work(context);
+      return this.#volumes.put(volume);
+    },
+    /** There are no data that could be half there. */
+    volumeRevertSettle: async () => {},
+  };
 
   readonly snapshots = {
     snapshotCreate: async (source: VolumeRecord, snapshot: SnapshotRecord, context: OpContext) => {

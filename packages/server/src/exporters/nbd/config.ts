@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
-import { isAbsolute } from "node:path";
 import * as v from "valibot";
+import { DAEMON_KEYS, absolutePath } from "../qemu-storage-daemon/config.js";
 
 export interface Listen {
   readonly host: string;
@@ -21,12 +21,6 @@ const listen = v.pipe(
     });
     return NEVER;
   }),
-);
-
-const absolutePath = v.pipe(
-  v.string(),
-  v.check((path) => isAbsolute(path), "must be an absolute path"),
-  v.check((path) => !/[\0\n]/.test(path), "must not have a NUL or a line break"),
 );
 
 /** The keys of the nbd exporter. */
@@ -70,11 +64,11 @@ export const NbdConfig = v.strictObject({
     ),
     false,
   ),
-  encryptionKeyFile: v.optional(
+  pskFile: v.optional(
     v.pipe(
       absolutePath,
       v.description(
-        "The file with the passphrase of encrypted volumes, the driver's. What goes over the wire is the disk in clear: use `tls`.",
+        "Pre-shared keys for TLS, a line `IDENTITY:HEX` each. With `tls` a client may come either way; who has a key is known by its identity.",
       ),
     ),
   ),
@@ -82,9 +76,10 @@ export const NbdConfig = v.strictObject({
     v.pipe(
       absolutePath,
       v.description(
-        "The folder for the sockets of the storage daemons. Its path must be short. Default `<lib>/nbd`.",
+        "The folder for sockets of exports over `unix`. Its path must be short. Default `<lib>/nbd`.",
       ),
     ),
   ),
+  ...DAEMON_KEYS,
 });
 export type NbdConfig = v.InferOutput<typeof NbdConfig>;

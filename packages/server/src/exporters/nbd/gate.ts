@@ -5,11 +5,8 @@
  */
 import { createServer, connect, isIP } from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
-import { readFile } from "node:fs/promises";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createServer as createTlsServer } from "node:tls";
-import type { TLSSocket } from "node:tls";
 import { StorageError } from "@libstorage/model";
 import type { Logger } from "../../core/log.js";
 import type { Listen, NbdConfig } from "./config.js";
@@ -28,6 +25,7 @@ import {
   refused,
 } from "./handshake.js";
 import type { Option } from "./handshake.js";
+import { openTls } from "./tls.js";
 
 /** A client that does not get on is not waited for. */
 const HANDSHAKE_MS = 15_000;
@@ -36,18 +34,24 @@ const MAX_CLIENTS = 4096;
 /** An export that can be reached through the gate. */
 export interface GateExport {
   readonly volumeID: string;
+  /** Whose export it is. */
+  readonly instanceID: string;
   /** The daemon's socket. */
   readonly socket: string;
-  /** The holder's names, one of which its certificate has to have; in lower case. */
-  readonly names: readonly string[];
-  /** The holder's addresses, for connections without TLS. */
-  readonly addresses: readonly string[];
+  /**
+   * Names of which the client's certificate or key has to have one, and addresses for connections without TLS; in
+   * lower case. Distinguished names as they are. Undefined: whoever is trusted at all.
+   */
+  readonly clients: readonly string[] | undefined;
+  /** 0: any number. */
+  readonly maxConnections: number;
 }
 
 /** A client that has its export. */
 interface Connection {
   readonly exportName: string;
   readonly volumeID: string;
+  readonly instanceID: string;
   readonly peer: string;
   readonly address: string;
   end(): void;
@@ -57,7 +61,7 @@ interface Connection {
 interface Client {
   readonly stream: Socket;
   readonly inlet: Inlet;
-  /** Of its certificate; none without TLS. */
+  /** Of its certificate or key; none without TLS. */
   readonly names: readonly string[] | undefined;
   readonly peer: string;
 }
@@ -104,13 +108,27 @@ export class Gate {
     return { host: this.#config.listen.host, port };
   }
 
+  get #hasTls(): boolean {
+    return this.#config.tls !== undefined || this.#config.pskFile !== undefined;
+  }
+
+  /** Also anew, with other clients; who is in stays. */
   admit(name: string, door: GateExport): void {
     this.#exports.set(name, door);
   }
 
+  has(name: string): boolean {
+    return this.#exports.has(name);
+  }
+
+  /** Nobody gets in through this name any more; who is in stays. */
+  hide(name: string): void {
+    this.#exports.delete(name);
+  }
+
   /** Nobody gets in through this name any more, and who is in is dropped. */
   async expel(name: string): Promise<void> {
-    this.#exports.delete(name);
+    this.hide(name);
     const mine = [...this.#connections].filter(({ exportName }) => exportName === name);
     for (const connection of mine) connection.end();
     await Promise.all(mine.map(({ ended }) => ended));
@@ -146,13 +164,13 @@ export class Gate {
     for (;;) {
       const option = await readOption(client.inlet);
       const { stream } = client;
-      const isBare = this.#config.tls !== undefined && client.names === undefined;
+      const isBare = this.#hasTls && client.names === undefined;
       if (option.type === OPTION.abort) {
         stream.end(acknowledged(option));
         return;
       }
       if (option.type === OPTION.startTls) {
-        if (this.#config.tls === undefined || client.names !== undefined)
+        if (!this.#hasTls || client.names !== undefined)
           stream.write(refused(option, REFUSAL.policy, "this server has no TLS to begin"));
         else client = await this.#secure(client, option);
       } else if (isBare && option.type === OPTION.exportName)
@@ -190,37 +208,30 @@ export class Gate {
       client.stream.write(refused(option, REFUSAL.unknown, "no export of that name for this host"));
       return false;
     }
+    const isIts = ({ exportName }: Connection): boolean => exportName === name;
+    const { maxConnections } = door;
+    if (maxConnections > 0 && [...this.#connections].filter(isIts).length >= maxConnections) {
+      this.#log.info({ address, peer: client.peer, export: name }, "NBD client: too many");
+      if (option.type === OPTION.exportName) throw new HandshakeError("too many connections");
+      const text = `the export has its ${maxConnections} connections`;
+      client.stream.write(refused(option, REFUSAL.policy, text));
+      return false;
+    }
     await this.#pass(client, address, { name, door, flags, accepted, option });
     return true;
   }
 
   async #secure({ stream: socket, inlet }: Client, option: Option): Promise<Client> {
-    const { tls } = this.#config;
-    if (tls === undefined) throw new HandshakeError("there is no TLS");
-    const [cert, key, ca] = await Promise.all([
-      readFile(tls.certFile),
-      readFile(tls.keyFile),
-      readFile(tls.trustedCertsFile),
-    ]);
     // Files may have been renewed since the last client came.
-    const server = createTlsServer({ cert, key, ca, requestCert: true, rejectUnauthorized: true });
-    const secured = new Promise<TLSSocket>((resolve, reject) => {
-      server.once("secureConnection", resolve);
-      server.once("tlsClientError", reject);
-    });
+    const tls = await openTls(this.#config);
     // What was said in clear after this would be taken as said within TLS.
     if (inlet.release().length > 0) throw new HandshakeError("it goes on before TLS has begun");
     socket.write(acknowledged(option));
-    server.emit("connection", socket);
-    const stream = await secured;
+    const { stream, names } = await tls.secure(socket);
     stream.on("error", () => {});
     this.#sockets.add(stream);
     stream.once("close", () => this.#sockets.delete(stream));
-    const { subject, subjectaltname = "" } = stream.getPeerCertificate();
-    const common = [subject.CN].flat().map(String);
-    const other = [...subjectaltname.matchAll(/DNS:([^,\s]+)/g)].map(([, name = ""]) => name);
-    const names = [...common, ...other].map((name) => name.toLowerCase());
-    return { stream, inlet: new Inlet(stream), names, peer: common[0] ?? "" };
+    return { stream, inlet: new Inlet(stream), names, peer: names[0] ?? "" };
   }
 
   /** Joins the client to its daemon, until either goes. */
@@ -250,14 +261,15 @@ export class Gate {
     };
     stream.once("close", end);
     daemon.once("close", end);
-    const connection = { exportName: name, volumeID: door.volumeID, peer, address, end, ended };
+    const { volumeID, instanceID } = door;
+    const connection = { exportName: name, volumeID, instanceID, peer, address, end, ended };
     this.#connections.add(connection);
     void ended.then(() => this.#connections.delete(connection));
     const answers = new Inlet(daemon);
     await catchUp(answers, flags, accepted);
     daemon.write(optionText(option));
     // It may have been expelled while the daemon was asked.
-    if (this.#exports.get(name) !== door) end();
+    if (this.#exports.get(name)?.socket !== door.socket) end();
     daemon.write(inlet.release());
     stream.write(answers.release());
     stream.pipe(daemon);
@@ -286,7 +298,8 @@ export function isLoopback(address: string): boolean {
   return address === "::1" || (isIP(address) === 4 && address.startsWith("127."));
 }
 
-function mayEnter({ names, addresses }: GateExport, client: Client, address: string): boolean {
-  if (client.names !== undefined) return client.names.some((name) => names.includes(name));
-  return addresses.includes(address) || isLoopback(address);
+function mayEnter({ clients }: GateExport, { names }: Client, address: string): boolean {
+  if (names !== undefined)
+    return clients === undefined || names.some((one) => clients.includes(one));
+  return isLoopback(address) || clients?.includes(address) === true;
 }

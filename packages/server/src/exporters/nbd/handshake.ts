@@ -25,6 +25,7 @@ export const OPTION = {
 } as const;
 
 const ACK = 1;
+const SERVER = 2;
 export const REFUSAL = {
   unsupported: 0x8000_0001,
   policy: 0x8000_0002,
@@ -130,8 +131,8 @@ export function optionText({ type, data }: Option): Buffer {
   return Buffer.concat([head, data]);
 }
 
-function reply(type: number, code: number, text: string): Buffer {
-  const data = Buffer.from(text);
+function reply(type: number, code: number, content: string | Buffer): Buffer {
+  const data = Buffer.from(content);
   const head = Buffer.alloc(20);
   head.writeBigUInt64BE(REPLY_MAGIC, 0);
   head.writeUInt32BE(type, 8);
@@ -146,6 +147,17 @@ export function acknowledged({ type }: Option): Buffer {
 
 export function refused({ type }: Option, code: number, text: string): Buffer {
   return reply(type, code, text);
+}
+
+/** The answer to `list`. */
+export function listed(option: Option, names: readonly string[]): Buffer {
+  const entries = names.map((name) => {
+    const text = Buffer.from(name);
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(text.length, 0);
+    return reply(option.type, SERVER, Buffer.concat([length, text]));
+  });
+  return Buffer.concat([...entries, acknowledged(option)]);
 }
 
 /** The export that an option names, or undefined for one that names none. */

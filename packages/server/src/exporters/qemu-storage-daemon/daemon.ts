@@ -5,9 +5,12 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
-import type { OpContext, Source } from "../../core/driver.js";
-import { KEY, isEncrypted, nodeOf } from "./nodes.js";
+import type { OpContext } from "../../core/driver.js";
+import { clearFilter, filterOf, makeFilter, openFilter } from "./filters.js";
+import type { Filter } from "./filters.js";
+import { KEY } from "./nodes.js";
 import { goneFrom, killIn, monitorIn, pidIn, startIn } from "./process.js";
+import type { Confinement } from "./process.js";
 import { Qmp, QmpError } from "./qmp.js";
 
 const NODE = "volume";
@@ -21,18 +24,21 @@ const NEEDED = ["block-export-add", "block-export-del", "nbd-server-start"];
 
 /** What a daemon opens. */
 export interface Opening {
-  readonly source: Source;
-  readonly isWritable: boolean;
-  /** The file with the passphrase of encrypted images. */
+  /** As `blockdev-add` takes it; its name is the daemon's affair. */
+  readonly node: (name: string) => object;
+  /** The file with the passphrase that the node needs. */
   readonly keyFile?: string | undefined;
+  readonly confinement?: Confinement;
 }
 
-export interface NbdExport {
-  /** Unique in the daemon. */
+/** One export of the volume, as `block-export-add` takes it. */
+export interface WantedExport {
+  /** Unique in the daemon; `e-` and 16 digits. */
   readonly id: string;
-  readonly name: string;
-  readonly isWritable: boolean;
-  readonly description: string;
+  readonly type: string;
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Whether its requests can be throttled, and made to fail, while it is in use. */
+  readonly filter?: Filter;
 }
 
 export class Daemon {
@@ -61,7 +67,7 @@ export class Daemon {
   static async open(folder: string, opening: Opening, context: OpContext): Promise<Daemon> {
     const found = await Daemon.find(folder);
     if (found !== undefined) return found;
-    await startIn(folder, context);
+    await startIn(folder, opening.confinement ?? {}, context);
     const daemon = new Daemon(folder, await Qmp.connect(monitorIn(folder)));
     try {
       await daemon.#prepare(opening);
@@ -87,13 +93,20 @@ export class Daemon {
     return undefined;
   }
 
-  async #isPrepared(): Promise<boolean> {
-    const nodes = await this.#qmp.execute("query-named-block-nodes", { flat: true });
-    const isThere = (nodes as { "node-name": string }[]).some((one) => one["node-name"] === NODE);
-    return isThere && existsSync(this.socket);
+  get pid(): number | undefined {
+    return pidIn(this.folder);
   }
 
-  async #prepare({ source, isWritable, keyFile }: Opening): Promise<void> {
+  async #isPrepared(): Promise<boolean> {
+    return (await this.#nodes()).includes(NODE) && existsSync(this.socket);
+  }
+
+  async #nodes(): Promise<readonly string[]> {
+    const nodes = await this.#qmp.execute("query-named-block-nodes", { flat: true });
+    return (nodes as { "node-name": string }[]).map((one) => one["node-name"]);
+  }
+
+  async #prepare({ node, keyFile }: Opening): Promise<void> {
     const commands = (await this.#qmp.execute("query-commands")) as { name: string }[];
     const missing = NEEDED.filter((name) => !commands.some((one) => one.name === name));
     if (missing.length > 0)
@@ -101,12 +114,12 @@ export class Daemon {
         "failed-precondition",
         `this qemu-storage-daemon has no ${missing.join(", ")}; install QEMU 7 or later`,
       );
-    if (isEncrypted(source)) {
+    if (keyFile !== undefined) {
       // The daemon reads the file itself, so the passphrase stands nowhere else.
       const secret = { "qom-type": "secret", id: KEY, file: keyFile };
       await this.#qmp.execute("object-add", secret);
     }
-    await this.#qmp.execute("blockdev-add", nodeOf(source, NODE, isWritable)).catch(explain);
+    await this.#qmp.execute("blockdev-add", node(NODE)).catch(explain);
     const addr = { type: "unix", data: { path: this.socket } };
     await this.#qmp.execute("nbd-server-start", { addr });
   }
@@ -117,13 +130,39 @@ export class Daemon {
   }
 
   /**
-   * Adds an NBD export; one that is there is fine. It gets no thread of its own: with one, a client that leaves
+   * Adds an export; one that is there is fine. It gets no thread of its own: with one, a client that leaves
    * ends the daemon.
    */
-  async addNbd({ id, name, isWritable, description }: NbdExport): Promise<void> {
+  async add({ id, type, options, filter }: WantedExport): Promise<void> {
     if ((await this.exports()).includes(id)) return;
-    const wanted = { type: "nbd", id, "node-name": NODE, name, writable: isWritable, description };
-    await this.#qmp.execute("block-export-add", wanted).catch(explain);
+    if (filter !== undefined) {
+      // Of an export that went without it.
+      await clearFilter(this.#qmp, id);
+      await makeFilter(this.#qmp, id, NODE, filter);
+    }
+    const node = filter === undefined ? NODE : filterOf(id);
+    const wanted = { type, id, "node-name": node, ...options };
+    try {
+      await this.#qmp.execute("block-export-add", wanted);
+    } catch (error) {
+      if (filter !== undefined) await clearFilter(this.#qmp, id);
+      throw explained(error);
+    }
+  }
+
+  /** Other limits for an export that has a filter. */
+  async setFilter(id: string, filter: Filter): Promise<void> {
+    await openFilter(this.#qmp, id, filter);
+  }
+
+  /** Dirty bitmaps of the volume. */
+  async bitmaps(): Promise<readonly string[]> {
+    const nodes = (await this.#qmp.execute("query-named-block-nodes", { flat: true })) as {
+      "node-name": string;
+      "dirty-bitmaps"?: { name: string }[];
+    }[];
+    const own = nodes.find((one) => one["node-name"] === NODE);
+    return (own?.["dirty-bitmaps"] ?? []).map(({ name }) => name);
   }
 
   /**
@@ -144,12 +183,38 @@ export class Daemon {
         error instanceof QmpError && /already shutting down|not found/.test(error.desc);
       if (!isLate) throw error;
     }
-    return (await deleted) || !(await this.exports()).includes(id);
+    const isGone = (await deleted) || !(await this.exports()).includes(id);
+    if (isGone) await clearFilter(this.#qmp, id);
+    return isGone;
+  }
+
+  /** Removes an NBD export that has no client. @returns whether it is gone; other types have no such word */
+  async removeUnused(id: string): Promise<boolean> {
+    if (!(await this.exports()).includes(id)) return true;
+    try {
+      await this.#qmp.execute("block-export-del", { id, mode: "safe" }, SHORT_MS);
+    } catch (error) {
+      if (error instanceof QmpError && /still in use/i.test(error.desc)) return false;
+      throw error;
+    }
+    return this.removeExport(id);
+  }
+
+  /** Tells it of a new size, or gives the volume one. No NBD export may be there: with a bitmap, it would end. */
+  async resize(sizeBytes: number): Promise<void> {
+    const filters = (await this.#nodes()).filter((name) => name.startsWith(filterOf("e-")));
+    for (const node of [NODE, ...filters])
+      await this.#qmp.execute("block_resize", { "node-name": node, size: sizeBytes });
+  }
+
+  /** Runs a command of QMP on the volume's node. */
+  execute(command: string, args: object): Promise<unknown> {
+    return this.#qmp.execute(command, args);
   }
 
   /** Ends it in order, or kills it, and removes its folder. */
   async stop(context: OpContext): Promise<void> {
-    const pid = pidIn(this.folder);
+    const { pid } = this;
     await this.#qmp.execute("quit", undefined, SHORT_MS).catch(() => {});
     this.#qmp.close();
     if (pid !== undefined) await goneFrom(this.folder, pid).catch(() => killIn(this.folder));
@@ -162,15 +227,36 @@ export class Daemon {
   }
 }
 
-/** A lock that someone else has is not the daemon's fault. */
 function explain(error: unknown): never {
-  const lock =
-    error instanceof QmpError ? /Failed to get (?:shared )?"(\w+)" lock/.exec(error.desc) : null;
-  if (lock === null) throw error;
-  throw new StorageError(
-    "failed-precondition",
-    `the volume's image is open in another QEMU process, which refuses the "${lock[1]}" lock; stop it and try again`,
-    {},
-    { cause: error },
-  );
+  throw explained(error);
+}
+
+/** A lock that someone else has is not the daemon's fault; nor is what two exports want of one volume. */
+function explained(error: unknown): unknown {
+  if (!(error instanceof QmpError)) return error;
+  const { desc } = error;
+  const lock = /Failed to get (?:shared )?"(\w+)" lock/.exec(desc)?.[1];
+  if (lock !== undefined)
+    return new StorageError(
+      "failed-precondition",
+      `the volume's image is open in another QEMU process, which refuses the "${lock}" lock; stop it and try again`,
+      { lock },
+      { cause: error },
+    );
+  if (/Permission conflict on node/.test(desc))
+    return new StorageError(
+      "failed-precondition",
+      `the storage daemon cannot have this export beside those that the volume has: ${desc}; a file that may grow (fuse with growable) and NBD exclude each other`,
+      {},
+      { cause: error },
+    );
+  const bitmap = /Bitmap '([^']*)' (is not found|is inconsistent and cannot be used)/.exec(desc);
+  if (bitmap !== null)
+    return new StorageError(
+      "failed-precondition",
+      `the volume's dirty bitmap ${bitmap[1]} ${bitmap[2]}; name one that it has, or remove that one`,
+      { bitmap: bitmap[1] },
+      { cause: error },
+    );
+  return error;
 }

@@ -10,10 +10,8 @@ const PROGRAM = "qemu-storage-daemon";
 const END_MS = 5_000;
 
 /** A path of a Unix socket has at most 107 bytes, and this is the longest name in the folder. */
-const MAX_FOLDER_BYTES = 107 - "/qmp.sock".length;
+const MAX_FOLDER_BYTES = 107 - "/01234567.sock".length;
 
-/** No core dumps of someone's disk; an image, its layers, and clients. */
-const LIMITS = ["--core=0", "--nofile=4096", "--"] as const;
 /** Its sockets are files, so it needs no network. Only root can leave it. */
 const WITHOUT_NETWORK = ["unshare", "--net", "--"] as const;
 
@@ -56,21 +54,52 @@ export async function goneFrom(folder: string, pid: number): Promise<void> {
   }
 }
 
+/** As whom and with how much a daemon runs. */
+export interface Confinement {
+  readonly user?: string | undefined;
+  readonly memoryBytes?: number | undefined;
+}
+
+/** @throws {StorageError} `failed-precondition` for a folder in which no socket fits */
+export function checkFolder(folder: string, key: string): void {
+  if (Buffer.byteLength(folder) <= MAX_FOLDER_BYTES) return;
+  throw new StorageError(
+    "failed-precondition",
+    `sockets cannot be made in ${folder}: its path has more than ${MAX_FOLDER_BYTES} bytes; set a shorter "${key}"`,
+    { folder },
+  );
+}
+
+/** The way down to the daemon: no core dumps of someone's disk, limits, no network, another user. */
+function wrapped({ user, memoryBytes }: Confinement): readonly string[] {
+  const isRoot = process.getuid?.() === 0;
+  const memory = memoryBytes === undefined ? [] : [`--as=${memoryBytes}`];
+  const as = ["setpriv", `--reuid=${user}`, `--regid=${user}`, "--init-groups", "--no-new-privs"];
+  return [
+    "--core=0",
+    "--nofile=4096",
+    ...memory,
+    "--",
+    ...(isRoot ? WITHOUT_NETWORK : []),
+    ...(user === undefined ? [] : [...as, "--"]),
+    PROGRAM,
+  ];
+}
+
 /** Starts a daemon in a new folder. @throws {StorageError} `failed-precondition` */
-export async function startIn(folder: string, context: OpContext): Promise<void> {
-  if (Buffer.byteLength(folder) > MAX_FOLDER_BYTES)
-    throw new StorageError(
-      "failed-precondition",
-      `sockets cannot be made in ${folder}: its path has more than ${MAX_FOLDER_BYTES} bytes; set a shorter "folder"`,
-      { folder },
-    );
+export async function startIn(
+  folder: string,
+  confinement: Confinement,
+  context: OpContext,
+): Promise<void> {
+  checkFolder(folder, "daemonFolder");
   // A socket takes the place of whatever has its name, so the folder is new and the daemon's alone.
   await context.files.removeTree(folder);
   await context.files.makeFolder(folder, 0o700);
+  const { user } = confinement;
+  if (user !== undefined) await context.exec("chown", ["--", user, folder], context.signal);
   const args = [
-    ...LIMITS,
-    ...(process.getuid?.() === 0 ? WITHOUT_NETWORK : []),
-    PROGRAM,
+    ...wrapped(confinement),
     "--chardev",
     `socket,id=qmp,path=${monitorIn(folder).replaceAll(",", ",,")},server=on,wait=off`,
     "--monitor",
@@ -92,4 +121,10 @@ export async function startIn(folder: string, context: OpContext): Promise<void>
       { cause: error },
     );
   }
+}
+
+/** Ends the daemon of a folder, and removes the folder. */
+export async function stopIn(folder: string, context: OpContext): Promise<void> {
+  await killIn(folder);
+  await context.files.removeTree(folder);
 }

@@ -8,8 +8,15 @@ import {
   needsInstanceID,
   parseFilter,
 } from "@libstorage/model";
-import type { CallContext, InstanceID, Opts, VolumeCreateRequest } from "@libstorage/model";
+import type {
+  CallContext,
+  InstanceID,
+  Opts,
+  VolumeCreateRequest,
+  VolumeUpdateRequest,
+} from "@libstorage/model";
 import type { NewVolume } from "../../core/creations.js";
+import type { UpdateRequest } from "../../core/updates.js";
 import { stored } from "../../core/operations.js";
 import type { Caller } from "../../core/operations.js";
 import type { StorageService } from "../../core/service.js";
@@ -77,6 +84,18 @@ export function newVolume(body: VolumeCreateRequest): NewVolume {
     ...(iops !== undefined && { iops }),
     ...(encrypted !== undefined && { encrypted }),
     fields: fieldsOf(opts),
+  };
+}
+
+/** Options become fields, as they do for a new volume. */
+export function updateOf({ name, type, iops, fields, opts }: VolumeUpdateRequest): UpdateRequest {
+  const named = Object.entries(fields ?? {}).map(([key, value]) => [key.toLowerCase(), value]);
+  const all = { ...fieldsOf(opts), ...Object.fromEntries(named) } as Record<string, string | null>;
+  return {
+    ...(name !== undefined && { name }),
+    ...(type !== undefined && { type }),
+    ...(iops !== undefined && { iops }),
+    ...(Object.keys(all).length > 0 && { fields: all }),
   };
 }
 

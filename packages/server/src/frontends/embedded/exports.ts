@@ -1,46 +1,61 @@
-/** What is exported to other hosts, from the records, with the connections that exist now. */
+/** What is exported, from the records, with the connections that exist now; and how exports come and go. */
+import * as v from "valibot";
+import { ExportRemoveMode, StorageError } from "@libstorage/model";
 import type { Export, VolumeService } from "@libstorage/model";
-import { exporterOf, holdsOf } from "../../core/exporter.js";
-import type { Hold, Session } from "../../core/exporter.js";
+import { holdsOf } from "../../core/exporter.js";
+import type { Session } from "../../core/exporter.js";
 import type { StorageService } from "../../core/service.js";
+import { callerOf } from "./calls.js";
+import { exportOf } from "./export-wire.js";
 import type { Reads } from "./reads.js";
 
 export function exportOperations(
   reads: Reads,
-): Pick<VolumeService, "exports" | "exportsByService"> {
+): Pick<
+  VolumeService,
+  "exports" | "exportsByService" | "exportInspect" | "exportAdd" | "exportUpdate" | "exportRemove"
+> {
+  const of = (service: string): StorageService => reads.storage.service(service);
   return {
     exports: async () => reads.forAll(exportsOf),
-    exportsByService: async ({ service }) => exportsOf(reads.storage.service(service)),
+    exportsByService: async ({ service }) => exportsOf(of(service)),
+    exportInspect: async ({ service, exportID }) => {
+      const found = of(service);
+      return exportOf(found.name, found.exports.door(exportID), await found.exports.sessions());
+    },
+    exportAdd: async ({ service }, request, context) => {
+      const found = of(service);
+      return exportOf(found.name, await found.exports.add(request, callerOf(context)), []);
+    },
+    exportUpdate: async ({ service, exportID }, request, context) => {
+      const found = of(service);
+      const changed = await found.exports.update(exportID, request, callerOf(context));
+      return exportOf(found.name, changed, await found.exports.sessions());
+    },
+    exportRemove: async ({ service, exportID, mode = "safe" }, _body, context) => {
+      const found = of(service);
+      const left = await found.exports.remove(exportID, modeOf(mode), callerOf(context));
+      return left && exportOf(found.name, left, await found.exports.sessions());
+    },
   };
+}
+
+function modeOf(text: string): ExportRemoveMode {
+  const parsed = v.safeParse(ExportRemoveMode, text);
+  if (parsed.success) return parsed.output;
+  throw new StorageError(
+    "invalid-argument",
+    `the mode ${JSON.stringify(text)} is not known: it is ${ExportRemoveMode.options.join(", ")}`,
+    { mode: text },
+  );
 }
 
 async function exportsOf(service: StorageService): Promise<Export[]> {
   const holds = holdsOf(service.inventory.volumes.all());
   // A service that exports nothing is not asked.
-  const sessions = holds.length > 0 ? await service.sessions() : [];
-  return holds.map((hold) => exportOf(service.name, hold, sessions));
-}
-
-function exportOf(
-  service: string,
-  { volume, attachment }: Hold,
-  sessions: readonly Session[],
-): Export {
-  const { instanceID, deviceName, fields = {} } = attachment;
-  const isIts = (session: Session): boolean =>
-    session.volumeID === volume.id &&
-    (session.instanceID === undefined || session.instanceID === instanceID.id);
-  return {
-    service,
-    volumeID: volume.id,
-    exporter: exporterOf(attachment) ?? "",
-    instanceID,
-    deviceName,
-    fields,
-    sessions: sessions.filter(isIts).map(({ peer, address, state }) => ({
-      peer,
-      ...(address !== undefined && { address }),
-      state,
-    })),
-  };
+  const sessions = holds.length > 0 ? await service.exports.sessions() : [];
+  const byVolume = new Map<string, Session[]>();
+  for (const session of sessions)
+    byVolume.set(session.volumeID, [...(byVolume.get(session.volumeID) ?? []), session]);
+  return holds.map((hold) => exportOf(service.name, hold, byVolume.get(hold.volume.id) ?? []));
 }

@@ -27,10 +27,11 @@ function abilitiesOf({
   driver,
   exporter,
   content: { formats },
-}: StorageService): Pick<ServiceInfo, "abilities" | "isHostBound" | "contentFormats"> {
+}: StorageService): Pick<ServiceInfo, "abilities" | "mutable" | "isHostBound" | "contentFormats"> {
   const isHostBound = exporter === undefined && driver.isHostBound === true;
   return {
     abilities: [...abilities],
+    ...(driver.mutable.length > 0 && { mutable: [...driver.mutable] }),
     ...(isHostBound && { isHostBound }),
     ...(formats.length > 0 && { contentFormats: [...formats] }),
   };

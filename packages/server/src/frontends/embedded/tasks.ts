@@ -5,6 +5,8 @@ import type { SnapshotRecord, VolumeRecord } from "../../core/driver.js";
 import type { StoredError } from "../../core/journal-entry.js";
 import type { Attached } from "../../core/changes.js";
 import type { TaskRecord } from "../../core/tasks.js";
+import type { OpenDoor } from "../../core/doors.js";
+import { addedExport } from "./export-wire.js";
 import { snapshotOf, volumeWith } from "./wire.js";
 
 type Present = (result: never) => unknown;
@@ -16,6 +18,8 @@ export const ANSWERS = {
   volumeCreateFromSnapshot: (volume: VolumeRecord) => volumeWith(volume, []),
   volumeUpload: (volume: VolumeRecord) => volumeWith(volume, [], 3),
   volumeExpand: (volume: VolumeRecord) => volumeWith(volume, []),
+  volumeRevert: (volume: VolumeRecord) => volumeWith(volume, []),
+  volumeUpdate: (volume: VolumeRecord) => volumeWith(volume, []),
   volumeShrink: (volume: VolumeRecord) => volumeWith(volume, []),
   volumeConvert: (volume: VolumeRecord) => volumeWith(volume, []),
   volumeAttach: ({ volume, attachment, attachToken }: Attached) => ({
@@ -27,6 +31,10 @@ export const ANSWERS = {
   snapshotCopy: (snapshot: SnapshotRecord) => snapshotOf(snapshot),
   volumeRemove: (_nothing: null) => null,
   snapshotRemove: (_nothing: null) => null,
+  exportAdd: addedExport,
+  exportUpdate: addedExport,
+  exportHide: addedExport,
+  exportRemove: (left: OpenDoor | null) => left && addedExport(left),
 } as const satisfies Record<string, Present>;
 
 function presented(operation: string, result: unknown): unknown {

@@ -5,6 +5,7 @@
 import { ROUTES } from "@libstorage/model";
 import type { CallContext, Route, ServiceOperation, VolumeService } from "@libstorage/model";
 import type { Storage } from "../../core/storage.js";
+import { Locations, hypervisorOperations } from "../hypervisor/index.js";
 import { checkBody } from "./check-body.js";
 import { exportOperations } from "./exports.js";
 import { imageOperations } from "./images.js";
@@ -13,7 +14,11 @@ import { serviceOperations, taskOperations } from "./services.js";
 import { snapshotOperations } from "./snapshots.js";
 import { volumeChanges, volumeDetachments, volumeReads } from "./volumes.js";
 
-export function openVolumeService(storage: Storage): VolumeService {
+/** @param locations where hypervisors may have files; nowhere when left out */
+export function openVolumeService(
+  storage: Storage,
+  locations: Locations = new Locations([]),
+): VolumeService {
   const reads = new Reads(storage);
   return checkingBodies({
     ...serviceOperations(reads),
@@ -23,6 +28,7 @@ export function openVolumeService(storage: Storage): VolumeService {
     ...imageOperations(reads),
     ...snapshotOperations(reads),
     ...exportOperations(reads),
+    ...hypervisorOperations(reads, locations),
     ...taskOperations(reads),
   });
 }

@@ -14,6 +14,7 @@ import {
   instanceFor,
   newVolume,
   partOf,
+  updateOf,
 } from "./calls.js";
 import { pageOf } from "./lists.js";
 import type { Reads } from "./reads.js";
@@ -64,6 +65,8 @@ export function volumeChanges(
   | "volumeAttach"
   | "volumeDetach"
   | "volumeExpand"
+  | "volumeRevert"
+  | "volumeUpdate"
   | "volumeRemove"
 > {
   return {
@@ -113,6 +116,16 @@ export function volumeChanges(
         await reads.storage
           .service(service)
           .volumeExpand(volumeID, bytesOfGiB(size), callerOf(context)),
+      ),
+    volumeRevert: async ({ service, volumeID }, { snapshotID }, context) =>
+      ANSWERS.volumeRevert(
+        await reads.storage.service(service).volumeRevert(volumeID, snapshotID, callerOf(context)),
+      ),
+    volumeUpdate: async ({ service, volumeID }, body, context) =>
+      ANSWERS.volumeUpdate(
+        await reads.storage
+          .service(service)
+          .volumeUpdate(volumeID, updateOf(body), callerOf(context)),
       ),
     volumeRemove: async ({ service, volumeID, force = false }, _body, context) =>
       reads.storage.service(service).volumeRemove(volumeID, force, callerOf(context)),

@@ -135,8 +135,8 @@ function makeSnapshot(record: SnapshotRecord): Snapshot {
 
 /** A journal entry as those who follow the event stream see it. */
 export function eventOf(entry: JournalEntry): StorageEvent {
-  const { seq, time, phase, operation, service, volumeID, snapshotID, task, who, tx, error } =
-    entry;
+  const { seq, time, phase, operation, service, volumeID, task, who, tx, error } = entry;
+  const { snapshotID, exportID } = entry;
   return {
     id: seq,
     time,
@@ -145,6 +145,7 @@ export function eventOf(entry: JournalEntry): StorageEvent {
     service,
     ...(volumeID !== undefined && { volumeID }),
     ...(snapshotID !== undefined && { snapshotID }),
+    ...(exportID !== undefined && { exportID }),
     task,
     who,
     tx,

@@ -16,6 +16,7 @@ import { NO_QUERY, Query } from "./query.js";
 import { choose, cleaned, match } from "./routing.js";
 import type { Entry } from "./routing.js";
 import { sendBytes, sendJson, sendText } from "./send.js";
+import { serveQmp } from "./qmp.js";
 import { SERVER_HANDLERS } from "./server-routes.js";
 import type { ServerOperation } from "./server-routes.js";
 import { answerService } from "./service-call.js";
@@ -47,12 +48,18 @@ async function serveServer(exchange: Exchange, entry: Entry, operation: ServerOp
   const { req, res, parts, query, path, headers } = exchange;
   const lines = headerLines(req);
   transactionOf(lines);
+  let caller: Caller = { authorization: undefined };
   if (!parts.auth.isOpen) {
-    const caller = await parts.auth.check(req.headers.authorization, parts.log);
+    caller = await parts.auth.check(req.headers.authorization, parts.log);
     if (operation === "events") await admitToEvents(parts, caller, query);
+    if (operation === "qmp") caller = await parts.auth.checkAllServices(caller, parts.log);
   }
   instanceIDsOf(lines);
   localDevicesOf(lines);
+  if (operation === "qmp") {
+    await serveQmp(exchange, caller);
+    return;
+  }
   await readBody(req, parts.limits?.bodyBytes ?? DEFAULT_LIMITS.bodyBytes);
   const params = { ...query.paramsOf(entry.route), ...path };
   const answer = await SERVER_HANDLERS[operation]({ exchange, params });

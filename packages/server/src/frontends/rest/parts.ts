@@ -2,6 +2,7 @@
 import { MAX_JSON_DEPTH } from "@libstorage/model";
 import type { Health, StorageEvent, VolumeService } from "@libstorage/model";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Readable, Writable } from "node:stream";
 import type { Logger } from "../../core/log.js";
 import type { ContentCalls } from "../embedded/content.js";
 import type { Auth } from "./auth.js";
@@ -63,6 +64,8 @@ export interface RestParts {
   readonly accessLog?: AccessLog;
   /** `libstorage.schema.responseValidationEnabled`. */
   readonly validateResponses?: boolean;
+  /** Speaks QMP; absent where it is not configured. */
+  readonly talkQmp?: (input: Readable, output: Writable, who: string) => Promise<void>;
   /** Ends the event streams, so that a stop need not wait for them. */
   readonly stopping?: AbortSignal;
 }

@@ -22,6 +22,9 @@ export type ServerAnswer = { readonly status: number; readonly encoded: Encoded 
 
 export type ServerOperation = Exclude<Operation, ServiceOperation | ContentOperation>;
 
+/** Those that read their whole body before they answer. */
+type Answered = Exclude<ServerOperation, "qmp">;
+
 type Handler = (call: ServerCall) => ServerAnswer | Promise<ServerAnswer>;
 
 function ok(value: unknown, status = 200): ServerAnswer {
@@ -70,7 +73,7 @@ function description(version: string): Encoded {
   return encoded;
 }
 
-export const SERVER_HANDLERS: { readonly [Op in ServerOperation]: Handler } = {
+export const SERVER_HANDLERS: { readonly [Op in Answered]: Handler } = {
   root: (call) =>
     urls(call, ["/executors", "/services", "/snapshots", "/tasks", "/help", "/volumes"]),
   help: (call) => urls(call, ["/help/config", "/help/env", "/help/version"]),

@@ -1,0 +1,82 @@
+/** What connections by NBD have left: daemons, files and loop devices of no volume that this host is connected to. */
+import { readdir, readlink, unlink } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { placesOf } from "../executor/executor.js";
+import { usersOf } from "../transports/block-use.js";
+import { loopsOn } from "../transports/loop.js";
+import { isShown, nbdPlaces, pidAt, placeOfExport } from "../transports/nbd/daemon.js";
+import { takeDown } from "../transports/nbd/index.js";
+import { Deadline } from "../transports/transport.js";
+import { readKnown } from "./known.js";
+import type { Check, CheckOptions, Leftover } from "./leftover.js";
+import { locked } from "./mounts.js";
+
+const TAKE_DOWN_MS = 60_000;
+const LINK = /^nbd-[\w.-]+$/;
+
+export const checkNbd: Check = async (options) => {
+  const { libFolder } = options.executors;
+  const { connections } = await readKnown(options);
+  const exports = connections.flatMap(({ record: { fields } }) =>
+    fields["exporter"] === "nbd" ? [fields["export"] ?? ""] : [],
+  );
+  const known = new Set(exports.map((name) => placeOfExport(libFolder, name).folder));
+  const found: Leftover[] = [];
+  for (const place of await nbdPlaces(libFolder)) {
+    const isBroken = known.has(place.folder) && !(await isShown(place));
+    if (known.has(place.folder) && !isBroken) continue;
+    const { sys } = placesOf(options.executors);
+    const loops = await loopsOn(sys, place.disk);
+    const users = (await Promise.all(loops.map((loop) => usersOf(sys, loop)))).flat();
+    const leftover = {
+      kind: "nbd-leftover",
+      what: place.folder,
+      about: isBroken
+        ? "its storage daemon has ended, so the volume's device fails"
+        : `it is the way to a volume that this host is not connected to${pidAt(place) === undefined ? "" : ", and its storage daemon runs"}`,
+    } as const;
+    if (users.length > 0)
+      found.push({ ...leftover, instead: `it is used by ${users.join(", ")}: end that use first` });
+    else
+      found.push({
+        ...leftover,
+        fix: async () =>
+          locked(options, `${place.folder}.lock`, async () => {
+            const deadline = new Deadline({ signal: options.signal, timeoutMs: TAKE_DOWN_MS });
+            await takeDown(options.executors, place, basename(place.folder), deadline);
+            return isBroken
+              ? "took it down; the volume is connected anew when it is mounted"
+              : "ended its daemon, and took down its device";
+          }),
+      });
+  }
+  return [...found, ...(await staleLinks(options, new Set(exports)))];
+};
+
+/** Links that this client has made, to devices that are no more. */
+async function staleLinks(
+  options: CheckOptions,
+  exports: ReadonlySet<string>,
+): Promise<readonly Leftover[]> {
+  const { dev, sys } = placesOf(options.executors);
+  const folder = join(dev, "disk/by-id");
+  const found: Leftover[] = [];
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (!LINK.test(name) || exports.has(name.slice("nbd-".length))) continue;
+    const link = join(folder, name);
+    const target = await readlink(link).catch(() => "");
+    const { disk } = placeOfExport(options.executors.libFolder, name.slice("nbd-".length));
+    // One that leads to what is no loop device is not of this client's making.
+    if (!/^\.\.\/\.\.\/loop\d+$/.test(target) || (await loopsOn(sys, disk)).length > 0) continue;
+    found.push({
+      kind: "nbd-leftover",
+      what: link,
+      about: `it names ${basename(target)} after an export that this host is not connected to`,
+      fix: async () => {
+        await unlink(link);
+        return "removed the link";
+      },
+    });
+  }
+  return found;
+}

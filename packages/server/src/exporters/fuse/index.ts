@@ -1,0 +1,201 @@
+/** fuse: volumes as files of this host. */
+import { accessSync, constants } from "node:fs";
+import { join } from "node:path";
+import { StorageError } from "@libstorage/model";
+import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
+import { defineExporter, doorOf, exporterOf, holdsOf } from "../../core/exporter.js";
+import type {
+  Door,
+  DoorAbilities,
+  Exporter,
+  ExporterContext,
+  Hold,
+  Session,
+  WantedDoor,
+} from "../../core/exporter.js";
+import { toolAbility } from "../qemu-storage-daemon/abilities.js";
+import { VolumeDaemons, exportIDOf, exportNameOf } from "../qemu-storage-daemon/daemons.js";
+import { needExport } from "../qemu-storage-daemon/features.js";
+import { NoHosts } from "../qemu-storage-daemon/no-hosts.js";
+import { checkWritable, refuseOptions } from "../qemu-storage-daemon/options.js";
+import { folderFor, placeOf } from "../qemu-storage-daemon/places.js";
+import { plainName } from "../qemu-storage-daemon/names.js";
+import { FuseConfig } from "./config.js";
+import { FuseFiles } from "./served.js";
+
+const NAME = "fuse";
+
+class FuseExporter extends NoHosts implements Exporter {
+  readonly name = NAME;
+  readonly sources = ["file", "block"] as const;
+  readonly #service: string;
+  readonly #daemons: VolumeDaemons;
+  readonly #folder: string;
+  readonly #files: FuseFiles;
+  #onLost: () => void = () => {};
+
+  constructor(config: FuseConfig, service: string, daemons: VolumeDaemons, folder: string) {
+    super(NAME);
+    this.#service = service;
+    this.#daemons = daemons;
+    this.#folder = folder;
+    this.#files = new FuseFiles(daemons, config.reconnectSeconds, () => this.#onLost());
+  }
+
+  readonly doors: DoorAbilities = {
+    plan: (volume, wanted, context) => this.#plan(volume, wanted, context),
+    update: async (hold, context) => {
+      const daemon = await this.#daemons.open(hold.volume, context);
+      await daemon.setFilter(exportIDOf(exportNameOf(hold)), filterFor(hold));
+    },
+    userOf: async (hold) => this.#files.userOf(hold),
+    hide: async (hold, shutdown, context) => {
+      refuseGrowable(hold);
+      const daemon = await this.#daemons.known(hold.volume.id);
+      if (shutdown)
+        await daemon?.setFilter(exportIDOf(exportNameOf(hold)), {
+          ...filterFor(hold),
+          isShutDown: true,
+        });
+      await this.#files.hide(hold, context);
+    },
+  };
+
+  async #plan(volume: VolumeRecord, wanted: WantedDoor, context: OpContext): Promise<Door> {
+    const { options, exportID, epoch } = wanted;
+    refuseOptions("fuse", options, [
+      "name",
+      "transport",
+      "maxConnections",
+      "allow",
+      "bitmaps",
+      "allocationDepth",
+      "numQueues",
+      "logicalBlockSize",
+    ]);
+    if (options.growable === true && options.writable !== true)
+      throw new StorageError(
+        "invalid-argument",
+        'only what may be written can grow; ask for "writable" too, or leave "growable" out',
+      );
+    checkWritable(volume, options);
+    this.#daemons.check(volume);
+    checkKernel();
+    const needed = ["growable", ...(options.allowOther === undefined ? [] : ["allow-other"])];
+    needExport(await this.#daemons.features(context), NAME, needed);
+    const file = placeOf(this.#folder, `${exportID}.img`, options, "file");
+    return {
+      deviceName: file,
+      fields: { file, export: `${plainName(`${this.#service}.${volume.id}`)}.${epoch}` },
+    };
+  }
+
+  async export(hold: Hold, context: OpContext): Promise<void> {
+    const door = doorOf(hold.attachment);
+    // What is on its way out is not brought back.
+    if (door === undefined || door.state !== "open") return;
+    await this.#files.open(hold, door, context);
+  }
+
+  async unexport(hold: Hold, context: OpContext): Promise<void> {
+    await this.#files.remove(hold, context);
+  }
+
+  async expanded(volume: VolumeRecord): Promise<void> {
+    for (const hold of holdsOf([volume]))
+      if (exporterOf(hold.attachment) === NAME) await this.#files.resize(hold, volume.sizeBytes);
+  }
+
+  async restore(holds: readonly Hold[], context: OpContext, all: readonly Hold[] = holds) {
+    await this.#daemons.clearUnknown(all, context);
+    await this.#files.clearUnknown(holds, this.#folder, context);
+    const failed: { hold: Hold; error: unknown }[] = [];
+    for (const hold of holds)
+      await this.export(hold, context).catch((error: unknown) => failed.push({ hold, error }));
+    return failed;
+  }
+
+  watch(onLost: () => void): () => void {
+    this.#onLost = onLost;
+    const stop = this.#daemons.watch(onLost);
+    return () => {
+      stop();
+      this.#onLost = () => {};
+    };
+  }
+
+  async sessions(volumes: readonly VolumeRecord[]): Promise<readonly Session[]> {
+    return holdsOf(volumes)
+      .filter(({ attachment }) => exporterOf(attachment) === NAME)
+      .flatMap((hold) =>
+        this.#files.users(hold).map((peer) => ({
+          volumeID: hold.volume.id,
+          instanceID: hold.attachment.instanceID.id,
+          peer,
+          state: "open",
+        })),
+      );
+  }
+
+  async abilities(context: OpContext): Promise<readonly Ability[]> {
+    const tool = await toolAbility(context);
+    if (!tool.available) return [tool];
+    try {
+      checkKernel();
+      needExport(await this.#daemons.features(context), NAME);
+      return [tool, { name: "FUSE exports", available: true, detail: `files in ${this.#folder}` }];
+    } catch (error) {
+      return [
+        tool,
+        { name: "FUSE exports", available: false, detail: (error as StorageError).message },
+      ];
+    }
+  }
+
+  /** Daemons go on, and files with them. */
+  async close(): Promise<void> {
+    this.#onLost = () => {};
+    this.#files.release();
+    await this.#daemons.release();
+  }
+}
+
+function filterFor({ volume, attachment }: Hold) {
+  return {
+    throttle: doorOf(attachment)?.options.throttle,
+    sizeBytes: volume.sizeBytes,
+  };
+}
+
+/** @throws {StorageError} `unimplemented`: its daemon is the volume's, which may end with the file's last user */
+function refuseGrowable({ attachment }: Hold): void {
+  if (doorOf(attachment)?.options.growable !== true) return;
+  throw new StorageError(
+    "unimplemented",
+    `a file that may grow is removed with mode "safe" or "hard" only; end its users, or remove it with "hard"`,
+  );
+}
+
+/** @throws {StorageError} `failed-precondition` where this server cannot mount by FUSE */
+function checkKernel(): void {
+  try {
+    accessSync("/dev/fuse", constants.R_OK | constants.W_OK);
+  } catch (error) {
+    throw new StorageError(
+      "failed-precondition",
+      `volumes cannot be exported as files: this host's kernel has no FUSE for this server (${(error as Error).message}); load the module fuse, and run the server as a user who may open /dev/fuse`,
+      {},
+      { cause: error },
+    );
+  }
+}
+
+export const fuse = defineExporter({
+  name: NAME,
+  config: FuseConfig,
+  async open(config, context: ExporterContext) {
+    const daemons = await VolumeDaemons.open(config, context);
+    const folder = await folderFor(config.folder ?? join(context.libFolder, NAME), context);
+    return new FuseExporter(config, context.service, daemons, folder);
+  },
+});

@@ -1,0 +1,196 @@
+/**
+ * How a volume becomes a file. QEMU's FUSE lets whoever may write change the volume's size by truncation, takes a
+ * permission that NBD exports refuse, and a user who leaves at the wrong moment may end the daemon. So a file
+ * has a daemon of its own, which reads and writes the volume's daemon over NBD, waits for it when it is
+ * replaced, and has no size to change. Only a file that may grow is served by the volume's daemon itself.
+ */
+import { existsSync, lstatSync, readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { StorageError } from "@libstorage/model";
+import type { OpContext } from "../../core/driver.js";
+import type { DoorRecord, Hold } from "../../core/exporter.js";
+import { Daemon } from "../qemu-storage-daemon/daemon.js";
+import { exportIDOf, exportNameOf, short } from "../qemu-storage-daemon/daemons.js";
+import type { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
+import { killIn, stopIn } from "../qemu-storage-daemon/process.js";
+import { clearMounts, fuseMountsAt } from "./mounts.js";
+import { isLoopSet, loopsOver, usersOf } from "./users.js";
+
+/** What is noted of a file that was hidden, since nothing else tells who still has it open. */
+interface Hidden {
+  readonly mountIDs: readonly number[];
+  readonly loops: readonly string[];
+}
+
+const HIDDEN = "hidden.json";
+
+export function fileOf({ attachment }: Hold): string {
+  return attachment.fields?.["file"] ?? "";
+}
+
+export class FuseFiles {
+  readonly #daemons: VolumeDaemons;
+  readonly #reconnectSeconds: number;
+  readonly #companions = new Map<string, Daemon>();
+  readonly #onLost: () => void;
+
+  constructor(daemons: VolumeDaemons, reconnectSeconds: number, onLost: () => void) {
+    this.#daemons = daemons;
+    this.#reconnectSeconds = reconnectSeconds;
+    this.#onLost = onLost;
+  }
+
+  folderOf(hold: Hold): string {
+    return join(this.#daemons.folder, `f-${short(exportNameOf(hold))}`);
+  }
+
+  async open(hold: Hold, door: DoorRecord, context: OpContext): Promise<void> {
+    const { volume } = hold;
+    const name = exportNameOf(hold);
+    const id = exportIDOf(name);
+    const { throttle, writethrough, growable = false, allowOther = "auto" } = door.options;
+    const daemon = await this.#daemons.open(volume, context);
+    const filter = { throttle, sizeBytes: volume.sizeBytes };
+    const write = { writable: door.isWritable, ...(writethrough === true && { writethrough }) };
+    const file = fileOf(hold);
+    const fuse = {
+      mountpoint: file,
+      writable: door.isWritable,
+      growable,
+      "allow-other": allowOther,
+    };
+    if (growable) {
+      if ((await daemon.exports()).includes(id) && fuseMountsAt(file).length > 0) return;
+      await makeMountPoint(file, context);
+      await daemon.add({ id, type: "fuse", options: { ...fuse, ...write }, filter });
+      return;
+    }
+    await daemon.add({ id, type: "nbd", options: { name, ...write }, filter });
+    const companion = await this.#companion(hold, door.isWritable, daemon.socket, context);
+    if ((await companion.exports()).includes(id) && fuseMountsAt(file).length > 0) return;
+    await companion.removeExport(id);
+    await makeMountPoint(file, context);
+    await companion.add({ id, type: "fuse", options: fuse });
+  }
+
+  async #companion(
+    hold: Hold,
+    isWritable: boolean,
+    socket: string,
+    context: OpContext,
+  ): Promise<Daemon> {
+    const name = exportNameOf(hold);
+    const known = this.#companions.get(name);
+    if (known !== undefined) return known;
+    const node = (nodeName: string): object => ({
+      driver: "nbd",
+      "node-name": nodeName,
+      server: { type: "unix", path: socket },
+      export: name,
+      "reconnect-delay": this.#reconnectSeconds,
+      "read-only": !isWritable,
+      discard: "unmap",
+    });
+    const companion = await Daemon.open(this.folderOf(hold), { node }, context);
+    this.#companions.set(name, companion);
+    void companion.closed.then(() => {
+      if (this.#companions.get(name) !== companion) return;
+      this.#companions.delete(name);
+      this.#onLost();
+    });
+    return companion;
+  }
+
+  /** Takes the file away; who has it open gets errors from then on. */
+  async remove(hold: Hold, context: OpContext): Promise<void> {
+    const name = exportNameOf(hold);
+    const folder = this.folderOf(hold);
+    const companion = this.#companions.get(name) ?? (await Daemon.find(folder));
+    this.#companions.delete(name);
+    if (companion !== undefined) {
+      await companion.removeExport(exportIDOf(name)).catch(() => killIn(folder));
+      await companion.stop(context);
+    } else await context.files.removeTree(folder);
+    await this.#daemons.withdraw(hold.volume.id, exportIDOf(name), context);
+    const file = fileOf(hold);
+    await clearMounts(file, context);
+    await context.files.unlink(file);
+  }
+
+  /** Tells a file of its volume's new size. */
+  async resize(hold: Hold, sizeBytes: number): Promise<void> {
+    await this.#companions.get(exportNameOf(hold))?.resize(sizeBytes);
+  }
+
+  userOf(hold: Hold): string | undefined {
+    const { mountIDs, loops } = this.#hidden(hold);
+    const [user] = usersOf({ path: fileOf(hold), mountIDs });
+    if (user !== undefined) return user;
+    const loop = loops.find(isLoopSet);
+    return loop && `the loop device /dev/${loop}`;
+  }
+
+  users(hold: Hold): readonly string[] {
+    return usersOf({ path: fileOf(hold), mountIDs: [] });
+  }
+
+  #hidden(hold: Hold): Hidden {
+    try {
+      return JSON.parse(readFileSync(join(this.folderOf(hold), HIDDEN), "utf8")) as Hidden;
+    } catch {
+      return { mountIDs: [], loops: [] };
+    }
+  }
+
+  /** Out of the tree: what is open stays, and nobody else finds it. */
+  async hide(hold: Hold, context: OpContext): Promise<void> {
+    const path = fileOf(hold);
+    if (fuseMountsAt(path).length > 0) {
+      const hidden: Hidden = { mountIDs: fuseMountsAt(path), loops: loopsOver(path) };
+      await context.files.write(join(this.folderOf(hold), HIDDEN), JSON.stringify(hidden));
+    }
+    await clearMounts(path, context);
+    await context.files.unlink(path);
+  }
+
+  /** Ends daemons of files that no record names, and takes away what stale mounts they left: after a crash. */
+  async clearUnknown(holds: readonly Hold[], folder: string, context: OpContext): Promise<void> {
+    const known = new Set(holds.map((hold) => this.folderOf(hold)));
+    for (const name of entriesOf(this.#daemons.folder)) {
+      const at = join(this.#daemons.folder, name);
+      if (/^f-[\da-f]{16}$/.test(name) && !known.has(at)) await stopIn(at, context);
+    }
+    const files = new Set(holds.map(fileOf));
+    for (const path of entriesOf(folder).map((name) => join(folder, name))) {
+      if (files.has(path) || fuseMountsAt(path).length === 0) continue;
+      await clearMounts(path, context);
+      await context.files.unlink(path);
+    }
+  }
+
+  release(): void {
+    const all = [...this.#companions.values()];
+    this.#companions.clear();
+    for (const companion of all) companion.release();
+  }
+}
+
+function entriesOf(folder: string): readonly string[] {
+  return existsSync(folder) ? readdirSync(folder) : [];
+}
+
+/** An empty file of ours, without any mount that an earlier daemon has left over it. */
+async function makeMountPoint(file: string, context: OpContext): Promise<void> {
+  await clearMounts(file, context);
+  const there = lstatSync(file, { throwIfNoEntry: false });
+  if (there === undefined) {
+    await context.files.create(file, "");
+    return;
+  }
+  if (there.isFile() && there.size === 0) return;
+  throw new StorageError(
+    "failed-precondition",
+    `${file} is not the empty file over which the volume would appear; look at what it is, and remove it`,
+    { path: file },
+  );
+}

@@ -1,0 +1,164 @@
+/** NBD exports that were made for themselves: over TCP through the gate, or on a Unix socket of their own. */
+import { StorageError } from "@libstorage/model";
+import type { OpContext, VolumeRecord } from "../../core/driver.js";
+import { doorOf } from "../../core/exporter.js";
+import type { Door, DoorAbilities, DoorRecord, Hold, WantedDoor } from "../../core/exporter.js";
+import { exportIDOf } from "../qemu-storage-daemon/daemons.js";
+import type { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
+import { needExport } from "../qemu-storage-daemon/features.js";
+import { plainName } from "../qemu-storage-daemon/names.js";
+import { checkWritable, refuseOptions } from "../qemu-storage-daemon/options.js";
+import { placeOf } from "../qemu-storage-daemon/places.js";
+import type { Gate } from "./gate.js";
+import { fieldsOf } from "./records.js";
+import type { NbdFields } from "./records.js";
+
+interface Parts {
+  readonly service: string;
+  readonly daemons: VolumeDaemons;
+  readonly gate: Gate;
+  /** For the sockets. */
+  readonly folder: string;
+  readonly tls: "required" | "none";
+}
+
+export class NbdDoors implements DoorAbilities {
+  readonly #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  async plan(volume: VolumeRecord, wanted: WantedDoor, context: OpContext): Promise<Door> {
+    const { service, daemons, gate, folder, tls } = this.#parts;
+    const { options, exportID, epoch } = wanted;
+    const { transport = "tcp" } = options;
+    refuseOptions("nbd", options, ["growable", "allowOther", "numQueues", "logicalBlockSize"]);
+    if (transport === "unix") refuseOptions("nbd over unix", options, ["maxConnections", "allow"]);
+    else refuseOptions("nbd over TCP", options, ["path"]);
+    checkWritable(volume, options);
+    daemons.check(volume);
+    const { bitmaps = [], allocationDepth = false } = options;
+    const needed = [
+      ...(bitmaps.length > 0 ? ["bitmaps"] : []),
+      ...(allocationDepth ? ["allocation-depth"] : []),
+    ];
+    needExport(await daemons.features(context), "nbd", needed);
+    const name = options.name ?? `${plainName(`${service}.${volume.id}`)}.${epoch}`;
+    if (gate.has(name)) throw taken(name);
+    if (transport === "unix") {
+      const socket = placeOf(folder, `${exportID}.sock`, options, "socket");
+      return {
+        deviceName: `nbd+unix:///${name}?socket=${socket}`,
+        fields: { socket, export: name, tls: "none" },
+      };
+    }
+    const { host, port } = gate.address;
+    const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+    const scheme = tls === "required" ? "nbds" : "nbd";
+    return {
+      deviceName: `${scheme}://${address}/${name}`,
+      fields: { address, export: name, tls } satisfies Partial<NbdFields>,
+    };
+  }
+
+  async open(hold: Hold, context: OpContext): Promise<void> {
+    const door = doorOf(hold.attachment);
+    // What is on its way out lets nobody in again.
+    if (door === undefined || door.state !== "open") return;
+    const { export: name, socket } = fieldsOf(hold);
+    const { volume } = hold;
+    const daemon = await this.#parts.daemons.open(volume, context);
+    const id = exportIDOf(name);
+    const { throttle } = door.options;
+    await daemon.add({
+      id,
+      type: "nbd",
+      options: { name, ...this.#optionsOf(volume, door) },
+      filter: { throttle, sizeBytes: volume.sizeBytes },
+    });
+    if (socket === undefined) this.#admit(hold, door, daemon.socket);
+    else await this.#link(daemon.socket, socket, context);
+  }
+
+  #optionsOf({ id }: VolumeRecord, { isWritable, options }: DoorRecord) {
+    const { writethrough, bitmaps = [], allocationDepth, description } = options;
+    return {
+      writable: isWritable,
+      description: description ?? `volume ${id} of service ${this.#parts.service}`,
+      ...(writethrough === true && { writethrough }),
+      ...(bitmaps.length > 0 && { bitmaps }),
+      ...(allocationDepth === true && { "allocation-depth": true }),
+    };
+  }
+
+  #admit({ volume, attachment }: Hold, { options }: DoorRecord, socket: string): void {
+    this.#parts.gate.admit(attachment.fields?.["export"] ?? "", {
+      volumeID: volume.id,
+      instanceID: attachment.instanceID.id,
+      socket,
+      clients: options.allow?.map((one) => (one.includes("=") ? one : one.toLowerCase())),
+      maxConnections: options.maxConnections ?? 0,
+    });
+  }
+
+  /** Another name for the daemon's socket. It is the record's, so what an earlier daemon left may go. */
+  async #link(own: string, path: string, { files }: OpContext): Promise<void> {
+    await files.unlink(path, { isSyncDeferred: true });
+    await files.hardLink(own, path);
+  }
+
+  async update(hold: Hold, context: OpContext): Promise<void> {
+    const door = doorOf(hold.attachment);
+    if (door === undefined) return;
+    const { export: name, socket } = fieldsOf(hold);
+    const daemon = await this.#parts.daemons.open(hold.volume, context);
+    if (socket !== undefined && (door.options.maxConnections !== undefined || door.options.allow))
+      throw unlimited();
+    const { sizeBytes } = hold.volume;
+    await daemon.setFilter(exportIDOf(name), { throttle: door.options.throttle, sizeBytes });
+    if (socket === undefined) this.#admit(hold, door, daemon.socket);
+  }
+
+  /** Over Unix nobody counts; the daemon says whether there are clients by removing what has none. */
+  async userOf(hold: Hold): Promise<string | undefined> {
+    const { export: name, socket } = fieldsOf(hold);
+    const { daemons, gate } = this.#parts;
+    if (socket === undefined) {
+      const mine = gate.connections.find(({ exportName }) => exportName === name);
+      return (
+        mine && `a client at ${mine.address}${mine.peer === mine.address ? "" : ` (${mine.peer})`}`
+      );
+    }
+    const daemon = await daemons.known(hold.volume.id);
+    const isGone = daemon === undefined || (await daemon.removeUnused(exportIDOf(name)));
+    return isGone ? undefined : `a client of ${socket}`;
+  }
+
+  async hide(hold: Hold, shutdown: boolean, context: OpContext): Promise<void> {
+    const { export: name, socket } = fieldsOf(hold);
+    const { daemons, gate } = this.#parts;
+    if (socket === undefined) gate.hide(name);
+    else await context.files.unlink(socket);
+    if (!shutdown) return;
+    const daemon = await daemons.known(hold.volume.id);
+    const throttle = doorOf(hold.attachment)?.options.throttle;
+    const { sizeBytes } = hold.volume;
+    await daemon?.setFilter(exportIDOf(name), { throttle, sizeBytes, isShutDown: true });
+  }
+}
+
+function taken(name: string): StorageError {
+  return new StorageError(
+    "already-exists",
+    `an NBD export named ${name} is served already; choose another name, or leave it out`,
+    { name },
+  );
+}
+
+function unlimited(): StorageError {
+  return new StorageError(
+    "invalid-argument",
+    "an export over unix takes no maxConnections and no allow: whoever may open its socket is let in",
+  );
+}

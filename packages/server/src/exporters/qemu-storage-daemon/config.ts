@@ -1,0 +1,47 @@
+/** The keys of every exporter that is served by storage daemons. Those of one service share daemons by them. */
+import { isAbsolute } from "node:path";
+import * as v from "valibot";
+
+export const absolutePath = v.pipe(
+  v.string(),
+  v.check((path) => isAbsolute(path), "must be an absolute path"),
+  v.check((path) => !/[\0\n]/.test(path), "must not have a NUL or a line break"),
+);
+
+export const DAEMON_KEYS = {
+  encryptionKeyFile: v.optional(
+    v.pipe(
+      absolutePath,
+      v.description(
+        "The file with the passphrase of encrypted volumes, the driver's. What is exported is the disk in clear.",
+      ),
+    ),
+  ),
+  daemonFolder: v.optional(
+    v.pipe(
+      absolutePath,
+      v.description(
+        "The folder of the storage daemons, one below it for each volume that is exported. Its path must be short. The exporters of a service that name the same one share daemons, and so volumes. Default `<lib>/qsd`.",
+      ),
+    ),
+  ),
+  daemonUser: v.optional(
+    v.pipe(
+      v.string(),
+      v.regex(/^[a-z_][a-z0-9_-]{0,31}$/, "must be the name of a user"),
+      v.description(
+        "The user as whom storage daemons run, who has to have access to the images. Default: the server's.",
+      ),
+    ),
+  ),
+  daemonMemory: v.optional(
+    v.pipe(
+      v.string(),
+      v.regex(/^\d+(?:[kmgt]i?b?)?$/i, "must be a size, such as 512MiB"),
+      v.description("The most address space that one storage daemon may take. Default: no limit."),
+    ),
+  ),
+} as const;
+
+export const DaemonConfig = v.object(DAEMON_KEYS);
+export type DaemonConfig = v.InferOutput<typeof DaemonConfig>;

@@ -1,0 +1,30 @@
+/** Options of exports that do not fit what is exported. */
+import { StorageError } from "@libstorage/model";
+import type { VolumeRecord } from "../../core/driver.js";
+import type { DoorOptions } from "../../core/exporter.js";
+import { isReadOnly } from "./nodes.js";
+
+/** @throws {StorageError} `invalid-argument` for options that this kind of export does not have */
+export function refuseOptions(
+  kind: string,
+  options: DoorOptions,
+  names: readonly (keyof DoorOptions)[],
+): void {
+  const given = names.filter((name) => options[name] !== undefined);
+  if (given.length === 0) return;
+  throw new StorageError(
+    "invalid-argument",
+    `an export as ${kind} does not take ${given.join(", ")}; leave it out`,
+    { options: given },
+  );
+}
+
+/** @throws {StorageError} `failed-precondition` for writing to what can only be read */
+export function checkWritable({ id, source }: VolumeRecord, { writable }: DoorOptions): void {
+  if (writable !== true || !isReadOnly(source)) return;
+  throw new StorageError(
+    "failed-precondition",
+    `volume ${id} can only be read, as an ISO file; export it without "writable"`,
+    { volumeID: id },
+  );
+}

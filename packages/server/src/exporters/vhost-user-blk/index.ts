@@ -1,0 +1,194 @@
+/** vhost-user-blk: volumes as disks of virtual machines on this host, over shared memory and a Unix socket. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
+import { defineExporter, doorOf, exporterOf, holdsOf } from "../../core/exporter.js";
+import type {
+  Door,
+  DoorAbilities,
+  Exporter,
+  ExporterContext,
+  Hold,
+  Session,
+  WantedDoor,
+} from "../../core/exporter.js";
+import { toolAbility } from "../qemu-storage-daemon/abilities.js";
+import { VolumeDaemons, exportIDOf, exportNameOf } from "../qemu-storage-daemon/daemons.js";
+import { needExport } from "../qemu-storage-daemon/features.js";
+import { plainName } from "../qemu-storage-daemon/names.js";
+import { NoHosts } from "../qemu-storage-daemon/no-hosts.js";
+import { checkWritable, refuseOptions } from "../qemu-storage-daemon/options.js";
+import { folderFor, placeOf } from "../qemu-storage-daemon/places.js";
+import { VhostUserBlkConfig } from "./config.js";
+
+const NAME = "vhost-user-blk";
+
+class VhostUserBlkExporter extends NoHosts implements Exporter {
+  readonly name = NAME;
+  readonly sources = ["file", "block"] as const;
+  readonly #service: string;
+  readonly #daemons: VolumeDaemons;
+  readonly #folder: string;
+
+  constructor(service: string, daemons: VolumeDaemons, folder: string) {
+    super(NAME);
+    this.#service = service;
+    this.#daemons = daemons;
+    this.#folder = folder;
+  }
+
+  readonly doors: DoorAbilities = {
+    plan: (volume, wanted, context) => this.#plan(volume, wanted, context),
+    update: async (hold, context) => {
+      const daemon = await this.#daemons.open(hold.volume, context);
+      await daemon.setFilter(exportIDOf(exportNameOf(hold)), filterFor(hold));
+    },
+    userOf: async (hold) => this.#userOf(hold),
+    hide: async (hold, shutdown, context) => {
+      await context.files.unlink(socketOf(hold));
+      const daemon = await this.#daemons.known(hold.volume.id);
+      const filter = { ...filterFor(hold), isShutDown: true };
+      if (shutdown) await daemon?.setFilter(exportIDOf(exportNameOf(hold)), filter);
+    },
+  };
+
+  async #plan(volume: VolumeRecord, wanted: WantedDoor, context: OpContext): Promise<Door> {
+    const { options, exportID, epoch } = wanted;
+    refuseOptions(NAME, options, [
+      "name",
+      "transport",
+      "description",
+      "maxConnections",
+      "allow",
+      "bitmaps",
+      "allocationDepth",
+      "growable",
+      "allowOther",
+    ]);
+    checkWritable(volume, options);
+    this.#daemons.check(volume);
+    needExport(await this.#daemons.features(context), NAME, ["num-queues", "logical-block-size"]);
+    const socket = placeOf(this.#folder, `${exportID}.sock`, options, "socket");
+    return {
+      deviceName: socket,
+      fields: { socket, export: `${plainName(`${this.#service}.${volume.id}`)}.${epoch}` },
+    };
+  }
+
+  /** The daemon's own socket of an export, to which the export's path is another name. */
+  #ownSocket(hold: Hold): string {
+    const id = exportIDOf(exportNameOf(hold));
+    return join(this.#daemons.folderOf(hold.volume.id), `${id.slice(2, 10)}.sock`);
+  }
+
+  async export(hold: Hold, context: OpContext): Promise<void> {
+    const door = doorOf(hold.attachment);
+    // What is on its way out lets nobody in again.
+    if (door === undefined || door.state !== "open") return;
+    const { writethrough, numQueues, logicalBlockSize } = door.options;
+    const daemon = await this.#daemons.open(hold.volume, context);
+    const own = this.#ownSocket(hold);
+    await daemon.add({
+      id: exportIDOf(exportNameOf(hold)),
+      type: NAME,
+      options: {
+        addr: { type: "unix", path: own },
+        writable: door.isWritable,
+        ...(writethrough === true && { writethrough }),
+        ...(numQueues !== undefined && { "num-queues": numQueues }),
+        ...(logicalBlockSize !== undefined && { "logical-block-size": logicalBlockSize }),
+      },
+      filter: filterFor(hold),
+    });
+    const { files } = context;
+    // The name is the record's: only an earlier daemon's socket can have it.
+    await files.unlink(socketOf(hold), { isSyncDeferred: true });
+    await files.hardLink(own, socketOf(hold));
+  }
+
+  async unexport(hold: Hold, context: OpContext): Promise<void> {
+    await context.files.unlink(socketOf(hold));
+    await this.#daemons.withdraw(hold.volume.id, exportIDOf(exportNameOf(hold)), context);
+    await context.files.unlink(this.#ownSocket(hold), { isSyncDeferred: true });
+  }
+
+  async restore(holds: readonly Hold[], context: OpContext, all: readonly Hold[] = holds) {
+    await this.#daemons.clearUnknown(all, context);
+    const failed: { hold: Hold; error: unknown }[] = [];
+    for (const hold of holds)
+      await this.export(hold, context).catch((error: unknown) => failed.push({ hold, error }));
+    return failed;
+  }
+
+  watch(onLost: () => void): () => void {
+    return this.#daemons.watch(onLost);
+  }
+
+  async #userOf(hold: Hold): Promise<string | undefined> {
+    const daemon = await this.#daemons.known(hold.volume.id);
+    const pid = daemon?.pid;
+    if (pid === undefined) return undefined;
+    const table = readFileSync(`/proc/${pid}/net/unix`, "utf8");
+    return connectionsOf(table, this.#ownSocket(hold)) === 0
+      ? undefined
+      : `a virtual machine at ${socketOf(hold)}`;
+  }
+
+  async sessions(volumes: readonly VolumeRecord[]): Promise<readonly Session[]> {
+    const found: Session[] = [];
+    for (const hold of holdsOf(volumes)) {
+      if (exporterOf(hold.attachment) !== NAME) continue;
+      const peer = await this.#userOf(hold).catch(() => undefined);
+      const instanceID = hold.attachment.instanceID.id;
+      if (peer !== undefined)
+        found.push({ volumeID: hold.volume.id, instanceID, peer, state: "connected" });
+    }
+    return found;
+  }
+
+  async abilities(context: OpContext): Promise<readonly Ability[]> {
+    const tool = await toolAbility(context);
+    if (!tool.available) return [tool];
+    const name = "vhost-user-blk exports";
+    try {
+      needExport(await this.#daemons.features(context), NAME);
+      return [tool, { name, available: true, detail: `sockets in ${this.#folder}` }];
+    } catch (error) {
+      return [tool, { name, available: false, detail: (error as Error).message }];
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#daemons.release();
+  }
+}
+
+function socketOf({ attachment }: Hold): string {
+  return attachment.fields?.["socket"] ?? "";
+}
+
+function filterFor({ volume, attachment }: Hold) {
+  return {
+    throttle: doorOf(attachment)?.options.throttle,
+    sizeBytes: volume.sizeBytes,
+  };
+}
+
+/** How many are connected to a listening socket, which lends them its path. @see proc(5), net/unix */
+export function connectionsOf(table: string, path: string): number {
+  const CONNECTED = "03";
+  return table.split("\n").filter((line) => {
+    const [, , , , , state, , ...rest] = line.trim().split(/\s+/);
+    return state === CONNECTED && rest.join(" ") === path;
+  }).length;
+}
+
+export const vhostUserBlk = defineExporter({
+  name: NAME,
+  config: VhostUserBlkConfig,
+  async open(config, context: ExporterContext) {
+    const daemons = await VolumeDaemons.open(config, context);
+    const folder = await folderFor(config.folder ?? join(context.libFolder, "vhost"), context);
+    return new VhostUserBlkExporter(context.service, daemons, folder);
+  },
+});

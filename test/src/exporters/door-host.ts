@@ -1,0 +1,125 @@
+/** A server in this process that serves image volumes as NBD, files and vhost-user-blk, and clients of it. */
+import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DRIVERS, EXPORTERS, SILENT, Storage, openVolumeService } from "@libstorage/server";
+import type { ExporterModule, JournalEntry, StorageOptions } from "@libstorage/server";
+import type { Export, ExportAddRequest, VolumeService } from "@libstorage/model";
+import * as v from "valibot";
+
+import { ended, run } from "./nbd-client.js";
+
+export const SERVICE = "disks";
+const MIB = 1024 ** 2;
+
+export interface DoorHostOptions {
+  readonly nbd?: object;
+  readonly daemon?: object;
+  readonly exports?: readonly (keyof typeof EXPORTERS)[];
+  readonly shareable?: boolean;
+}
+
+export class DoorHost {
+  readonly folder: string;
+  readonly storage: Storage;
+  readonly service: VolumeService;
+
+  private constructor(folder: string, storage: Storage) {
+    this.folder = folder;
+    this.storage = storage;
+    this.service = openVolumeService(storage);
+  }
+
+  static async open(folder: string, options: DoorHostOptions = {}): Promise<DoorHost> {
+    const { exports = ["nbd", "fuse", "vhost-user-blk"], daemon = {} } = options;
+    const [journalFolder, libFolder] = [join(folder, "j"), join(folder, "l")];
+    for (const path of [journalFolder, libFolder]) mkdirSync(path, { recursive: true });
+    const encryptionKeyFile = join(folder, "key");
+    writeFileSync(encryptionKeyFile, "a passphrase, for tests only", { mode: 0o600 });
+    const image = {
+      root: join(folder, "root"),
+      format: "qcow2",
+      preallocation: "off",
+      copies: "files",
+      snapshots: "overlays",
+      maxImportSize: "1TiB",
+      encryptionKeyFile,
+    };
+    const blockOf = (name: string): object => ({
+      ...daemon,
+      encryptionKeyFile,
+      ...(name === "nbd" && { listen: "127.0.0.1:0", ...options.nbd }),
+    });
+    const spec = (name: keyof typeof EXPORTERS) => {
+      const module: ExporterModule = EXPORTERS[name];
+      return { module, config: v.parse(module.config, blockOf(name)) };
+    };
+    const storageOptions: StorageOptions = {
+      services: [
+        {
+          name: SERVICE,
+          driver: DRIVERS.image,
+          config: image,
+          exporters: exports.map(spec),
+          settings: { shareable: options.shareable ?? false, uniqueNames: false },
+        },
+      ],
+      journalFolder,
+      libFolder,
+      log: SILENT,
+    };
+    const storage = await Storage.open(storageOptions);
+    await storage.recovered();
+    return new DoorHost(folder, storage);
+  }
+
+  async volume(format: "raw" | "qcow2" = "qcow2", more: object = {}): Promise<string> {
+    const body = { name: "v", size: 1, opts: { format }, ...more };
+    const { id } = await this.service.volumeCreate({ service: SERVICE }, body, {});
+    return id;
+  }
+
+  add(request: ExportAddRequest): Promise<Export> {
+    return this.service.exportAdd({ service: SERVICE }, request, {});
+  }
+
+  remove(exportID: string, mode = "safe"): Promise<Export | null> {
+    return this.service.exportRemove({ service: SERVICE, exportID, mode }, undefined, {});
+  }
+
+  exports(): Promise<readonly Export[]> {
+    return this.service.exportsByService({ service: SERVICE }, undefined, {});
+  }
+
+  /** What followers of the event stream are told, from now on. */
+  entries(): JournalEntry[] {
+    const seen: JournalEntry[] = [];
+    this.storage.operations.events.subscribe((entry) => seen.push(entry));
+    return seen;
+  }
+
+  close(): Promise<void> {
+    return this.storage.close();
+  }
+}
+
+/** What a client opens: a URI for NBD, the path of a file. */
+export function targetOf({ deviceName }: Export): string {
+  return deviceName;
+}
+
+/** Runs qemu-io commands through an export; all must succeed. */
+export async function through(door: Export, ...commands: readonly string[]): Promise<void> {
+  const readOnly = door.writable === true ? [] : ["-r"];
+  const args = ["-f", "raw", ...readOnly, ...commands.flatMap((one) => ["-c", one])];
+  const text = await run("qemu-io", ...args, targetOf(door));
+  assert.ok(!/Pattern verification failed|failed:/.test(text), `${door.exporter}: ${text}`);
+}
+
+/** Whether a client is let in. */
+export async function opens(target: string): Promise<boolean> {
+  const { status } = await ended("qemu-io", "-r", "-f", "raw", "-c", "read 0 4k", target);
+  return status === 0;
+}
+
+export { MIB };

@@ -1,0 +1,180 @@
+/** A volume of another host on this one by NBD: the client's own executor against a real server. */
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { checkHost, openExecutor, runCommand } from "@libstorage/client/host";
+import type { Attached, CheckOptions, Executor, ExecutorContext } from "@libstorage/client/host";
+import { ScopedConfig } from "@libstorage/model";
+import { toolsMissing } from "../drivers/image-place.js";
+import { makeScratch } from "../faults/folders.js";
+import { loopMissing } from "../loop.js";
+import { DoorHost } from "./door-host.js";
+import { ended, run } from "./nbd-client.js";
+
+const skip =
+  toolsMissing("qemu-img", "qemu-storage-daemon", "losetup", "mkfs.ext4") ||
+  loopMissing({ type: "ext4", sizeMiB: 16 }) ||
+  (existsSync("/dev/fuse") ? false : "this kernel has no FUSE");
+
+const GIB = 1024 ** 3;
+/** Of no other test here. */
+const LISTEN = "127.0.0.1:19431";
+
+describe("a volume that comes by NBD", { skip }, () => {
+  const scratch = makeScratch("na");
+  const libFolder = join(scratch.path, "c");
+  const mountPoint = join(scratch.path, "mnt");
+  const context: ExecutorContext = {
+    config: new ScopedConfig([]),
+    libFolder,
+    hostName: "here",
+    isRoot: true,
+    exec: runCommand,
+  };
+  let host: DoorHost;
+  let executor: Executor;
+
+  before(async () => {
+    for (const path of [libFolder, mountPoint]) mkdirSync(path, { recursive: true });
+    const opened = openExecutor("image", context);
+    assert.ok(opened !== undefined);
+    executor = opened;
+    host = await openServer();
+  });
+  after(async () => {
+    await host.close();
+    await scratch.remove();
+  });
+
+  const openServer = (): Promise<DoorHost> =>
+    DoorHost.open(scratch.path, { nbd: { listen: LISTEN }, exports: ["nbd"] });
+
+  async function attached(): Promise<Attached> {
+    const volumeID = await host.volume("qcow2");
+    const { fields } = await host.add({ volumeID, type: "nbd", writable: true });
+    return { volumeID, device: `/dev/disk/by-id/nbd-${fields["export"]}`, fields };
+  }
+
+  const limits = () => ({ timeoutMs: 120_000, signal: AbortSignal.timeout(120_000) });
+  const connect = async (one: Attached) => executor.connect?.(one, limits());
+  const disconnect = async (one: Attached) => executor.disconnect?.(one, limits());
+
+  async function assertNothingLeft({ device }: Attached): Promise<void> {
+    assert.equal(existsSync(device), false, "the link");
+    assert.deepEqual(readdirSync(join(libFolder, "nbd-client")), [], "the daemon's folder");
+    assert.doesNotMatch(readFileSync("/proc/self/mountinfo", "utf8"), new RegExp(libFolder));
+    assert.doesNotMatch(await run("losetup", "--list"), new RegExp(libFolder));
+  }
+
+  function checkOptions(volumeIDs: readonly string[] = []): CheckOptions {
+    return {
+      executors: context,
+      mountPath: join(scratch.path, "mounts"),
+      signal: AbortSignal.timeout(120_000),
+      attachments: async () => ({ known: true, volumeIDs: new Set(volumeIDs) }),
+      giveBack: () => undefined,
+    };
+  }
+
+  function killDaemon(): void {
+    const folder = join(libFolder, "nbd-client");
+    const [place = ""] = readdirSync(folder).filter((name) => !name.endsWith(".lock"));
+    process.kill(Number(readFileSync(join(folder, place, "pid"), "utf8")), "SIGKILL");
+  }
+
+  it("is a disk of the volume's size, and nothing of it is left when it goes", async () => {
+    const one = await attached();
+    await connect(one);
+    await connect(one);
+    assert.equal(Number(await run("blockdev", "--getsize64", one.device)), GIB);
+    const { loopdevices } = JSON.parse(
+      await run("losetup", "--list", "--json", "--output", "NAME,DIO,BACK-FILE"),
+    ) as { loopdevices: { dio: boolean; "back-file": string }[] };
+    const own = loopdevices.filter((loop) => loop["back-file"].startsWith(libFolder));
+    assert.deepEqual(
+      own.map(({ dio }) => dio),
+      [true],
+      "one device, with direct I/O",
+    );
+    await run("dd", "if=/dev/urandom", `of=${one.device}`, "bs=1M", "count=4", "conv=fsync");
+    const written = await run("sh", "-c", `head -c 4M ${one.device} | sha256sum`);
+    await disconnect(one);
+    await disconnect(one);
+    await assertNothingLeft(one);
+    await connect(one);
+    assert.equal(await run("sh", "-c", `head -c 4M ${one.device} | sha256sum`), written);
+    await disconnect(one);
+  });
+
+  it("does not leave while a file system is mounted from it", async () => {
+    const one = await attached();
+    await connect(one);
+    await run("mkfs.ext4", "-q", "-F", one.device);
+    await run("mount", one.device, mountPoint);
+    await assert.rejects(disconnect(one), {
+      code: "failed-precondition",
+      message: /cannot leave this host: the mount .* uses/,
+    });
+    await run("umount", mountPoint);
+    await disconnect(one);
+    await assertNothingLeft(one);
+  });
+
+  it("a server that restarts under a writer is a pause, and no I/O error", async () => {
+    const one = await attached();
+    await connect(one);
+    await run("mkfs.ext4", "-q", "-F", one.device);
+    await run("mount", one.device, mountPoint);
+    const script = `for i in 1 2 3 4 5 6; do dd if=/dev/urandom of=${mountPoint}/f$i bs=64k count=4 conv=fsync status=none || exit 7; sleep 0.3; done`;
+    const writing = ended("sh", "-c", script);
+    await sleep(500);
+    await host.close();
+    await sleep(1500);
+    host = await openServer();
+    const { status, stderr } = await writing;
+    assert.equal(status, 0, stderr);
+    await run("umount", mountPoint);
+    await run("fsck.ext4", "-fn", one.device);
+    await disconnect(one);
+  });
+
+  it("what a killed daemon leaves is found and cleared by a check of the host", async () => {
+    const one = await attached();
+    await connect(one);
+    killDaemon();
+    const found = await checkHost(checkOptions(), false);
+    const [leftover] = found.filter(({ kind }) => kind === "nbd-leftover");
+    assert.equal(leftover?.state, "found");
+    const fixed = await checkHost(checkOptions(), true);
+    assert.ok(
+      fixed.filter(({ kind }) => kind === "nbd-leftover").every(({ state }) => state === "fixed"),
+    );
+    await assertNothingLeft(one);
+  });
+
+  it("after its daemon was killed it is connected anew", async () => {
+    const one = await attached();
+    await connect(one);
+    killDaemon();
+    await connect(one);
+    assert.equal(Number(await run("blockdev", "--getsize64", one.device)), GIB);
+    await disconnect(one);
+    await assertNothingLeft(one);
+  });
+
+  it("an export that is not for this host is refused in clear words, and nothing is left", async () => {
+    const one = await attached();
+    const wrong = {
+      ...one,
+      device: "/dev/disk/by-id/nbd-other",
+      fields: { ...one.fields, export: "other" },
+    };
+    await assert.rejects(connect(wrong), {
+      code: "permission-denied",
+      message: /has no export other for this host/,
+    });
+    await assertNothingLeft(wrong);
+  });
+});

@@ -1,0 +1,33 @@
+/** Calls of a host that something is done to in their middle. */
+import assert from "node:assert/strict";
+import { it } from "node:test";
+import type { TestContext } from "node:test";
+
+/**
+ * Whether a call succeeded in spite of what was done to it.
+ * @throws when it failed with an error that is none of a network, or of a server or host that is gone
+ */
+export async function succeeded(call: Promise<unknown>): Promise<boolean> {
+  try {
+    await call;
+    return true;
+  } catch (error) {
+    const { code = "", message } = error as Error & { code?: string };
+    const isExpected = /^(?:deadline-exceeded|unavailable|failed-precondition)$/.test(code);
+    assert.ok(isExpected || /ended with|is down/.test(message), `${code}: ${message}`);
+    return false;
+  }
+}
+
+/** @returns declares tests that build on each other: after one that failed, the others say so and do nothing */
+export function chain(): (title: string, act: (test: TestContext) => Promise<void>) => void {
+  let failed: string | undefined;
+  return (title, act) => {
+    it(title, async (test) => {
+      if (failed !== undefined) return test.skip(`"${failed}" has failed`);
+      failed = title;
+      await act(test);
+      failed = undefined;
+    });
+  };
+}
