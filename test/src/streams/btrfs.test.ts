@@ -69,6 +69,14 @@ async function volumesAt(host: Host): Promise<string[]> {
   return Object.keys(await host.client.volumesByService({ service: "data" }, undefined, {}));
 }
 
+/** Waits until both servers have noticed that a connection is gone, and have cleaned up. */
+async function idle(): Promise<void> {
+  const isBusy = ({ app }: Host): boolean =>
+    app.storage.operations.tasks.all().some(({ state }) => state === "running");
+  for (let tries = 0; tries < 1000 && (isBusy(from) || isBusy(to)); tries += 1) await sleep(20);
+  assert.ok(!isBusy(from) && !isBusy(to), "an operation goes on after its connection is gone");
+}
+
 describe("btrfs content from one server to another", { skip: btrfsMissing() }, () => {
   before(async () => {
     loops = [makeBtrfs(), makeBtrfs()];
@@ -79,6 +87,7 @@ describe("btrfs content from one server to another", { skip: btrfsMissing() }, (
     to = await startHost(certificates, service(roots.to));
   });
   afterEach(async () => {
+    await idle();
     for (const host of [from, to]) {
       const params = { service: "data" };
       const snapshots = await host.client.snapshotsByService(params, undefined, {});
@@ -192,15 +201,10 @@ describe("btrfs content from one server to another", { skip: btrfsMissing() }, (
         },
       });
       content.bytes.on("error", (error) => cutting.destroy(error));
+      cutting.on("close", () => content.bytes.destroy());
       const cut = { ...content, bytes: content.bytes.pipe(cutting) };
       await assert.rejects(send(cut), { code: "unavailable" });
-      for (
-        let tries = 0;
-        tries < 200 &&
-        to.app.storage.operations.tasks.all().some(({ state }) => state === "running");
-        tries += 1
-      )
-        await sleep(20);
+      await idle();
       assert.deepEqual(await volumesAt(to), []);
       assert.deepEqual(to.app.storage.journal.openIntents(), []);
       checkNoLeftovers();
@@ -284,6 +288,7 @@ describe("btrfs content from one server to another", { skip: btrfsMissing() }, (
       seen.every((share) => share > 0 && share <= 1),
       seen.join(),
     );
+    await idle();
     checkNoLeftovers();
   });
 });
