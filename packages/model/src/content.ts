@@ -75,7 +75,9 @@ const DIGEST = /(?:^|,)\s*sha-256=:([\w+/]{43}=):/i;
 export function parseDigest(text: string): string | undefined {
   const base64 = DIGEST.exec(text)?.[1];
   if (base64 === undefined) return undefined;
-  return [...atob(base64)].map((one) => one.charCodeAt(0).toString(16).padStart(2, "0")).join("");
+  return Array.from(atob(base64), (one) => one.charCodeAt(0).toString(16).padStart(2, "0")).join(
+    "",
+  );
 }
 
 /** @param sha256 in hex */

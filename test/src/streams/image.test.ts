@@ -115,35 +115,36 @@ describe("content of images", { skip: missing }, () => {
     for (const folder of [scratch, certificates.folder]) await rm(folder, { recursive: true });
   });
 
-  for (const [source, target] of [
-    ["raw", "raw"],
-    ["raw", "files"],
-    ["files", "raw"],
-    ["layers", "files"],
+  // Not all pairs: a raw disk is a GiB, and goes through TLS twice.
+  for (const [what, source, target] of [
+    ["volume", "raw", "raw"],
+    ["snapshot", "raw", "files"],
+    ["snapshot", "files", "raw"],
+    ["volume", "layers", "files"],
+    ["snapshot", "layers", "files"],
   ] as const)
-    for (const what of ["volume", "snapshot"] as const)
-      it(`carries a ${what} from ${source} to ${target}`, async () => {
-        const { client } = from;
-        const { id } = await client.volumeCreate({ service: source }, { name: "one", size: 1 }, {});
-        io(source, id, "write -P 0x11 0 1M", "write -P 0x22 100M 3M");
-        const wanted = sha256(bytesOf("from", source, id));
-        const shot = { service: source, volumeID: id };
-        const snapshot = await client.volumeSnapshot(shot, { snapshotName: "s" }, {});
-        if (what === "snapshot") io(source, id, "write -P 0x33 0 1M");
-        const content =
-          what === "volume"
-            ? await client.volumeContent(shot, {})
-            : await client.snapshotContent({ service: source, snapshotID: snapshot.id }, {});
-        assert.equal(content.about.format, formatOf(source));
-        assert.equal(content.about.sizeBytes, 1024 * MIB);
-        const made = await upload(to, target, content.about.format, content.bytes);
-        assert.equal(sha256(bytesOf("to", target, made.id)), wanted);
-        assert.equal(made.size, 1);
-        // Holes stay holes.
-        assert.ok(statSync(disk("to", target, made.id)).blocks * 512 < 16 * MIB);
-        await client.snapshotRemove({ service: source, snapshotID: snapshot.id }, undefined, {});
-        await emptied();
-      });
+    it(`carries a ${what} from ${source} to ${target}`, async () => {
+      const { client } = from;
+      const { id } = await client.volumeCreate({ service: source }, { name: "one", size: 1 }, {});
+      io(source, id, "write -P 0x11 0 1M", "write -P 0x22 100M 3M");
+      const wanted = sha256(bytesOf("from", source, id));
+      const shot = { service: source, volumeID: id };
+      const snapshot = await client.volumeSnapshot(shot, { snapshotName: "s" }, {});
+      if (what === "snapshot") io(source, id, "write -P 0x33 0 1M");
+      const content =
+        what === "volume"
+          ? await client.volumeContent(shot, {})
+          : await client.snapshotContent({ service: source, snapshotID: snapshot.id }, {});
+      assert.equal(content.about.format, formatOf(source));
+      assert.equal(content.about.sizeBytes, 1024 * MIB);
+      const made = await upload(to, target, content.about.format, content.bytes);
+      assert.equal(sha256(bytesOf("to", target, made.id)), wanted);
+      assert.equal(made.size, 1);
+      // Holes stay holes.
+      assert.ok(statSync(disk("to", target, made.id)).blocks * 512 < 16 * MIB);
+      await client.snapshotRemove({ service: source, snapshotID: snapshot.id }, undefined, {});
+      await emptied();
+    });
 
   it("writes a disk in the format that is asked for", async () => {
     const { client } = from;
@@ -215,7 +216,10 @@ describe("content of images", { skip: missing }, () => {
       let snapshotID: string;
       const changes = async (since?: string): Promise<string[]> => {
         const query = { service, ...(since !== undefined && { since }) };
-        const { extents, sizeBytes } = await from.client.volumeChanges({ ...query, volumeID: id }, {});
+        const { extents, sizeBytes } = await from.client.volumeChanges(
+          { ...query, volumeID: id },
+          {},
+        );
         assert.equal(sizeBytes, 1024 * MIB);
         return listed(extents);
       };

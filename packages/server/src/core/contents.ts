@@ -167,7 +167,7 @@ export class Contents {
 
   /** Makes a volume of what comes. Nothing is left of it when the content breaks off or is another. */
   upload(upload: Upload, caller: Caller): Promise<VolumeRecord> {
-    const { bytes, sha256, ...request } = upload;
+    const { bytes, sha256: _asked, ...request } = upload;
     const { name } = this.#service;
     const operation = "volumeUpload";
     return this.#names

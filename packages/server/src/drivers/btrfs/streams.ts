@@ -90,9 +90,9 @@ export class SubvolumeStreams implements FolderStreams {
   }
 
   async #sendSnapshot(path: string, { have }: ContentWish, open: ContentDoor, context: OpContext) {
-    const { root, pathsWithin } = this.#parts;
+    const { root } = this.#parts;
     const all = await subvolumeUUIDs(context, root);
-    const at = (one: string): string | undefined => pathsWithin(root, [one])[0];
+    const at = (one: string): string | undefined => this.#parts.pathsWithin(root, [one])[0];
     const own = all.find((one) => at(one.path) === path);
     const wanted = new Set(have);
     const shelf = join(root, "snap");
