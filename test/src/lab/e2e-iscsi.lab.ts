@@ -57,7 +57,7 @@ async function expandWhileMounted(): Promise<void> {
   const { b } = e2e.hosts;
   // Somebody writes meanwhile.
   const writer = b.start(
-    `i=0; while [ ! -e /run/enough ]; do i=$((i+1)); echo $i >> ${DATA}/log && sync ${DATA}/log; done; wc -l < ${DATA}/log; echo $i`,
+    `i=0; while [ ! -e /run/enough ]; do i=$((i+1)); echo $i >> ${DATA}/log && sync ${DATA}/log; sleep 0.2; done; wc -l < ${DATA}/log; echo $i`,
   );
   await b.run("libstorage volume expand data --size 3G", SLOW);
   await b.run("touch /run/enough");

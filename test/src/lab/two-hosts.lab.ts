@@ -77,7 +77,7 @@ async function unread(machine: Machine): Promise<number> {
 async function refusesStrangers(): Promise<void> {
   const { b } = hosts;
   const { code } = await b.attempt("curl -sk --max-time 30 https://a:7979/volumes");
-  assert.equal(code, 56, "curl's code for a connection that was closed on it");
+  assert.ok(code === 52 || code === 56, `curl's code for a closed connection is not ${code}`);
   await until("the log has the reason", async () => /showed no certificate/.test(server.log));
   assert.match(await b.run("libstorage service ls"), /^vfs +vfs/m);
 }

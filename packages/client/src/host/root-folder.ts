@@ -44,5 +44,11 @@ export async function makeRootFolder(
 /** Whether anything is there, a link to nowhere included. A mount is not looked at: it may not answer. */
 export async function isThere(path: string): Promise<boolean> {
   if (mountsAt(await readMountTable(), path).length > 0) return true;
-  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    // Below a file there is nothing; whoever makes a folder there says so.
+    if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return false;
+    throw error;
+  }
 }

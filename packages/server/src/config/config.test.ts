@@ -19,7 +19,7 @@ describe("defaults", () => {
       retentionMs: 30 * 86_400_000,
     });
     assert.deepEqual(config.services, [
-      { name: "a", driver: "vfs", options: {}, shareable: false, uniqueNames: false },
+      { name: "a", driver: "vfs", options: {}, exports: [], shareable: false, uniqueNames: false },
     ]);
     assert.equal(config.tls, undefined);
     assert.equal(config.auth, undefined);

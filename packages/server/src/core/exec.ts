@@ -2,6 +2,7 @@
  * The one door for external commands: an argument array, never a shell; C locale; a time limit; killed
  * with its request; input, output and error bounded; each call noted with its transaction.
  */
+import { constants } from "node:os";
 import { StorageError } from "@libstorage/model";
 import type { ErrorData } from "@libstorage/model";
 import type { Readable, Writable } from "node:stream";
@@ -219,13 +220,17 @@ function passAll<T>(
   return faults.pass({ door: "exec", what }, signal, () => passAll(faults, more, signal, act));
 }
 
+const { SIGPIPE } = constants.signals;
+
 /** Of two joined commands that failed, one mostly did so because the other one had. */
 function isFaultOfReader(writer: Ending, reader: Ending): boolean {
   if (reader.exitCode === 0) return false;
   const { exitCode, signal, stderr } = writer;
   // What joins them is a socket, which is reset when its reader leaves something unread.
   const hasSaidSo = /Broken pipe|Connection reset by peer/.test(stderr);
-  const isCutOff = signal === "SIGPIPE" || signal === "SIGTERM" || hasSaidSo;
+  // A shell exits with 128 and the number of the signal that its last command died of.
+  const isSignaled = signal === "SIGPIPE" || signal === "SIGTERM" || exitCode === 128 + SIGPIPE;
+  const isCutOff = isSignaled || hasSaidSo;
   return exitCode === 0 || isCutOff;
 }
 

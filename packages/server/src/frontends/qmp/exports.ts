@@ -117,6 +117,13 @@ export class BlockExports {
     );
   }
 
+  /** @throws {QmpFailure} for an id that no new export may have */
+  async checkID(id: string): Promise<void> {
+    if (!EXPORT_ID.test(id)) throw new QmpFailure("Invalid block export id");
+    if ((await this.list()).some((one) => one.id.toLowerCase() === id.toLowerCase()))
+      throw new QmpFailure(`Block export id '${id}' is already in use`);
+  }
+
   /** @throws {QmpFailure}; {StorageError} */
   async add(
     { service, volumeID }: Node,
@@ -124,9 +131,7 @@ export class BlockExports {
     context: CallContext,
   ): Promise<Export> {
     const { id } = request;
-    if (!EXPORT_ID.test(id)) throw new QmpFailure("Invalid block export id");
-    if ((await this.list()).some((one) => one.id.toLowerCase() === id.toLowerCase()))
-      throw new QmpFailure(`Block export id '${id}' is already in use`);
+    await this.checkID(id);
     try {
       return await this.#service.exportAdd({ service }, { volumeID, ...request }, context);
     } catch (error) {

@@ -172,6 +172,8 @@ export class NbdServer {
     return this.#locks.run(LOCK, async () => {
       const state = this.#state;
       if (state === undefined) throw new QmpFailure(NOT_RUNNING);
+      // In QEMU's order.
+      await this.#options.exports.checkID(entry.id);
       if (await this.#isTaken(state, name))
         throw new QmpFailure(`NBD server already has export named '${name}'`);
       // First, so that no crash leaves an export that `stop` does not know of.
