@@ -21,7 +21,7 @@ const GIB = 1024 ** 3;
 
 async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   for (let round = 0; !(await holds()); round += 1) {
-    assert.ok(round < 1200, `it never came true: ${what}`);
+    assert.ok(round < 600, `it never came true: ${what}`);
     await sleep(100);
   }
 }
@@ -41,7 +41,10 @@ class Client {
   async says(command: string, expected: RegExp): Promise<void> {
     const from = this.text.length;
     this.#child.stdin.write(`${command}\n`);
-    await until(`${command}: ${expected}`, () => expected.test(this.text.slice(from)));
+    const said = (): string => this.text.slice(from);
+    await until(`${command}: ${expected}`, () => expected.test(said())).catch((error: unknown) => {
+      throw new Error(`it said ${JSON.stringify(said())}`, { cause: error });
+    });
   }
 
   async end(): Promise<void> {
@@ -101,6 +104,16 @@ describe("doors", { skip }, () => {
       assert.deepEqual(await host.exports(), []);
     });
 
+  /** Once its last client has gone, of whose end a server hears a moment later. */
+  async function removed(id: string): Promise<void> {
+    await until(`${id} is removed`, () =>
+      host.remove(id).then(
+        () => true,
+        () => false,
+      ),
+    );
+  }
+
   it("one writer, or many readers", async () => {
     const volumeID = await host.volume();
     const writer = await host.add({ volumeID, type: "nbd", id: "w", writable: true });
@@ -120,7 +133,7 @@ describe("doors", { skip }, () => {
     for (const reader of readers) {
       const { text } = await attempt(reader.deviceName, "write -P 1 0 4k");
       assert.match(text, /failed|[Rr]ead-only|denied|not permitted/);
-      await host.remove(reader.id ?? "");
+      await removed(reader.id ?? "");
     }
   });
 
@@ -176,7 +189,8 @@ describe("doors", { skip }, () => {
       });
       await client.says("read 0 4k", /read 4096\/4096/);
       assert.equal(await host.remove(door.id ?? "", "hard"), null);
-      await client.says("read 0 4k", /read failed/);
+      // What was read before may still be in the cache of a file.
+      await client.says("write 0 4k", /write failed/);
       await client.end();
     }
     assert.deepEqual(await host.exports(), []);
@@ -229,7 +243,7 @@ describe("doors", { skip }, () => {
       await until("it is gone", async () => (await host.exports()).length === 0);
       const again = await host.add({ volumeID, type: "nbd", id: "s", writable: true });
       await through(again, "read -P 3 0 4k");
-      await host.remove("s");
+      await removed("s");
     }
   });
 
@@ -251,7 +265,8 @@ describe("doors", { skip }, () => {
       const params = { service: SERVICE, exportID: "t" };
       const none = { throttle: { bpsTotal: 0 } as never };
       const changed = await host.service.exportUpdate(params, none, {});
-      assert.deepEqual(changed.options?.["throttle"], { bpsTotal: 0 });
+      const { bpsTotal } = changed.options?.["throttle"] as { readonly bpsTotal: number };
+      assert.equal(bpsTotal, 0);
       const fast = await timed();
       assert.ok(slow > 6000 && fast < slow / 2, `${slow} ms, then ${fast} ms`);
       await client.end();

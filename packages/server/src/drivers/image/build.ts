@@ -219,7 +219,10 @@ export class ImageBuilder {
     if (inner !== undefined || hasInner) {
       const to = this.imageOf({ folder, note });
       const image = this.opened(from);
-      await convertImage({ from: image, inner, to: { ...to, sizeBytes } }, context);
+      // Even of an inner snapshot qemu-img writes as many bytes as the image has today.
+      const bytesToday = Math.max(sizeBytes, Number(readQcow2Header(disk).sizeBytes));
+      await convertImage({ from: image, inner, to: { ...to, sizeBytes: bytesToday } }, context);
+      if (bytesToday > sizeBytes) await resizeImage(to, sizeBytes, { shrink: true }, context);
       await context.files.syncFile(to.path);
     } else if (mode === "overlays" && format === "qcow2" && !isEncrypted) {
       // A snapshot is never written: what lies in it is a layer already, under another name.
