@@ -5,6 +5,7 @@ import { formatAddress, ROUTES, StorageError } from "@libstorage/model";
 import type {
   Body,
   CallContext,
+  ContentOperation,
   Operation,
   Params,
   Reply,
@@ -17,6 +18,8 @@ import type {
 import { readEvents } from "./event-stream.js";
 import type { EventOptions } from "./event-stream.js";
 import { AnswerMemory } from "./answer-memory.js";
+import { openContentClient } from "./content.js";
+import type { ContentClient } from "./content.js";
 import { failureOfReply } from "./http-failure.js";
 import type { HttpReply } from "./http-failure.js";
 import { isWrite, requestOf } from "./http-request.js";
@@ -37,7 +40,7 @@ export interface ClientOptions extends TransportOptions {
   readonly remembers?: boolean;
 }
 
-type ServerOperation = Exclude<Operation, ServiceOperation>;
+type ServerOperation = Exclude<Operation, ServiceOperation | ContentOperation>;
 type ByteOperation = "events" | "executorGet" | "executorHead" | "qmp";
 
 /** The operations about the server itself that answer JSON. */
@@ -49,7 +52,7 @@ export type ServerCalls = {
   ) => Promise<Reply<Op>>;
 };
 
-export interface Client extends VolumeService, ServerCalls {
+export interface Client extends VolumeService, ServerCalls, ContentClient {
   /** The server's address, for people. */
   readonly address: string;
   /** Changes as they happen, until the signal aborts; a broken connection is made anew. */
@@ -182,8 +185,15 @@ export function openClient(options: ClientOptions): Client {
   const calls: Record<string, Call> = {};
   for (const operation of Object.keys(ROUTES) as Operation[])
     calls[operation] = (params, body, context) => caller.call(operation, params, body, context);
+  const content = openContentClient({
+    transport: caller.transport,
+    server: caller.server,
+    request: (operation, params, context) =>
+      caller.request(ROUTES[operation], params, undefined, context),
+  });
   const client = {
     ...calls,
+    ...content,
     address: caller.server,
     events: (events: EventOptions = {}) =>
       readEvents((last, signal) => openEvents(caller, events, last, signal), events),

@@ -1,5 +1,5 @@
 /** Requests to one server, and what is done when a connection breaks under one. */
-import type { Agent as HttpAgent } from "node:http";
+import type { Agent as HttpAgent, ClientRequest, IncomingMessage, RequestOptions } from "node:http";
 import type { Agent as HttpsAgent } from "node:https";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -42,7 +42,16 @@ export interface Transport {
   download(request: HttpRequest, signal: AbortSignal | undefined): Promise<DownloadReply>;
   /** An answer that is read while it comes; without a time limit for its whole. */
   stream(request: HttpRequest, signal: AbortSignal | undefined): Promise<StreamReply>;
+  /** A request whose body, or whose answer, is as long as it is: without a limit in time or bytes. */
+  exchange(request: HttpRequest, signal: AbortSignal | undefined): Promise<Exchange>;
   close(): void;
+}
+
+export interface Exchange {
+  /** Where the body goes. */
+  readonly send: ClientRequest;
+  /** @throws {StorageError} */
+  readonly reply: Promise<IncomingMessage>;
 }
 
 export interface DownloadReply extends HttpReply {
@@ -121,11 +130,17 @@ function axiosFor(target: Target, address: Address, options: TransportOptions): 
   });
 }
 
+interface Opened {
+  readonly agent: Target["agent"];
+  readonly http: AxiosInstance;
+  readonly target: Target;
+}
+
 class HttpTransport implements Transport {
   readonly address: Address;
   readonly #server: string;
   readonly #options: TransportOptions;
-  #opened: Promise<{ readonly agent: Target["agent"]; readonly http: AxiosInstance }> | undefined;
+  #opened: Promise<Opened> | undefined;
 
   constructor(options: TransportOptions) {
     this.#options = options;
@@ -179,6 +194,37 @@ class HttpTransport implements Transport {
     }
   }
 
+  async exchange(request: HttpRequest, signal: AbortSignal | undefined): Promise<Exchange> {
+    const { target } = await this.#open();
+    const { base, config, agent } = target;
+    const { request: begin } = base.startsWith("https:")
+      ? await import("node:https")
+      : await import("node:http");
+    const { socketPath } = config;
+    const options: RequestOptions = {
+      method: request.method,
+      agent,
+      headers: {
+        ...(config.headers as Record<string, string> | undefined),
+        "User-Agent": "libstorage",
+        ...request.headers,
+      },
+      ...(typeof socketPath === "string" && { socketPath }),
+      ...(signal !== undefined && { signal }),
+    };
+    const send = begin(`${base}${request.url}`, options);
+    // A peer that is gone without a word is noticed by the kernel.
+    send.setSocketKeepAlive(true, 30_000);
+    const reply = new Promise<IncomingMessage>((resolve, reject) => {
+      send.once("response", resolve);
+      send.on("error", (error) => reject(this.#failed(error, request, signal)));
+      send.once("close", () => reject(this.#failed(new Error("socket hang up"), request, signal)));
+    });
+    // Whoever only sends may be told by its own end.
+    reply.catch(() => {});
+    return { send, reply };
+  }
+
   close(): void {
     void this.#opened?.then(
       ({ agent }) => agent.destroy(),
@@ -186,16 +232,21 @@ class HttpTransport implements Transport {
     );
   }
 
+  #open(): Promise<Opened> {
+    this.#opened ??= targetOf(this.address, this.#options).then((target) => ({
+      agent: target.agent,
+      http: axiosFor(target, this.address, this.#options),
+      target,
+    }));
+    return this.#opened;
+  }
+
   async #ask<T>(
     request: HttpRequest,
     signal: AbortSignal | undefined,
     extra: AxiosRequestConfig = {},
   ): Promise<AxiosResponse<T>> {
-    this.#opened ??= targetOf(this.address, this.#options).then((target) => ({
-      agent: target.agent,
-      http: axiosFor(target, this.address, this.#options),
-    }));
-    const { http } = await this.#opened;
+    const { http } = await this.#open();
     return http.request<T>({
       method: request.method,
       url: request.url,

@@ -1,6 +1,7 @@
 export * from "./address.js";
 export * from "./app-folders.js";
 export * from "./attachments.js";
+export * from "./content.js";
 export * from "./context.js";
 export * from "./duration.js";
 export * from "./early.js";

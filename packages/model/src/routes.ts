@@ -3,6 +3,7 @@
  * documentation are made from it; a route without a handler does not compile.
  */
 import * as v from "valibot";
+import { CONTENT_ROUTES } from "./content-routes.js";
 import type { CallContext } from "./context.js";
 import { HYPERVISOR_ROUTES } from "./hypervisor.js";
 import type { QueryKind, QueryTypes } from "./query.js";
@@ -23,8 +24,11 @@ export interface Route {
   readonly status: number;
   /** Whether `async` makes a task of it. */
   readonly task: boolean;
-  /** `service`: an operation of the storage service; `server`: about the server that answers. */
-  readonly of: "service" | "server";
+  /**
+   * `service`: an operation of the storage service; `content`: one whose body is a stream; `server`: about the
+   * server that answers.
+   */
+  readonly of: "service" | "content" | "server";
   /** One line for people. */
   readonly about: string;
 }
@@ -168,7 +172,7 @@ export const ROUTES = {
   serviceInspect: {
     ...read,
     path: "/services/:service",
-    query: { instance: "flag", abilities: "flag", capacity: "flag" },
+    query: { instance: "flag", abilities: "flag", capacity: "flag", contents: "flag" },
     reply: t.ServiceInfo,
     task: false,
     about: "One service",
@@ -437,6 +441,8 @@ export const ROUTES = {
     about: "Remove a snapshot",
   },
 
+  ...CONTENT_ROUTES,
+
   exports: {
     ...read,
     path: "/exports",
@@ -555,6 +561,9 @@ export type Reply<Op extends Operation> = v.InferOutput<Routes[Op]["reply"]>;
 export type ServiceOperation = {
   [Op in Operation]: Routes[Op]["of"] extends "service" ? Op : never;
 }[Operation];
+
+/** The operations that carry content. */
+export type ContentOperation = keyof typeof CONTENT_ROUTES;
 
 /**
  * What a front-end calls: in-process on the server, over HTTP in the client. Each resolves to what the

@@ -112,6 +112,8 @@ export const ABILITIES = [
   "snapshotCopy",
   "revert",
   "capacity",
+  "content",
+  "changes",
 ] as const;
 export type AbilityName = (typeof ABILITIES)[number];
 
@@ -129,6 +131,10 @@ export const ServiceInfo = v.object({
   mutable: v.optional(v.array(v.string())),
   /** With the abilities: whether the volumes can be used on the server's own host only. */
   isHostBound: v.optional(v.boolean()),
+  /** With the abilities: how content is written as a stream. Not in the reference. */
+  contentFormats: v.optional(v.array(v.string())),
+  /** When they were asked for: ids of contents that increments can build on. Not in the reference. */
+  contents: v.optional(v.array(v.string())),
   /** When it was asked for, and the driver can tell. Not in the reference. */
   capacity: v.optional(Capacity),
   /** How other hosts get the volumes: they then send `HostFacts` with their id. Not in the reference. */

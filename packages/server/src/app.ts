@@ -16,6 +16,8 @@ import { Storage } from "./core/storage.js";
 import type { ExporterSpec, ServiceSpec } from "./core/storage.js";
 import { DRIVERS } from "./drivers/index.js";
 import { EXPORTERS } from "./exporters/index.js";
+import { openContentCalls } from "./frontends/embedded/content.js";
+import type { ContentCalls } from "./frontends/embedded/content.js";
 import { openVolumeService } from "./frontends/embedded/volume-service.js";
 import { eventOf } from "./frontends/embedded/wire.js";
 import { Locations, hypervisorRecoveries } from "./frontends/hypervisor/index.js";
@@ -44,6 +46,8 @@ export interface App {
   readonly handler: (req: IncomingMessage, res: ServerResponse) => void;
   /** The same operations without HTTP, for a program that embeds the server. */
   readonly service: VolumeService;
+  /** Content of volumes as streams. */
+  readonly content: ContentCalls;
   readonly storage: Storage;
   /** Resolves once what was cut short before the start has been recovered. */
   readonly ready: Promise<void>;
@@ -81,6 +85,7 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
     ...(options.faults !== undefined && { faults: options.faults }),
   });
   const service = openVolumeService(storage, locations);
+  const content = openContentCalls(storage);
   let isReady = false;
   const ready = storage.recovered().then(() => {
     isReady = true;
@@ -97,6 +102,7 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
   const rest = (current: ServerConfig, auth: Auth): App["handler"] =>
     handlerOf({
       service,
+      content,
       events,
       serverName,
       version: VERSION,
@@ -121,6 +127,7 @@ export async function openApp(config: ServerConfig, options: AppOptions): Promis
   return {
     handler: (req, res) => serve(req, res),
     service,
+    content,
     storage,
     ready,
     adminToken,

@@ -11,6 +11,7 @@ import { DRIVERS } from "@libstorage/server";
 import type { FaultPlan, ServiceSpec, Storage, StorageService } from "@libstorage/server";
 import { btrfsMissing, makeBtrfs } from "../drivers/btrfs-loop.js";
 import type { LoopFileSystem } from "../loop.js";
+import { contentOperations, readAll } from "./content.js";
 import { makeScratch } from "./folders.js";
 import { operationsOn } from "./operations.js";
 import type { Operation } from "./operations.js";
@@ -24,6 +25,8 @@ const template = join(scratch.path, "template");
 let loop: LoopFileSystem | undefined;
 let otherLoop: LoopFileSystem | undefined;
 let folders = 0;
+/** What a volume holds, as a stream. */
+let content: Buffer;
 
 const open = (folder: string, faults?: FaultPlan): Promise<Storage> =>
   openWorld(folder, faults, DRIVERS.btrfs, { root: join(folder, "root"), quota: "qgroup" });
@@ -113,6 +116,9 @@ describe("faults in btrfs", { skip: btrfsMissing("qgroup") }, () => {
     otherLoop = makeBtrfs();
     await linkRoot(template);
     await prepareWorld(template, () => open(template));
+    const storage = await open(template);
+    content = await readAll(storage.service(SERVICE), "btrfs-000");
+    await storage.close();
   });
   after(async () => {
     await scratch.remove();
@@ -130,6 +136,14 @@ describe("faults in btrfs", { skip: btrfsMissing("qgroup") }, () => {
     make: btrfsWorld,
     depth: { modes: ["fail", "lost-answer", "kill-after"], further: [] },
     leastCases: 200,
+  });
+
+  faultSuite({
+    name: "btrfs content",
+    operations: contentOperations("btrfs-000", "btrfs-send", () => content),
+    make: btrfsWorld,
+    depth: { modes: ["fail", "lost-answer", "kill-after"], further: [] },
+    leastCases: 30,
   });
 
   for (const [name, on, leastCases] of [

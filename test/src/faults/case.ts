@@ -183,7 +183,11 @@ async function checkRepeats(
 function checkIDs(storage: Storage, state: WorldState): void {
   const begun = new Map<string, number>();
   for (const { phase, operation, volumeID, snapshotID, seq } of storage.journal.since(0)) {
-    if (phase !== "intent" || !/^(?:volumeC|volumeSnap|snapshotC)/.test(operation)) continue;
+    if (
+      phase !== "intent" ||
+      !/^(?:volumeC(?:reate|opy)|volumeUpload|volumeSnap|snapshotCopy)/.test(operation)
+    )
+      continue;
     const id = snapshotID ?? volumeID ?? "";
     assert.ok(!begun.has(id), `${id} was given by intent ${begun.get(id)} and again by ${seq}`);
     begun.set(id, seq);

@@ -8,7 +8,9 @@ const CELLS = 24;
 export function progressText(task: Task): string {
   const name = task.operation ?? `task ${task.id}`;
   const { progress } = task;
-  if (progress === undefined || progress.total <= 0) return `${name} …`;
+  if (progress === undefined) return `${name} …`;
+  const isBytes = progress.unit === "bytes" && progress.done > 0;
+  if (progress.total <= 0) return isBytes ? `${name} ${formatSize(progress.done)} …` : `${name} …`;
   const share = Math.min(1, Math.max(0, progress.done / progress.total));
   const filled = Math.round(share * CELLS);
   const count = (value: number): string =>

@@ -21,8 +21,27 @@ export interface Streams {
   readonly stderr: NodeJS.WriteStream;
 }
 
+/** A volume or a snapshot, as something to be read. */
+export interface ContentSource {
+  readonly service: string;
+  readonly kind: "volume" | "snapshot";
+  readonly id: string;
+  readonly sizeGiB?: number | undefined;
+  readonly fields?: Readonly<Record<string, string>> | undefined;
+}
+
 /** Masks of attachments: all of them, with states as this host sees them. */
 export const ALL_ATTACHMENTS = 1;
+
+function clientFor({ host, tls, token, keepAlive, responseTimeoutMs }: ClientSettings): Client {
+  return openClient({
+    host,
+    keepAlive,
+    responseTimeoutMs,
+    ...(tls !== undefined && { tls }),
+    ...(token !== undefined && { token }),
+  });
+}
 
 export class Session {
   readonly #env: Environment;
@@ -78,15 +97,19 @@ export class Session {
   }
 
   async client(): Promise<Client> {
-    const { host, tls, token, keepAlive, responseTimeoutMs } = await this.settings();
-    this.#client ??= openClient({
-      host,
-      keepAlive,
-      responseTimeoutMs,
-      ...(tls !== undefined && { tls }),
-      ...(token !== undefined && { token }),
-    });
+    const settings = await this.settings();
+    this.#client ??= clientFor(settings);
     return this.#client;
+  }
+
+  /**
+   * Another server. What is not said of it is as for the first one, its certificates too.
+   * @param file a configuration for it alone
+   */
+  async otherClient(host: string | undefined, file: string | undefined): Promise<Client> {
+    const source = file === undefined ? this.#source() : { env: this.#env, file, flags: {} };
+    const flags = { ...source.flags, ...(host !== undefined && { "libstorage.host": host }) };
+    return clientFor(await loadSettings({ ...source, flags }));
   }
 
   async executors(): Promise<ExecutorContext> {
@@ -166,6 +189,37 @@ export class Session {
         : { [service]: await client.snapshotsByService({ service, ...query }, undefined, context) };
     const found = findNamed("snapshot", name, snapshots);
     return { service: found.service, snapshot: found.object };
+  }
+
+  /** A volume by id or exact name, or else a snapshot. */
+  async findContent(name: string): Promise<ContentSource> {
+    try {
+      const { service, volume } = await this.findVolume(name, 0);
+      const { id, size: sizeGiB, fields } = volume;
+      return { service, kind: "volume", id, sizeGiB, fields };
+    } catch (error) {
+      if (!(error instanceof StorageError) || error.code !== "not-found") throw error;
+    }
+    const { service, snapshot } = await this.findSnapshot(name).catch((error: unknown) => {
+      if (!(error instanceof StorageError) || error.code !== "not-found") throw error;
+      throw new StorageError("not-found", `there is no volume and no snapshot ${name}`, { name });
+    });
+    const { id, volumeSize: sizeGiB, fields } = snapshot;
+    return { service, kind: "snapshot", id, sizeGiB, fields };
+  }
+
+  /** Shows on a terminal how far bytes are that pass this client. @param total 0 when nobody knows */
+  transfer(what: string, total: number): (done: number) => void {
+    if (!this.isTerminal) return () => {};
+    this.#progress ??= new ProgressLine(this.#streams.stderr);
+    const line = this.#progress;
+    let told = 0;
+    return (done) => {
+      if (performance.now() - told < 100) return;
+      told = performance.now();
+      const progress = { done, total, unit: "bytes" };
+      line.show({ id: 0, operation: what, queueTime: 0, state: "running", progress });
+    };
   }
 
   /** Loaded only by commands that touch this host. */

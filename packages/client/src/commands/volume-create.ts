@@ -1,4 +1,5 @@
 import { StorageError } from "@libstorage/model";
+import type { Client } from "../client.js";
 import type { Command } from "../cli/command.js";
 import type { Session } from "../cli/session.js";
 import { OPT_OPTION, readCount, readOpts, readSize } from "./values.js";
@@ -15,12 +16,16 @@ export const NEW_VOLUME_OPTIONS = {
 } as const;
 
 /** A second volume of a name can be used by its id only, which is seldom what was meant. */
-export async function refuseTaken(session: Session, service: string, name: string): Promise<void> {
+export async function refuseTaken(
+  session: Session,
+  service: string,
+  name: string,
+  at?: Client,
+): Promise<void> {
   const { filterFor } = await import("../host/volume-names.js");
   const filter = filterFor(name);
-  const volumes = await (
-    await session.client()
-  ).volumesByService(
+  const client = at ?? (await session.client());
+  const volumes = await client.volumesByService(
     { service, ...(filter !== undefined && { filter }) },
     undefined,
     await session.context(),

@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import { StorageError } from "@libstorage/model";
 import type { CallContext, VolumeService } from "@libstorage/model";
 import { openClient } from "../client.js";
+import type { ContentClient } from "../content.js";
 import { runCommand } from "../executor/exec.js";
 import type { Exec } from "../executor/exec.js";
 import type { ExecutorContext, Places } from "../executor/executor.js";
@@ -33,6 +34,8 @@ export class PluginHost {
   readonly #exec: Exec;
   readonly #places: Partial<Places> | undefined;
   readonly #warn: ((text: string) => void) | undefined;
+  /** Content of volumes as streams. */
+  readonly content: ContentClient;
   readonly #close: () => void;
   #volumes: Promise<HostVolumes> | undefined;
 
@@ -52,6 +55,7 @@ export class PluginHost {
       ...(token !== undefined && { token }),
     });
     this.address = client.address;
+    this.content = client;
     this.#service = watchedService(wrapService?.(client) ?? client, client.address);
     this.#exec = watchedExec(exec);
     this.#close = () => client.close();

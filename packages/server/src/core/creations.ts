@@ -1,6 +1,12 @@
 /** Work that makes something new. What is left of it after a failure is removed under the id it was given. */
 import { StorageError, notFound, roundUp } from "@libstorage/model";
-import type { OpContext, SnapshotRecord, StorageDriver, VolumeRecord } from "./driver.js";
+import type {
+  ContentIn,
+  OpContext,
+  SnapshotRecord,
+  StorageDriver,
+  VolumeRecord,
+} from "./driver.js";
 import type { Inventory } from "./inventory.js";
 import type { Work } from "./operations.js";
 import { bounded, unable, usable } from "./refusals.js";
@@ -82,6 +88,23 @@ export class Creations {
       if (now === undefined) throw notFound("volume", source.id, { service: from.name });
       return copy(usable(now), volume, context);
     });
+  }
+
+  /** @param carry gives the content while it can be read, and takes note of what becomes of it */
+  volumeFromContent(
+    request: NewVolume,
+    carry: (
+      take: (content: ContentIn) => Promise<VolumeRecord>,
+      volume: VolumeRecord,
+      context: OpContext,
+    ) => Promise<VolumeRecord>,
+  ): Work<VolumeRecord> {
+    const { content } = this.#driver;
+    if (content === undefined) throw unable("take the content of a volume as a stream");
+    const volume = this.#draft(request);
+    return this.#volumeWork(volume, (context) =>
+      carry((bytes) => content.volumeCreateFrom(volume, bytes, context), volume, context),
+    );
   }
 
   volumeFromSnapshot(source: SnapshotRecord, request: NewVolume): Work<VolumeRecord> {

@@ -9,12 +9,16 @@
  *   there, succeeds. Attaching what is attached changes nothing.
  */
 import type * as v from "valibot";
+import type { Readable, Writable } from "node:stream";
 import type {
+  ContentAbout,
+  ContentFormat,
   DriverType,
   Instance,
   InstanceID,
   MutableName,
   NextDeviceInfo,
+  VolumeExtent,
 } from "@libstorage/model";
 import type { Exec } from "./exec.js";
 import type { Files } from "./files.js";
@@ -135,6 +139,73 @@ export interface ImageAbilities {
   ): Promise<VolumeRecord>;
 }
 
+/** Content as a reader wants it. */
+export interface ContentWish {
+  /** One of these; any when there are none. */
+  readonly formats: readonly ContentFormat[];
+  /** Contents that the reader has, by their ids: an increment of one of them will do. */
+  readonly have: readonly string[];
+}
+
+/** Content for a new volume. */
+export interface ContentIn {
+  readonly format: ContentFormat;
+  /** To be read to its end, where it fails when it is not whole or not what it should be. */
+  readonly bytes: Readable;
+  /** Whether the volume's size was asked for; otherwise it is as large as the content makes it. */
+  readonly isSizeGiven: boolean;
+  /** What this content is called, so that increments can build on it; without it none will. */
+  readonly contentID?: string;
+  /** What it builds on. */
+  readonly parentID?: string;
+}
+
+/** Called once, before the first byte: until then a failure is one of the whole request. */
+export type ContentDoor = (about: ContentAbout) => Writable;
+
+/** Content as a stream. */
+export interface ContentAbilities {
+  /** Those that it gives and takes. */
+  readonly formats: readonly ContentFormat[];
+  /** Whether the content of a volume that somebody writes is that of one moment all the same. */
+  readonly canReadHeld: boolean;
+  volumeContent(
+    volume: VolumeRecord,
+    wish: ContentWish,
+    open: ContentDoor,
+    context: OpContext,
+  ): Promise<void>;
+  snapshotContent(
+    snapshot: SnapshotRecord,
+    wish: ContentWish,
+    open: ContentDoor,
+    context: OpContext,
+  ): Promise<void>;
+  /** Contents that increments can build on, by their ids. */
+  kept?(): readonly string[];
+  /** Nothing of the volume may stay when the content turns out not to be whole. */
+  volumeCreateFrom(
+    volume: VolumeRecord,
+    content: ContentIn,
+    context: OpContext,
+  ): Promise<VolumeRecord>;
+}
+
+/** Where volumes and snapshots have data, and where they differ from earlier snapshots. */
+export interface ChangeAbilities {
+  /** @param since of the same volume; without it all that has data */
+  volumeChanges(
+    volume: VolumeRecord,
+    since: SnapshotRecord | undefined,
+    context: OpContext,
+  ): AsyncIterable<VolumeExtent>;
+  snapshotChanges(
+    snapshot: SnapshotRecord,
+    since: SnapshotRecord | undefined,
+    context: OpContext,
+  ): AsyncIterable<VolumeExtent>;
+}
+
 /** How ids are made. The core counts; numbers are never given twice within one journal. */
 export interface IdScheme {
   volumeID(number: number): string;
@@ -246,6 +317,10 @@ export interface StorageDriver {
   };
   /** Left out when volumes are no images. */
   readonly images?: ImageAbilities;
+  /** Left out when content cannot be carried as a stream. */
+  readonly content?: ContentAbilities;
+  /** Left out when it cannot tell what has changed. */
+  readonly changes?: ChangeAbilities;
   readonly snapshots?: {
     snapshotCreate(
       source: VolumeRecord,

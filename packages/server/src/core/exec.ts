@@ -5,6 +5,9 @@
 import { constants } from "node:os";
 import { StorageError } from "@libstorage/model";
 import type { ErrorData } from "@libstorage/model";
+import type { Readable, Writable } from "node:stream";
+import { openInput, openOutput } from "./command-socket.js";
+import type { CommandSocket } from "./command-socket.js";
 import type { Logger } from "./log.js";
 import { NO_FAULTS } from "./faults.js";
 import type { FaultPlan } from "./faults.js";
@@ -38,6 +41,10 @@ export interface ExecOptions {
    * They are ended together, and the failure of either is a failure.
    */
   readonly into?: Program;
+  /** What its standard input is, to the end; when that fails, the command has failed with its error. */
+  readonly from?: Readable;
+  /** Where its standard output goes, as fast as that takes it, instead of into the answer. It is left open. */
+  readonly to?: Writable;
 }
 
 export interface ExecResult {
@@ -117,7 +124,7 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
       onRun?.(run);
       log.debug(run, "command");
     };
-    const { input, env, onStart, onOutput, into } = options;
+    const { input, env, onStart, onOutput, into, from, to } = options;
     return passAll(faults, [{ file, args }, ...(into ? [into] : [])], signal, async () => {
       if (signal.aborted)
         throw new StorageError(
@@ -136,7 +143,11 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
         ...(onOutput !== undefined && { isWatched: true as const }),
       };
       const watch = { onStart, onOutput };
-      const ending = await endedBy(AbortSignal.any([signal, timeout]), command, watch);
+      const until = AbortSignal.any([signal, timeout]);
+      const ending =
+        from === undefined && to === undefined
+          ? await endedBy(until, command, watch)
+          : await endedWithStreams(until, command, watch, { from, to });
       note({ file, args }, ending);
       if (into !== undefined && ending.into !== undefined) note(into, ending.into);
       const last = ending.into ?? ending;
@@ -152,6 +163,49 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
       throw new CommandError(file, args, ending, ended);
     });
   };
+}
+
+interface Streams {
+  readonly from: Readable | undefined;
+  readonly to: Writable | undefined;
+}
+
+/**
+ * Runs a command whose bytes pass through this process. It has ended when they have passed, too.
+ * @throws what a stream failed with, unless the command has failed before
+ */
+async function endedWithStreams(
+  signal: AbortSignal,
+  command: Command,
+  watch: Watch,
+  { from, to }: Streams,
+): Promise<Ending> {
+  const input = from && (await openInput(from));
+  const output = to && (await openOutput(to));
+  const broken = new AbortController();
+  const sockets: readonly CommandSocket[] = [input, output].filter((one) => one !== undefined);
+  for (const { passed } of sockets) passed.catch((error: unknown) => broken.abort(error));
+  try {
+    const joined = {
+      ...command,
+      ...(input !== undefined && { inputSocket: input.path }),
+      ...(output !== undefined && { outputSocket: output.path }),
+    };
+    const ending = await endedBy(AbortSignal.any([signal, broken.signal]), joined, watch);
+    // A command that fails by itself leaves bytes behind, so that its streams fail too, without words of ours.
+    const cause = [from?.errored, to?.errored].find((error) => error instanceof StorageError);
+    if (signal.aborted || (ending.exitCode !== 0 && cause === undefined)) return ending;
+    if (cause !== undefined) throw cause;
+    for (const { passed } of sockets)
+      await passed.catch((error: unknown) => leftBehind(command, error));
+    return ending;
+  } finally {
+    for (const socket of sockets) socket.close();
+  }
+}
+
+function leftBehind({ file }: Command, cause: unknown): never {
+  throw new StorageError("internal", `${file} did not take all of its bytes`, {}, { cause });
 }
 
 /** Each of joined commands is a point at which something may go wrong. */

@@ -8,6 +8,8 @@ import { randomBytes } from "node:crypto";
 import { basename, dirname, join } from "node:path";
 import { NO_FAULTS } from "./faults.js";
 import type { FaultPlan } from "./faults.js";
+import { writeSparse } from "./sparse-file.js";
+import type { SparseOptions } from "./sparse-file.js";
 
 export interface WriteOptions {
   /** Default 0600: records may name hosts. */
@@ -43,6 +45,16 @@ export interface Files {
    * @throws {Error} `EEXIST` when there is something of that name
    */
   create(path: string, content: string, options?: WriteOptions): Promise<void>;
+  /**
+   * Writes a new file as its bytes come, without any sync. Long runs of zeros become holes.
+   * @returns how many bytes it has
+   * @throws {Error} `EEXIST` when there is something of that name; what the stream fails with
+   */
+  createFrom(
+    path: string,
+    bytes: AsyncIterable<Uint8Array>,
+    options?: SparseOptions,
+  ): Promise<number>;
   /** Gives a file a length, without any sync; what it did not have are holes. Follows no link. */
   resize(path: string, sizeBytes: number): Promise<void>;
   /** Fills a part of a file with zeros that take their space, without any sync. Follows no link. */
@@ -239,6 +251,8 @@ export function openFiles(faults: FaultPlan = NO_FAULTS, signal?: AbortSignal): 
     },
     create: (path, content, { mode = 0o600 } = {}) =>
       pass(`create ${path}`, () => fs.writeFile(path, content, { flag: "wx", mode })),
+    createFrom: (path, bytes, options) =>
+      pass(`write ${path}`, () => writeSparse(path, bytes, options)),
     resize: (path, sizeBytes) => pass(`resize ${path}`, () => resize(path, sizeBytes)),
     writeZeros: (path, offset, length) =>
       pass(`zero ${path}`, () => writeZeros(path, offset, length)),

@@ -105,6 +105,7 @@ const RECOVERY: Readonly<Record<string, Recover>> = {
   volumeCreate: unmakeVolume,
   volumeCopy: unmakeVolume,
   volumeCreateFromSnapshot: unmakeVolume,
+  volumeUpload: unmakeVolume,
   volumeRemove: removeVolume,
   volumeSnapshot: unmakeSnapshot,
   snapshotCopy: unmakeSnapshot,

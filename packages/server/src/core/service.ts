@@ -2,11 +2,12 @@
  * One configured instance of a driver, with all rules: order, locks, undo, rounding, who may hold what.
  * Reads are answered from the inventory; writes go through `Operations`, each under its volume's lock.
  */
-import { ABILITIES, StorageError, notFound } from "@libstorage/model";
+import { ABILITIES, notFound } from "@libstorage/model";
 import type { AbilityName, Capacity, DriverInfo, Instance, InstanceID } from "@libstorage/model";
 import type { Exporter } from "./exporter.js";
 import { Exports } from "./exports.js";
 import { Changes } from "./changes.js";
+import { Contents } from "./contents.js";
 import type { Attached, AttachRequest } from "./changes.js";
 import { Creations } from "./creations.js";
 import type { NewObject, NewVolume } from "./creations.js";
@@ -21,8 +22,8 @@ import { Holds } from "./holds.js";
 import { ImageWork } from "./image-work.js";
 import type { ShrinkRequest } from "./image-work.js";
 import { Inventory } from "./inventory.js";
-import type { JournalEntry } from "./journal-entry.js";
 import { lockKeyOf } from "./locks.js";
+import { Names } from "./names.js";
 import type { Caller, Operations, Prepared, Work } from "./operations.js";
 import type { Logger } from "./log.js";
 import { Reverts } from "./reverts.js";
@@ -65,7 +66,9 @@ export class StorageService {
   readonly #reverts: Reverts;
   readonly #updates: Updates;
   readonly #log: Logger;
-  readonly #namesInMaking = new Set<string>();
+  readonly #names: Names;
+  /** Content as streams, and what has changed. */
+  readonly content: Contents;
 
   constructor(options: ServiceOptions) {
     const { name, driverName, driver, exporter, exporters, settings, operations, log } = options;
@@ -83,6 +86,8 @@ export class StorageService {
     this.#reverts = new Reverts(driverName, driver, this.inventory);
     this.#updates = new Updates(driverName, driver, this.inventory);
     this.#changes = new Changes(driver, this.holds, this.inventory);
+    this.#names = new Names(this, operations);
+    this.content = new Contents(this, this.#creations, this.#names, operations, this.#log);
     this.exports = new Exports({
       service: name,
       driverName,
@@ -91,7 +96,7 @@ export class StorageService {
       inventory: this.inventory,
       operations,
       log: this.#log,
-      normalize: (id) => this.#normalize(id),
+      normalize: (id) => this.normalized(id),
       isShareable: () => this.settings.shareable,
     });
   }
@@ -111,6 +116,8 @@ export class StorageService {
       snapshotCopy: driver.snapshots?.snapshotCopy !== undefined,
       revert: driver.reverts !== undefined,
       capacity: driver.capacity !== undefined,
+      content: driver.content !== undefined,
+      changes: driver.changes !== undefined,
     };
     return ABILITIES.filter((name) => has[name]);
   }
@@ -125,7 +132,7 @@ export class StorageService {
 
   /** @throws {StorageError} `not-found` */
   volume(id: string): VolumeRecord {
-    return this.#found("volume", id, this.inventory.volumes.get(this.#normalize(id)));
+    return this.#found("volume", id, this.inventory.volumes.get(this.normalized(id)));
   }
 
   /** The first volume of that name, without case. @throws {StorageError} `not-found` */
@@ -135,7 +142,7 @@ export class StorageService {
 
   /** @throws {StorageError} `not-found` */
   snapshot(id: string): SnapshotRecord {
-    return this.#found("snapshot", id, this.inventory.snapshots.get(this.#normalize(id)));
+    return this.#found("snapshot", id, this.inventory.snapshots.get(this.normalized(id)));
   }
 
   /** The first snapshot of that name, without case. @throws {StorageError} `not-found` */
@@ -152,14 +159,15 @@ export class StorageService {
     return this.driver.instanceInspect(id);
   }
 
-  #normalize(id: string): string {
+  /** An id as the driver has it. */
+  normalized(id: string): string {
     return this.driver.ids.normalize?.(id) ?? id;
   }
 
   // ---- volumes
 
   volumeCreate(request: NewVolume, caller: Caller): Promise<VolumeRecord> {
-    return this.#naming("volume", request.name, caller, (takeName) =>
+    return this.#names.taking("volume", request.name, caller, (takeName) =>
       // Without a lock: nobody else knows the new id.
       this.#run("volumeCreate", undefined, request, caller, () => {
         takeName();
@@ -169,7 +177,7 @@ export class StorageService {
   }
 
   volumeCopy(volumeID: string, request: NewObject, caller: Caller): Promise<VolumeRecord> {
-    return this.#naming("volume", request.name, caller, (takeName) =>
+    return this.#names.taking("volume", request.name, caller, (takeName) =>
       this.#on("volumeCopy", volumeID, request, caller, (id) => {
         takeName();
         return { work: this.#creations.volumeCopy(this.volume(id), request) };
@@ -184,9 +192,9 @@ export class StorageService {
     request: NewObject,
     caller: Caller,
   ): Promise<VolumeRecord> {
-    const id = from.#normalize(volumeID);
+    const id = from.normalized(volumeID);
     const asked = { id, from: from.name, ...request };
-    return this.#naming("volume", request.name, caller, (takeName) =>
+    return this.#names.taking("volume", request.name, caller, (takeName) =>
       this.#run("volumeCopy", lockKeyOf(from.name, id), asked, caller, () => {
         takeName();
         return { work: this.#creations.volumeCopyFrom(from, from.volume(id), request) };
@@ -199,7 +207,7 @@ export class StorageService {
     request: NewVolume,
     caller: Caller,
   ): Promise<VolumeRecord> {
-    return this.#naming("volume", request.name, caller, (takeName) =>
+    return this.#names.taking("volume", request.name, caller, (takeName) =>
       this.#on("volumeCreateFromSnapshot", snapshotID, request, caller, (id) => {
         takeName();
         return { work: this.#creations.volumeFromSnapshot(this.snapshot(id), request) };
@@ -214,7 +222,7 @@ export class StorageService {
   }
 
   volumeRevert(volumeID: string, snapshotID: string, caller: Caller): Promise<VolumeRecord> {
-    const from = this.#normalize(snapshotID);
+    const from = this.normalized(snapshotID);
     const { locks } = this.#operations;
     // Inside the volume's lock: no operation takes the two the other way round.
     const hold = <R>(act: () => Promise<R>): Promise<R> =>
@@ -225,7 +233,7 @@ export class StorageService {
   }
 
   volumeUpdate(volumeID: string, request: UpdateRequest, caller: Caller): Promise<VolumeRecord> {
-    return this.#naming("volume", request.name ?? "", caller, (takeName) =>
+    return this.#names.taking("volume", request.name ?? "", caller, (takeName) =>
       this.#on("volumeUpdate", volumeID, request, caller, (id) =>
         this.#updates.update(this.volume(id), request, takeName),
       ),
@@ -282,7 +290,7 @@ export class StorageService {
   // ---- snapshots
 
   volumeSnapshot(volumeID: string, request: NewObject, caller: Caller): Promise<SnapshotRecord> {
-    return this.#naming("snapshot", request.name, caller, (takeName) =>
+    return this.#names.taking("snapshot", request.name, caller, (takeName) =>
       this.#on("volumeSnapshot", volumeID, request, caller, (id) => {
         takeName();
         return { work: this.#creations.snapshot(this.volume(id), request) };
@@ -291,7 +299,7 @@ export class StorageService {
   }
 
   snapshotCopy(snapshotID: string, request: NewObject, caller: Caller): Promise<SnapshotRecord> {
-    return this.#naming("snapshot", request.name, caller, (takeName) =>
+    return this.#names.taking("snapshot", request.name, caller, (takeName) =>
       this.#on("snapshotCopy", snapshotID, request, caller, (id) => {
         takeName();
         return { work: this.#creations.snapshotCopy(this.snapshot(id), request) };
@@ -315,7 +323,7 @@ export class StorageService {
     caller: Caller,
     plan: (id: string) => Prepared<T>,
   ): Promise<T> {
-    const id = this.#normalize(rawID);
+    const id = this.normalized(rawID);
     const lock = lockKeyOf(this.name, id);
     return this.#run(operation, lock, { id, ...request }, caller, () => plan(id));
   }
@@ -336,53 +344,6 @@ export class StorageService {
         prepare,
       },
       caller,
-    );
-  }
-
-  /**
-   * Where names are unique, or the caller wants this one to be, `takeName` refuses one that is taken, and
-   * holds it until the object is there.
-   */
-  #naming<T>(
-    kind: "volume" | "snapshot",
-    name: string,
-    { onlyIfNew = false }: Caller,
-    start: (takeName: () => void) => Promise<T>,
-  ): Promise<T> {
-    const key = `${kind} ${name.toLowerCase()}`;
-    let isMine = false;
-    const takeName = (): void => {
-      const isUnique = onlyIfNew || (kind === "volume" && this.settings.uniqueNames);
-      if (!isUnique) return;
-      const taken = this.inventory[`${kind}s`].named(name);
-      if (taken !== undefined || this.#namesInMaking.has(key)) throw this.#taken(kind, name, taken);
-      this.#namesInMaking.add(key);
-      isMine = true;
-    };
-    return start(takeName).finally(() => {
-      if (isMine) this.#namesInMaking.delete(key);
-    });
-  }
-
-  #taken(
-    kind: "volume" | "snapshot",
-    name: string,
-    taken: { readonly id: string } | undefined,
-  ): StorageError {
-    const id = taken?.id;
-    const isUnfinished = ({ service, volumeID, snapshotID }: JournalEntry): boolean =>
-      service === this.name && id === (snapshotID ?? volumeID);
-    // What recovery is about to take away, or has not yet looked at, is not there for anybody.
-    if (id !== undefined && this.#operations.journal.openIntents().some(isUnfinished))
-      return new StorageError(
-        "aborted",
-        `service ${this.name} is still working on the ${kind} ${id}, which is named ${name}; try again`,
-        { name, [`${kind}ID`]: id },
-      );
-    return new StorageError(
-      "already-exists",
-      `service ${this.name} has a ${kind} named ${name} already${id === undefined ? ", which is being made" : `: ${id}`}; choose another name or use that ${kind}`,
-      { name, ...(id !== undefined && { [`${kind}ID`]: id }) },
     );
   }
 

@@ -12,6 +12,10 @@ export interface Command extends Program {
   readonly input?: string;
   /** Variables beside those of the server. */
   readonly env?: Readonly<Record<string, string>>;
+  /** The name of a socket that its standard input comes from, in place of `input`. */
+  readonly inputSocket?: string;
+  /** The name of a socket that its standard output goes to, which then is in no report. */
+  readonly outputSocket?: string;
   /** Whether its standard output is reported as it comes. */
   readonly isWatched?: true;
   /** Reads its standard output, which then is in no report. What is watched is the output of this one. */

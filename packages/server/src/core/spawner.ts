@@ -9,6 +9,7 @@
  */
 // oxlint-disable-next-line no-restricted-imports -- here is where the commands of core/exec.ts are started
 import { spawn, type ChildProcess } from "node:child_process";
+import { connect, type Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { killGroup, MAX_OUTPUT_BYTES } from "./spawner-messages.js";
 import type { Command, Ending, Program, Report, Request } from "./spawner-messages.js";
@@ -17,9 +18,11 @@ import type { Command, Ending, Program, Report, Request } from "./spawner-messag
 const GRACE_MS = 2_000;
 
 /** What is started, of a command. */
-interface Start extends Omit<Command, "into"> {
+interface Start extends Omit<Command, "into" | "inputSocket" | "outputSocket"> {
   /** Its standard input, in place of `input`. */
-  readonly from?: Readable;
+  readonly from?: Readable | undefined;
+  /** Its standard output, which then is not collected. */
+  readonly to?: Socket | undefined;
   /** Whether another one reads its standard output. */
   readonly isRead?: boolean;
 }
@@ -34,18 +37,19 @@ class Running {
 
   /** In a process group of its own, so that what it starts can be ended with it. */
   constructor(
-    { file, args, input, env, isWatched, from, isRead = false }: Start,
+    { file, args, input, env, isWatched, from, to, isRead = false }: Start,
     onEnd: (ending: Ending) => void,
     onOutput: (output: string) => void,
   ) {
     const child = spawn(file, args, {
       detached: true,
       ...(env !== undefined && { env: { ...process.env, ...env, LC_ALL: "C" } }),
-      stdio: [from ?? (input === undefined ? "ignore" : "pipe"), "pipe", "pipe"],
+      stdio: [from ?? (input === undefined ? "ignore" : "pipe"), to ?? "pipe", "pipe"],
     });
     this.#child = child;
     // The other one alone has its end then: when that one goes away, writing into it fails.
     from?.destroy();
+    to?.destroy();
     if (!isRead) this.#collect(child.stdout, this.#stdout);
     this.#collect(child.stderr, this.#stderr);
     if (isWatched === true) child.stdout?.on("data", (chunk: Buffer) => onOutput(chunk.toString()));
@@ -115,7 +119,7 @@ class Joined {
   #endOfSecond: Ending | undefined;
 
   constructor(
-    { isWatched, into, ...command }: Command & { readonly into: Program },
+    { isWatched, into, to, ...command }: Start & { readonly into: Program },
     onEnd: (ending: Ending) => void,
     onOutput: (output: string) => void,
   ) {
@@ -129,7 +133,7 @@ class Joined {
     if (pid === undefined || stdout === null) return;
     try {
       this.#second = new Running(
-        { ...into, from: stdout, ...(isWatched !== undefined && { isWatched }) },
+        { ...into, from: stdout, to, ...(isWatched !== undefined && { isWatched }) },
         (ending) => this.#endedSecond(ending),
         onOutput,
       );
@@ -169,13 +173,53 @@ class Joined {
 }
 
 const running = new Map<number, Running | Joined>();
+/** Commands that wait for their sockets, and whether they are still wanted. */
+const connecting = new Map<number, { isWanted: boolean }>();
+
+/** Connected and not read. */
+function socketAt(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    // What comes is for the command.
+    socket.pause();
+    socket.once("error", reject);
+    socket.once("connect", () => {
+      socket.off("error", reject);
+      socket.on("error", () => {});
+      resolve(socket);
+    });
+  });
+}
+
+async function startConnected(id: number, command: Command): Promise<void> {
+  const { inputSocket, outputSocket, ...rest } = command;
+  const wish = { isWanted: true };
+  connecting.set(id, wish);
+  const sockets: Socket[] = [];
+  const at = async (path: string | undefined): Promise<Socket | undefined> => {
+    if (path === undefined) return undefined;
+    const socket = await socketAt(path);
+    sockets.push(socket);
+    return socket;
+  };
+  try {
+    const [from, to] = [await at(inputSocket), await at(outputSocket)];
+    if (!wish.isWanted) throw new Error("it was ended before it was started");
+    start(id, { ...rest, from, to });
+  } catch (error) {
+    for (const socket of sockets) socket.destroy();
+    report({ id, ending: unstarted(error) });
+  } finally {
+    connecting.delete(id);
+  }
+}
 
 function report(what: Report): void {
   // A server that is gone needs no report.
   process.send?.(what, () => {});
 }
 
-function start(id: number, command: Command): void {
+function start(id: number, command: Command & Pick<Start, "from" | "to">): void {
   const onEnd = (ending: Ending): void => {
     running.delete(id);
     report({ id, ending });
@@ -202,8 +246,13 @@ function pidsOf(one: Running | Joined): readonly (number | undefined)[] {
 }
 
 process.on("message", (request: Request) => {
-  if ("start" in request) start(request.id, request.start);
-  else running.get(request.id)?.end();
+  if (!("start" in request)) {
+    running.get(request.id)?.end();
+    const wish = connecting.get(request.id);
+    if (wish !== undefined) wish.isWanted = false;
+  } else if (request.start.inputSocket ?? request.start.outputSocket)
+    void startConnected(request.id, request.start);
+  else start(request.id, request.start);
 });
 process.on("disconnect", () => {
   for (const one of running.values())

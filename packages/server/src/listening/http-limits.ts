@@ -33,12 +33,20 @@ function answerOf(status: string, text: string): string {
   ].join("\r\n");
 }
 
+/** Connections whose present request may take longer than others: its reader watches over its time. */
+const longBodies = new WeakSet<Duplex>();
+
+export function expectLongBody(socket: Duplex): void {
+  longBodies.add(socket);
+}
+
 /** Tells clients what was wrong with bytes that are no acceptable request. */
 export function answerBadRequests(server: http.Server, log: Logger): void {
   const answered = new WeakSet<Duplex>();
   server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => {
     // What still comes in after the answer fails as well.
     if (answered.has(socket)) return;
+    if (error.code === "ERR_HTTP_REQUEST_TIMEOUT" && longBodies.has(socket)) return;
     answered.add(socket);
     if (error.code === "ECONNRESET" || !socket.writable) {
       socket.destroy();

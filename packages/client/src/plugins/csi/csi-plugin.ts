@@ -23,6 +23,7 @@ import { Pending } from "./pending.js";
 import { readCsiSettings } from "./settings.js";
 import type { CsiMode } from "./settings.js";
 import type { ServiceName } from "./proto.js";
+import { serviceBlocks } from "./snapshot-blocks.js";
 import { snapshotMetadata } from "./snapshot-metadata.js";
 import type { SnapshotBlocks } from "./snapshot-metadata.js";
 
@@ -39,7 +40,7 @@ export interface CsiPlugin {
 
 export interface CsiPluginOptions extends Omit<PluginHostOptions, "settings"> {
   readonly log: PluginLog;
-  /** What knows the blocks of snapshots; left out as long as no service does. */
+  /** What knows the blocks of snapshots; default is the service. */
   readonly blocks?: SnapshotBlocks;
 }
 
@@ -53,7 +54,7 @@ const SERVICES: Readonly<Record<CsiMode, readonly ServiceName[]>> = {
 /** Opens the plugin. Asks no server: it answers from its first moment on. @throws {StorageError} */
 export async function openCsiPlugin(
   { address, settings, reader }: PluginModule,
-  { log, blocks, ...hostOptions }: CsiPluginOptions,
+  { log, blocks: given, ...hostOptions }: CsiPluginOptions,
 ): Promise<CsiPlugin> {
   const own = readCsiSettings(reader);
   if (address.kind !== "unix")
@@ -64,6 +65,7 @@ export async function openCsiPlugin(
   const warn = (text: string): void => log.warn({}, text);
   const host = new PluginHost({ settings, warn, ...hostOptions });
   const backend = new Backend(host, own.infoMs);
+  const blocks = given ?? serviceBlocks(backend, host.content);
   const context = { backend, settings: own, pending: new Pending(), log };
   const records = new NodeRecords(join(settings.folders.lib, "csi", pathPart(own.driverName)));
   const storage = new NodeStorage(backend, host.executors, own.fsType);
@@ -72,7 +74,7 @@ export async function openCsiPlugin(
   const missing = (): Promise<string | undefined> =>
     isNode ? lacking(settings.folders.lib) : Promise.resolve(undefined);
   const handlers: Handlers = {
-    ...identity(context, { missing, ...(blocks !== undefined && { blocks }) }),
+    ...identity(context, { missing, ...(given !== undefined && { blocks: given }) }),
     ...controllerVolumes(context),
     ...controllerPublish(context),
     ...controllerSnapshots(context),

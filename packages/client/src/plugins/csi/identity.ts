@@ -4,6 +4,7 @@ import { pluginCapabilities } from "./capabilities.js";
 import type { Handlers } from "./messages.js";
 import type { PluginContext } from "./plugin-context.js";
 import { SPEC_VERSION } from "./proto.js";
+import { knowsBlocks } from "./snapshot-blocks.js";
 import type { SnapshotBlocks } from "./snapshot-metadata.js";
 import { CsiError, textOf } from "./status.js";
 
@@ -26,7 +27,7 @@ export function identity(context: PluginContext, { blocks, missing }: IdentityOp
       return {
         capabilities: pluginCapabilities(info, settings, {
           hasTopology: Object.keys(settings.topology).length > 0,
-          hasSnapshotMetadata: blocks !== undefined,
+          hasSnapshotMetadata: blocks !== undefined || (await knowsBlocks(backend, signal)),
         }),
       };
     },

@@ -1,6 +1,6 @@
 /**
  * The SnapshotMetadata service: which blocks of a snapshot have data, or differ from an earlier one's. It is
- * served and advertised when a service can tell; none of the drivers can as yet.
+ * advertised when the service can tell.
  */
 import type { BlockMetadata, Handlers } from "./messages.js";
 import { checkID } from "./names.js";

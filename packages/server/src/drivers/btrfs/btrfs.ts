@@ -1,10 +1,12 @@
 /** btrfs(8) of btrfs-progs: arguments out, reports in. No JSON: progs 6.2 abort over limits (exit 134). */
+import type { Readable, Writable } from "node:stream";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../core/exec.js";
 import type { ExecOptions } from "../../core/exec.js";
 import type { OpContext } from "../../core/driver.js";
 import { NO_TIME_LIMIT_MS } from "../folders/time-limit.js";
-import { parseDeleted, parsePaths, parseUUID } from "./reports.js";
+import { parseDeleted, parsePaths, parseUUID, parseUUIDs } from "./reports.js";
+import type { SubvolumeUUID } from "./reports.js";
 
 /** What changes something may have to wait for a busy file system to write all it has. */
 const BUSY: ExecOptions = { timeoutMs: 30 * 60_000 };
@@ -74,6 +76,51 @@ export async function sendSubvolume(
     onStart,
     into: { file: "btrfs", args: ["receive", "-q", into] },
   });
+}
+
+/** @param from read-only @param parent read-only: only what differs from it is sent */
+export async function sendStream(
+  context: OpContext,
+  from: string,
+  parent: string | undefined,
+  to: Writable,
+): Promise<void> {
+  const base = parent === undefined ? [] : ["-p", parent];
+  await btrfs(context, ["send", "-q", ...base, from], { timeoutMs: NO_TIME_LIMIT_MS, to });
+}
+
+/**
+ * Makes the subvolumes of a stream in a folder, which no path in the stream leads out of.
+ * @param into holds what the stream builds on
+ * @throws {StorageError} `invalid-argument` for what is no such stream
+ */
+export async function receiveStream(
+  context: OpContext,
+  into: string,
+  from: Readable,
+): Promise<void> {
+  try {
+    const args = ["receive", "-q", "--chroot", into];
+    await btrfs(context, args, { timeoutMs: NO_TIME_LIMIT_MS, from });
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    const refuse = (code: "invalid-argument" | "failed-precondition", text: string): StorageError =>
+      new StorageError(code, text, error.data, { cause: error });
+    if (NO_PARENT.test(error.stderr))
+      throw refuse("failed-precondition", "what the content builds on is not here; send it whole");
+    if (NO_STREAM.test(error.stderr))
+      throw refuse("invalid-argument", "the content is no whole stream of btrfs send");
+    throw error;
+  }
+}
+
+const NO_PARENT = /cannot find parent|parent subvol is not reachable|did not find source subvol/;
+const NO_STREAM =
+  /empty stream|not.*stream|Expected magic|unexpected|invalid|short read|crc32|[Bb]ad.*stream|magic/;
+
+/** Subvolumes of the file system with what names their content. */
+export async function subvolumeUUIDs(context: OpContext, path: string): Promise<SubvolumeUUID[]> {
+  return parseUUIDs(await btrfs(context, ["subvolume", "list", "-u", "-R", path]));
 }
 
 /**

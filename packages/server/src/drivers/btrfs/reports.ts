@@ -9,6 +9,23 @@ export function parsePaths(report: string): string[] {
   return report.split("\n").flatMap((line) => LISTED.exec(line)?.[1] ?? []);
 }
 
+/** A line of `subvolume list -u -R`. */
+const WITH_UUIDS = /^ID \d+ gen \d+ top level \d+ received_uuid (\S+)\s+uuid (\S+)\s+path (.+)$/;
+
+export interface SubvolumeUUID {
+  /** Relative to the top of the file system. */
+  readonly path: string;
+  /** What a stream of it names: its own UUID, or that of the one it was received from. */
+  readonly contentID: string;
+}
+
+export function parseUUIDs(report: string): SubvolumeUUID[] {
+  return report.split("\n").flatMap((line) => {
+    const [, received = "-", own = "", path = ""] = WITH_UUIDS.exec(line) ?? [];
+    return path === "" ? [] : [{ path, contentID: received === "-" ? own : received }];
+  });
+}
+
 /** How many lines of `subvolume list -d` there are. */
 export function parseDeleted(report: string): number {
   return report.split("\n").filter((line) => DELETED.test(line)).length;

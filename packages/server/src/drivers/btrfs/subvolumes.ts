@@ -8,12 +8,15 @@ import type { Backing, Purpose } from "../folders/backing.js";
 import { mountOf, readMounts } from "../../core/mounts.js";
 import { abilitiesOf } from "./abilities.js";
 import { createSubvolume, deleteSubvolume, snapshotSubvolume, subvolumesBelow } from "./btrfs.js";
+import { CONTENT_FIELD } from "../folders/content.js";
 import type { Quota } from "./quota.js";
 import { isReadOnly, isSubvolume } from "./stats.js";
+import { SubvolumeStreams } from "./streams.js";
 import { isOnOneFileSystem, leftSent, transfer } from "./transfer.js";
 
 export class Subvolumes implements Backing {
   readonly isAtomic = true;
+  readonly streams: SubvolumeStreams;
   readonly #root: string;
   readonly #quota: Quota;
   readonly #context: DriverContext;
@@ -23,6 +26,13 @@ export class Subvolumes implements Backing {
     this.#root = root;
     this.#quota = quota;
     this.#context = context;
+    this.streams = new SubvolumeStreams({
+      root,
+      discard: (path, own) => this.discard(path, own),
+      checkNoneBelow: (path, own) => this.#checkNoneBelow(path, own),
+      limit: (path, sizeBytes, own) => this.#quota.limit(path, sizeBytes, true, own),
+      pathsWithin: (folder, paths) => this.#pathsWithin(folder, paths),
+    });
   }
 
   async make(path: string, purpose: Purpose, context: OpContext): Promise<void> {
@@ -65,8 +75,9 @@ export class Subvolumes implements Backing {
     for (const one of found) if (one.status === "rejected") throw one.reason;
   }
 
-  leftovers(): readonly string[] {
-    return leftSent(this.#root);
+  leftovers(volumes: readonly VolumeRecord[]): readonly string[] {
+    const needed = new Set(volumes.flatMap(({ fields }) => fields[CONTENT_FIELD] ?? []));
+    return [...leftSent(this.#root), ...this.streams.leftovers(needed)];
   }
 
   /** A snapshot holds empty folders in the place of subvolumes: their data would be missed too late. */

@@ -12,15 +12,15 @@ import { createSubvolume, sendSubvolume, snapshotSubvolume } from "./btrfs.js";
 import { isReadOnly, isSubvolume } from "./stats.js";
 
 /** Names, in the root of a service, of snapshots that are made to be sent. */
-const SENT_PREFIX = `${TEMPORARY_PREFIX}sent-`;
+export const SENT_PREFIX = `${TEMPORARY_PREFIX}sent-`;
 
 /** How long clearing up may take; the operation's own time may be over. */
 const CLEAR_MS = 10 * 60_000;
 
 /** What is being sent now. The service that it is taken from knows nothing of it. */
-const sending = new Set<string>();
+export const sending = new Set<string>();
 
-type Discard = (path: string, context: OpContext) => Promise<void>;
+export type Discard = (path: string, context: OpContext) => Promise<void>;
 
 /** Absolute paths without links; what they name need not be there. */
 export function isOnOneFileSystem(a: string, b: string): boolean {
@@ -85,7 +85,11 @@ async function send(sent: string, folder: string, context: OpContext): Promise<v
 }
 
 /** Tries twice: what stays even so is found by the next list. */
-async function discardSurely(path: string, discard: Discard, context: OpContext): Promise<void> {
+export async function discardSurely(
+  path: string,
+  discard: Discard,
+  context: OpContext,
+): Promise<void> {
   const remove = (): Promise<void> => discard(path, context);
   await remove()
     .catch(remove)

@@ -3,7 +3,15 @@
  * size. Everything else, from the records to the proof of a cut, is FolderDriver's.
  */
 import type { Stats } from "node:fs";
-import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
+import type { ContentFormat } from "@libstorage/model";
+import type {
+  Ability,
+  ContentDoor,
+  ContentIn,
+  ContentWish,
+  OpContext,
+  VolumeRecord,
+} from "../../core/driver.js";
 
 /** What a new data folder will hold. */
 export interface Purpose {
@@ -12,6 +20,25 @@ export interface Purpose {
   readonly sizeBytes: number;
   /** As `projectIDOf` answered. */
   readonly projectID: number | undefined;
+}
+
+/** Data folders as streams of bytes. @throws {StorageError} */
+export interface FolderStreams {
+  readonly formats: readonly ContentFormat[];
+  readonly canReadHeld: boolean;
+  send(
+    path: string,
+    what: Purpose["what"],
+    wish: ContentWish,
+    open: ContentDoor,
+    context: OpContext,
+  ): Promise<void>;
+  /** Makes `to`, where nothing is, of what comes. What is left of it after a failure is discarded by the caller. */
+  receive(to: string, purpose: Purpose, content: ContentIn, context: OpContext): Promise<void>;
+  /** Contents that increments can build on, by their ids. */
+  kept?(): readonly string[];
+  /** Called when a volume that was made of such a content is gone, and no other needs it. */
+  release?(contentID: string, context: OpContext): Promise<void>;
 }
 
 /** Each method may be called again after it was cut short. @throws {StorageError} */
@@ -41,11 +68,12 @@ export interface Backing {
   /** The project that limits a new volume, noted in its record; left out where limits need no number. */
   projectIDOf?(volume: Pick<VolumeRecord, "id" | "sizeBytes">): number | undefined;
   /** Paths below the root, beside those of volumes and snapshots, that a copy was cut short at. */
-  leftovers?(): readonly string[];
+  leftovers?(volumes: readonly VolumeRecord[]): readonly string[];
   /** Called when a volume is gone. @param projectID as its record had it */
   forget?(id: string, projectID: number | undefined, context: OpContext): Promise<void>;
   /** Why a folder is no data of this driver. @param stats of the folder itself */
   flawOf?(path: string, stats: Stats, what: Purpose["what"]): string | undefined;
+  readonly streams?: FolderStreams;
   abilities(context: OpContext): Promise<readonly Ability[]>;
   close?(): Promise<void>;
 }

@@ -6,6 +6,7 @@ import type {
   Ability,
   AttachmentRecord,
   Change,
+  ContentAbilities,
   DriverContext,
   IdScheme,
   Listing,
@@ -16,7 +17,8 @@ import type {
 } from "../../core/driver.js";
 import { heldBy } from "../../core/access.js";
 import { exporterOf } from "../../core/exporter.js";
-import type { Backing } from "./backing.js";
+import type { Backing, Purpose } from "./backing.js";
+import { CONTENT_FIELD, folderContent } from "./content.js";
 import { failureOf } from "./failures.js";
 import { bindMountsOf, readAllMounts, readMounts } from "../../core/mounts.js";
 import { checkNothingMounted, place, takeAway } from "./placing.js";
@@ -43,6 +45,12 @@ export interface FolderService {
   readonly backing: Backing;
 }
 
+/** What a new volume holds. */
+interface Filling {
+  readonly from?: () => string;
+  readonly receive?: (to: string, purpose: Purpose) => Promise<void>;
+}
+
 export class FolderDriver implements StorageDriver {
   readonly type: DriverType;
   readonly nextDevice = NEXT_DEVICE;
@@ -59,6 +67,7 @@ export class FolderDriver implements StorageDriver {
   readonly #snapshots: Shelf<SnapshotText>;
   readonly #ownVolumes: OwnChanges<VolumeText>;
   readonly #ownSnapshots: OwnChanges<SnapshotText>;
+  readonly content?: ContentAbilities;
   /** Leftovers of an earlier run, being removed. */
   #cleaning: Promise<void> | undefined;
 
@@ -74,6 +83,12 @@ export class FolderDriver implements StorageDriver {
     this.#snapshots = openSnapshotShelf(root, backing);
     this.#ownVolumes = new OwnChanges(this.#volumes);
     this.#ownSnapshots = new OwnChanges(this.#snapshots);
+    if (backing.streams !== undefined)
+      this.content = folderContent(backing.streams, {
+        volumePath: (id) => folderOf(this.#volumes, id),
+        snapshotPath: (id) => folderOf(this.#snapshots, id),
+        receive: (volume, receive, own) => this.#makeVolume(volume, { receive }, own),
+      });
   }
 
   async list(context: OpContext): Promise<Listing> {
@@ -82,11 +97,12 @@ export class FolderDriver implements StorageDriver {
       const snapshots = await this.#snapshots.list((...half) =>
         this.#ownSnapshots.isOnItsWay(...half),
       );
-      const beside = this.#backing.leftovers?.() ?? [];
+      const records = volumes.entries.map(({ record }) => record);
+      const beside = this.#backing.leftovers?.(records) ?? [];
       const temporaries = [...volumes.temporaries, ...snapshots.temporaries, ...beside];
       this.#clean(temporaries, volumes.reverts, context);
       return {
-        volumes: volumes.entries.map(({ record }) => record),
+        volumes: records,
         snapshots: snapshots.entries.map(({ record }) => record),
       };
     } catch (error) {
@@ -133,7 +149,7 @@ export class FolderDriver implements StorageDriver {
   }
 
   volumeCreate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord> {
-    return this.#makeVolume(volume, undefined, context);
+    return this.#makeVolume(volume, {}, context);
   }
 
   volumeRemove(id: string, context: OpContext): Promise<void> {
@@ -207,12 +223,14 @@ export class FolderDriver implements StorageDriver {
   }
 
   volumeCopyFrom({ id, source }: VolumeRecord, volume: VolumeRecord, context: OpContext) {
-    if (source.kind === "directory") return this.#makeVolume(volume, () => source.path, context);
+    if (source.kind === "directory")
+      return this.#makeVolume(volume, { from: () => source.path }, context);
     throw new StorageError("failed-precondition", `volume ${id} has no folder to copy`);
   }
 
   volumeCopy(source: VolumeRecord, volume: VolumeRecord, context: OpContext) {
-    return this.#makeVolume(volume, () => folderOf(this.#volumes, source.id), context);
+    const from = (): string => folderOf(this.#volumes, source.id);
+    return this.#makeVolume(volume, { from }, context);
   }
 
   volumeExpand(volume: VolumeRecord, sizeBytes: number, context: OpContext) {
@@ -280,7 +298,7 @@ export class FolderDriver implements StorageDriver {
       return this.#makeSnapshot(from, snapshot, context);
     },
     volumeCreateFromSnapshot: (source: SnapshotRecord, volume: VolumeRecord, context: OpContext) =>
-      this.#makeVolume(volume, () => folderOf(this.#snapshots, source.id), context),
+      this.#makeVolume(volume, { from: () => folderOf(this.#snapshots, source.id) }, context),
   };
 
   instanceInspect(id: InstanceID): Instance {
@@ -323,9 +341,14 @@ export class FolderDriver implements StorageDriver {
   }
 
   async #takeVolumeAway(id: string, context: OpContext): Promise<void> {
-    const projectID = this.#volumes.read(id)?.projectID;
+    const { projectID, record } = this.#volumes.read(id) ?? {};
     await takeAway(this.#backing, this.#volumes, id, context);
     await this.#backing.forget?.(id, projectID, context);
+    const contentID = record?.fields[CONTENT_FIELD];
+    if (contentID === undefined || this.#backing.streams?.release === undefined) return;
+    const { entries } = await this.#volumes.list(() => true);
+    const isNeeded = entries.some((one) => one.record.fields[CONTENT_FIELD] === contentID);
+    if (!isNeeded) await this.#backing.streams.release(contentID, context);
   }
 
   async #writeVolume(volume: VolumeRecord, projectID: number | undefined, context: OpContext) {
@@ -334,8 +357,8 @@ export class FolderDriver implements StorageDriver {
     return this.#volumes.asWritten(volume.id, text).record;
   }
 
-  /** @param from where the data is; left out for an empty volume */
-  #makeVolume(volume: VolumeRecord, from: (() => string) | undefined, context: OpContext) {
+  /** Of data that are there or come; of neither it is empty. */
+  #makeVolume(volume: VolumeRecord, { from, receive }: Filling, context: OpContext) {
     const shelf = this.#volumes;
     const { id } = volume;
     return this.#changeVolume(id, "create", context, async () => {
@@ -348,7 +371,11 @@ export class FolderDriver implements StorageDriver {
       const purpose = { what: "volume", sizeBytes: volume.sizeBytes, projectID } as const;
       const text = volumeText(volume, projectID);
       await orUndo(
-        () => place(this.#backing, { shelf, id, text, folder, purpose }, context),
+        () => {
+          const filling = receive && ((to: string) => receive(to, purpose));
+          const placing = { shelf, id, text, folder, receive: filling, purpose };
+          return place(this.#backing, placing, context);
+        },
         (undoContext) => this.#takeVolumeAway(id, undoContext),
         context,
       );

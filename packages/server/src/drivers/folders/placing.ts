@@ -29,6 +29,8 @@ export interface Placing<T extends Parsed> {
   readonly text: string;
   /** The data to copy; undefined for an empty folder. */
   readonly folder: string | undefined;
+  /** Makes the data at a path where nothing is, in place of a copy. */
+  readonly receive?: ((to: string) => Promise<void>) | undefined;
   readonly purpose: Purpose;
 }
 
@@ -46,15 +48,15 @@ export async function place<T extends Parsed>(
 /** Data first, under a temporary name until they are whole. The record's synced folder covers both. */
 async function placeInSteps<T extends Parsed>(
   backing: Backing,
-  { shelf, id, text, folder, purpose }: Placing<T>,
+  { shelf, id, text, folder, receive, purpose }: Placing<T>,
   context: OpContext,
 ): Promise<void> {
   const data = shelf.dataPath(id);
-  if (folder === undefined) await backing.make(data, purpose, context);
+  if (folder === undefined && receive === undefined) await backing.make(data, purpose, context);
   else {
     const copy = shelf.copyPath(id);
     await backing.discard(copy, context);
-    await backing.copy(folder, copy, purpose, context);
+    await (folder === undefined ? receive?.(copy) : backing.copy(folder, copy, purpose, context));
     await context.files.rename(copy, data, DEFERRED);
   }
   await context.files.write(shelf.recordPath(id), text);
@@ -66,20 +68,19 @@ async function placeInSteps<T extends Parsed>(
  */
 async function placeAtOnce<T extends Parsed>(
   backing: Backing,
-  { shelf, id, text, folder, purpose }: Placing<T>,
+  { shelf, id, text, folder, receive, purpose }: Placing<T>,
   context: OpContext,
 ): Promise<void> {
   const { files } = context;
+  const make = (to: string): Promise<void> =>
+    folder === undefined
+      ? (receive?.(to) ?? backing.make(to, purpose, context))
+      : backing.copy(folder, to, purpose, context);
   const data = shelf.dataPath(id);
   const record = shelf.recordPath(id);
-  if (folder !== undefined) await backing.discard(data, context);
+  if (folder !== undefined || receive !== undefined) await backing.discard(data, context);
   await files.create(record, text);
-  await all(
-    files.syncFile(record),
-    folder === undefined
-      ? backing.make(data, purpose, context)
-      : backing.copy(folder, data, purpose, context),
-  );
+  await all(files.syncFile(record), make(data));
   if (folder === undefined || purpose.what === "volume") await files.syncFolder(shelf.folder);
 }
 

@@ -1,6 +1,7 @@
 /** How the image of a new volume or snapshot comes into its folder. */
 import { StorageError, parseSize } from "@libstorage/model";
-import type { OpContext, VolumeRecord } from "../../core/driver.js";
+import { join } from "node:path";
+import type { ContentIn, OpContext, VolumeRecord } from "../../core/driver.js";
 import type { ImageNote } from "../folders/records.js";
 import { copyTree } from "../folders/cp.js";
 import type { ImageConfig } from "./config.js";
@@ -16,7 +17,7 @@ import {
   resizeImage,
 } from "./qemu-img.js";
 import type { Image, Preallocation } from "./qemu-img.js";
-import { importOf, openImport } from "./import.js";
+import { importOf, openImport, sizeOf } from "./import.js";
 import type { Import } from "./import.js";
 import { userOf } from "./in-use.js";
 import { readQcow2Header } from "../../images/qcow2-header.js";
@@ -100,6 +101,39 @@ export class ImageBuilder {
     await convertImage({ from: original.image, to, isForeign: true }, context);
     await context.files.unlink(original.image.path, { isSyncDeferred: true });
     await context.files.syncFile(to.path);
+    return note;
+  }
+
+  /** A disk with the content of a stream, which is looked at like a file from outside. */
+  async receive(
+    folder: string,
+    volume: VolumeRecord,
+    { format, bytes, isSizeGiven }: ContentIn,
+    context: OpContext,
+  ): Promise<ImageNote> {
+    const maxBytes = parseSize(this.#config.maxImportSize) ?? 0;
+    const own = this.#formatOf(volume);
+    const isTaken = format === "raw" && own === "raw" && !volume.encrypted;
+    const path = isTaken ? diskPath(folder, "raw") : join(folder, "import");
+    const { files } = context;
+    const least = isSizeGiven ? volume.sizeBytes : 0;
+    await files.createFrom(path, bytes, { mostBytes: maxBytes, least: isTaken ? least : 0 });
+    const from = format === "qcow2" ? "qcow2" : "raw";
+    const contentBytes = sizeOf(path, "the content", from, maxBytes);
+    if (isSizeGiven && contentBytes > volume.sizeBytes)
+      throw new StorageError(
+        "invalid-argument",
+        `the content is a disk of ${contentBytes} bytes, and the volume would have ${volume.sizeBytes}; ask for a larger one`,
+        { contentBytes, sizeBytes: volume.sizeBytes },
+      );
+    const sizeBytes = isSizeGiven ? volume.sizeBytes : contentBytes;
+    const note = { format: own, sizeBytes, ...(volume.encrypted && { isEncrypted: true }) };
+    const to = { ...this.imageOf({ folder, note }), sizeBytes };
+    if (!isTaken) {
+      await convertImage({ from: { path, format: from }, to, isForeign: true }, context);
+      await files.unlink(path, { isSyncDeferred: true });
+    }
+    await files.syncFile(to.path);
     return note;
   }
 

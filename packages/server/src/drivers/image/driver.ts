@@ -10,6 +10,8 @@ import type {
   Ability,
   AttachmentRecord,
   Change,
+  ChangeAbilities,
+  ContentAbilities,
   DriverContext,
   ImageAbilities,
   Listing,
@@ -23,7 +25,9 @@ import { folderIDs } from "../folders/ids.js";
 import type { ImageNote } from "../folders/records.js";
 import { abilitiesOf } from "./abilities.js";
 import { ImageBuilder, checkUnused } from "./build.js";
+import { imageChanges } from "./changes.js";
 import type { ImageConfig } from "./config.js";
+import { imageContent } from "./content.js";
 import { diskPath } from "./layers.js";
 import { convertDisk, formatNamed, shrinkDisk } from "./maintenance.js";
 import { checkImage, measureImage, resizeImage } from "./qemu-img.js";
@@ -41,6 +45,8 @@ export class ImageDriver implements StorageDriver {
   readonly mutable = ["name", "fields"] as const;
   readonly fixedFields = ["format", "preallocation", "import", "importformat", "sha256"];
   readonly ownFolders: readonly string[];
+  readonly content: ContentAbilities;
+  readonly changes: ChangeAbilities;
   readonly #builder: ImageBuilder;
   readonly #store: ImageStore;
 
@@ -48,6 +54,8 @@ export class ImageDriver implements StorageDriver {
     this.ownFolders = [root];
     this.#builder = new ImageBuilder(root, config);
     this.#store = new ImageStore(root, this.#builder, context);
+    this.content = imageContent(this.#store, this.#builder);
+    this.changes = imageChanges(this.#store, this.#builder);
   }
 
   list(context: OpContext): Promise<Listing> {

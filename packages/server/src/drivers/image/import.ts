@@ -90,7 +90,11 @@ export async function openImport(
   return { image: { path, format: qemuFormat(format) }, sizeBytes };
 }
 
-function sizeOf(path: string, name: string, format: Format, maxBytes: number): number {
+/**
+ * The size of a disk, from what its file says before any tool opens it.
+ * @throws {StorageError} `invalid-argument` saying why the file is refused
+ */
+export function sizeOf(path: string, name: string, format: Format, maxBytes: number): number {
   const { size } = lstatSync(path);
   if (format === "iso" && !isISO(path))
     throw refused(name, "it has no ISO 9660 descriptor at its sector 16");

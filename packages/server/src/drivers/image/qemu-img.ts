@@ -50,7 +50,7 @@ function optionsOf({ path, format, keyFile }: Image): string {
 }
 
 /** What qemu-img says, in the words of the API. */
-function meaningOf(error: unknown, { path }: Pick<Image, "path">): unknown {
+export function meaningOf(error: unknown, { path }: Pick<Image, "path">): unknown {
   if (!(error instanceof CommandError)) return error;
   const { stderr, data, exitCode, isMissing } = error;
   const as = (code: ConstructorParameters<typeof StorageError>[0], text: string) =>
@@ -285,6 +285,11 @@ export async function dataBehind(image: Image, offset: number, context: OpContex
   const args = ["map", "--output=json", `--start-offset=${offset}`, ...named(image)];
   const extents = v.parse(Map, JSON.parse(await run(image, args, context)));
   return extents.find(({ data, zero }) => data && !zero)?.start;
+}
+
+/** For a map that is too long to be had in one piece. */
+export function mapArguments(image: Image): readonly string[] {
+  return ["map", "--output=json", ...named(image)];
 }
 
 const Measure = v.object({ required: v.number(), "fully-allocated": v.number() });

@@ -26,6 +26,7 @@ import { OwnChanges, watchShelf } from "../folders/watch.js";
 import { checkUnused } from "./build.js";
 import type { ImageBuilder, Original } from "./build.js";
 import { diskPath, flawOfFolder } from "./layers.js";
+import { leftSpools } from "./spool.js";
 
 const DEFERRED = { isSyncDeferred: true };
 const SNAPSHOT_NUMBER = /-\d{3,15}$/;
@@ -79,7 +80,8 @@ export class ImageStore {
       const snapshots = await this.#snapshots.list((...half) =>
         this.#ownSnapshots.isOnItsWay(...half),
       );
-      this.#clean([...volumes.temporaries, ...snapshots.temporaries], volumes.reverts, context);
+      const left = [...volumes.temporaries, ...snapshots.temporaries, ...leftSpools(this.root)];
+      this.#clean(left, volumes.reverts, context);
       return {
         volumes: volumes.entries.map(({ record }) => record),
         snapshots: snapshots.entries.map(({ record }) => record),

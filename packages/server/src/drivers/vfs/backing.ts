@@ -7,6 +7,7 @@ import { copyTree } from "../folders/cp.js";
 import { projectIDOf } from "./quota.js";
 import type { QuotaFinding } from "./quota.js";
 import { syncFileSystem } from "./sync.js";
+import { tarStreams } from "./tar-streams.js";
 
 /** As the reference makes them; the root's own mode keeps others out. */
 const DATA_MODE = 0o755;
@@ -15,6 +16,7 @@ const DEFERRED = { isSyncDeferred: true };
 
 export class PlainFolders implements Backing {
   readonly isAtomic = false;
+  readonly streams = tarStreams((path, purpose, context) => this.make(path, purpose, context));
   readonly #root: string;
   readonly #finding: QuotaFinding;
 

@@ -26,12 +26,14 @@ function abilitiesOf({
   abilities,
   driver,
   exporter,
-}: StorageService): Pick<ServiceInfo, "abilities" | "mutable" | "isHostBound"> {
+  content: { formats },
+}: StorageService): Pick<ServiceInfo, "abilities" | "mutable" | "isHostBound" | "contentFormats"> {
   const isHostBound = exporter === undefined && driver.isHostBound === true;
   return {
     abilities: [...abilities],
     ...(driver.mutable.length > 0 && { mutable: [...driver.mutable] }),
     ...(isHostBound && { isHostBound }),
+    ...(formats.length > 0 && { contentFormats: [...formats] }),
   };
 }
 
@@ -54,6 +56,7 @@ export function serviceOperations(
         ...info,
         ...(wanted.abilities === true && abilitiesOf(found)),
         ...(capacity !== undefined && { capacity }),
+        ...(wanted.contents === true && { contents: [...found.content.kept()] }),
       };
     },
   };

@@ -16,6 +16,7 @@ export const ANSWERS = {
   volumeCreate: (volume: VolumeRecord) => volumeWith(volume, [], 3),
   volumeCopy: (volume: VolumeRecord) => volumeWith(volume, [], 3),
   volumeCreateFromSnapshot: (volume: VolumeRecord) => volumeWith(volume, []),
+  volumeUpload: (volume: VolumeRecord) => volumeWith(volume, [], 3),
   volumeExpand: (volume: VolumeRecord) => volumeWith(volume, []),
   volumeRevert: (volume: VolumeRecord) => volumeWith(volume, []),
   volumeUpdate: (volume: VolumeRecord) => volumeWith(volume, []),

@@ -33,6 +33,8 @@ What the original has not; a client that does not know of it is not concerned.
 | progress | \`progress: {done, total, unit}\` in tasks of long work |
 | growing a volume | \`POST /volumes/SERVICE/ID?expand\` with \`{"size": GiB}\` |
 | work on images | \`POST /volumes/SERVICE/ID?check\`, \`?measure\`, \`?convert\` and \`?shrink\` |
+| content | \`GET /volumes/SERVICE/ID/content\` and \`/snapshots/…/content\` stream what is in them, \`POST /volumes/SERVICE?upload&name=NAME&format=FORMAT\` makes a volume of a stream. Formats (\`btrfs-send\`, \`tar\`, \`qcow2\`, \`raw\`) are stated; \`Content-Digest: sha-256=:BASE64:\` is a trailer of every answer, and a header or trailer of every upload. \`Libstorage-Content-Length\` is about how long it is, \`-Size\` the bytes of a disk, \`-Id\` and \`-Parent\` name contents and what an increment builds on; a reader names those it has in \`have=ID,ID\` |
+| changed blocks | \`GET /volumes/SERVICE/ID/changes?since=SNAPSHOT\`: a line of JSON for each stretch, \`{"offset": BYTES, "length": BYTES, "kind": "data"\\|"zero"}\` |
 | what happens | \`GET /events\`, server-sent events; \`Last-Event-ID\` replays what was missed |
 | is it well | \`GET /health\`; \`GET /ready\` is 503 until everything is recovered |
 | a fresh look | \`refresh\` on lists asks the backend again |

@@ -2,10 +2,11 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import Koa from "koa";
 import { ROUTES } from "@libstorage/model";
-import type { Operation, ServiceOperation } from "@libstorage/model";
+import type { ContentOperation, Operation, ServiceOperation } from "@libstorage/model";
 import { logAccess } from "./access-log.js";
 import type { Caller } from "./auth.js";
 import { readBody } from "./body.js";
+import { serveContent } from "./content.js";
 import { Executors } from "./executors.js";
 import { headerLines, instanceIDsOf, localDevicesOf, transactionOf } from "./headers.js";
 import { errorReply, TextError } from "./http-error.js";
@@ -22,6 +23,10 @@ import { answerService } from "./service-call.js";
 
 function isServiceOperation(operation: Operation): operation is ServiceOperation {
   return ROUTES[operation].of === "service";
+}
+
+function isContentOperation(operation: Operation): operation is ContentOperation {
+  return ROUTES[operation].of === "content";
 }
 
 function notRouted(req: IncomingMessage, res: ServerResponse): void {
@@ -96,6 +101,8 @@ async function serve(exchange: Exchange, entries: readonly Entry[]): Promise<voi
     if (entry === undefined) notRouted(exchange.req, exchange.res);
     else if (isServiceOperation(entry.operation))
       await serveService(exchange, entry, entry.operation);
+    else if (isContentOperation(entry.operation))
+      await serveContent(exchange, entry, entry.operation);
     else await serveServer(exchange, entry, entry.operation);
   } catch (error) {
     fail(exchange, error);

@@ -5,6 +5,7 @@
 import type { ServerResponse } from "node:http";
 import { StorageError } from "@libstorage/model";
 import type { StorageEvent } from "@libstorage/model";
+import { drained } from "./draining.js";
 import type { EventFeed } from "./parts.js";
 
 export interface EventStream {
@@ -20,8 +21,6 @@ export interface EventStream {
 const HEARTBEAT_MS = 15_000;
 /** How much may wait in memory for one reader. */
 const MAX_WAITING_BYTES = 256 * 1024;
-/** How long a replay waits for its reader to take what was sent. */
-const DRAIN_MS = 30_000;
 
 /**
  * The id after which to replay, from the header or, for readers that cannot set one, the query.
@@ -110,21 +109,4 @@ function next(feed: EventFeed, after: number): StorageEvent[] {
     if (batch.length === BATCH) break;
   }
   return batch;
-}
-
-function drained(res: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      res.off("drain", done);
-      res.off("close", done);
-      resolve();
-    };
-    const timer = setTimeout(() => {
-      res.destroy();
-      done();
-    }, DRAIN_MS);
-    res.once("drain", done);
-    res.once("close", done);
-  });
 }

@@ -4,6 +4,7 @@ import type { Health, StorageEvent, VolumeService } from "@libstorage/model";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Readable, Writable } from "node:stream";
 import type { Logger } from "../../core/log.js";
+import type { ContentCalls } from "../embedded/content.js";
 import type { Auth } from "./auth.js";
 import type { Executors } from "./executors.js";
 import type { Query } from "./query.js";
@@ -40,6 +41,7 @@ export interface AccessLog {
 
 export interface RestParts {
   readonly service: VolumeService;
+  readonly content: ContentCalls;
   readonly events: EventFeed;
   /** Sent with every routed response: see `inventServerName`. */
   readonly serverName: string;

@@ -1,7 +1,7 @@
 /** The routes about the server itself: roots, help, health, events, executors, the API's description. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { StorageError } from "@libstorage/model";
-import type { Health, Operation, ServiceOperation } from "@libstorage/model";
+import type { ContentOperation, Health, Operation, ServiceOperation } from "@libstorage/model";
 import type { Encoded } from "./encode.js";
 import { encode } from "./encode.js";
 import { lastEventID, streamEvents } from "./events.js";
@@ -20,7 +20,7 @@ export interface ServerCall {
 /** A JSON answer, or undefined when the handler has answered by itself. */
 export type ServerAnswer = { readonly status: number; readonly encoded: Encoded } | undefined;
 
-export type ServerOperation = Exclude<Operation, ServiceOperation>;
+export type ServerOperation = Exclude<Operation, ServiceOperation | ContentOperation>;
 
 /** Those that read their whole body before they answer. */
 type Answered = Exclude<ServerOperation, "qmp">;
