@@ -78,10 +78,12 @@ describe("a volume that comes by NBD", { skip }, () => {
     };
   }
 
-  function killDaemon(): void {
+  async function killDaemon(): Promise<void> {
     const folder = join(libFolder, "nbd-client");
     const [place = ""] = readdirSync(folder).filter((name) => !name.endsWith(".lock"));
-    process.kill(Number(readFileSync(join(folder, place, "pid"), "utf8")), "SIGKILL");
+    const pid = Number(readFileSync(join(folder, place, "pid"), "utf8"));
+    process.kill(pid, "SIGKILL");
+    while (existsSync(`/proc/${pid}`)) await sleep(20);
   }
 
   it("is a disk of the volume's size, and nothing of it is left when it goes", async () => {
@@ -143,7 +145,7 @@ describe("a volume that comes by NBD", { skip }, () => {
   it("what a killed daemon leaves is found and cleared by a check of the host", async () => {
     const one = await attached();
     await connect(one);
-    killDaemon();
+    await killDaemon();
     const found = await checkHost(checkOptions(), false);
     const [leftover] = found.filter(({ kind }) => kind === "nbd-leftover");
     assert.equal(leftover?.state, "found");
@@ -157,7 +159,7 @@ describe("a volume that comes by NBD", { skip }, () => {
   it("after its daemon was killed it is connected anew", async () => {
     const one = await attached();
     await connect(one);
-    killDaemon();
+    await killDaemon();
     await connect(one);
     assert.equal(Number(await run("blockdev", "--getsize64", one.device)), GIB);
     await disconnect(one);

@@ -43,7 +43,9 @@ export const checkNbd: Check = async (options) => {
         fix: async () =>
           locked(options, `${place.folder}.lock`, async () => {
             const deadline = new Deadline({ signal: options.signal, timeoutMs: TAKE_DOWN_MS });
+            const links = await linksTo(options, loops);
             await takeDown(options.executors, place, basename(place.folder), deadline);
+            for (const link of links) await unlink(link);
             return isBroken
               ? "took it down; the volume is connected anew when it is mounted"
               : "ended its daemon, and took down its device";
@@ -52,6 +54,17 @@ export const checkNbd: Check = async (options) => {
   }
   return [...found, ...(await staleLinks(options, new Set(exports)))];
 };
+
+async function linksTo(options: CheckOptions, loops: readonly string[]): Promise<string[]> {
+  const folder = join(placesOf(options.executors).dev, "disk/by-id");
+  const links: string[] = [];
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (!LINK.test(name)) continue;
+    const target = await readlink(join(folder, name)).catch(() => "");
+    if (loops.some((loop) => target === `../../${loop}`)) links.push(join(folder, name));
+  }
+  return links;
+}
 
 /** Links that this client has made, to devices that are no more. */
 async function staleLinks(
