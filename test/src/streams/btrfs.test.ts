@@ -14,6 +14,7 @@ import { contextOf, volumeOf } from "../conformance/fixture.js";
 import { attributesMissing, describeAttributes, describeTree } from "../conformance/tree.js";
 import { fillTree, run } from "../conformance/tree.js";
 import type { LoopFileSystem } from "../loop.js";
+import { BIN, run as runProgram } from "../client/fixture.js";
 import { makeCertificates, startHost } from "./hosts.js";
 import type { Host } from "./hosts.js";
 
@@ -133,6 +134,30 @@ describe("btrfs content from one server to another", { skip: btrfsMissing() }, (
     ]);
     // Both servers and the client are this one process.
     assert.ok(most - before < 150 * MIB, `${(most - before) / MIB} MiB more`);
+  });
+
+  it("sends increments by the command line", async () => {
+    const source = await createAt(from);
+    const params = { service: "data", volumeID: source.id };
+    const env = {
+      LIBSTORAGE_HOME: join(from.folder, "client"),
+      LIBSTORAGE_HOST: from.address,
+      LIBSTORAGE_TLS_CERTFILE: certificates.tls.certFile,
+      LIBSTORAGE_TLS_KEYFILE: certificates.tls.keyFile,
+      LIBSTORAGE_TLS_TRUSTEDCERTSFILE: certificates.tls.trustedCertsFile,
+    };
+    const told: boolean[] = [];
+    for (const day of ["monday", "tuesday"]) {
+      writeFileSync(join(dataOf(roots.from, source.id), "day"), day);
+      await from.client.volumeSnapshot(params, { snapshotName: day }, {});
+      const args = ["volume", "copy", day, `of-${day}`, "--to-host", to.address, "--incremental"];
+      const { code, stdout, stderr } = await runProgram(BIN, args, env);
+      assert.equal(code, 0, stderr);
+      told.push(stderr.includes("an increment of"));
+      const id = /data-\d+|btrfs-\d+/.exec(stdout)?.[0] ?? "";
+      assert.equal(readFileSync(join(dataOf(roots.to, id), "day"), "utf8"), day);
+    }
+    assert.deepEqual(told, [false, true]);
   });
 
   it("sends increments of what both sides have", async () => {
