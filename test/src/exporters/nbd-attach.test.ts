@@ -44,6 +44,8 @@ describe("a volume that comes by NBD", { skip }, () => {
     host = await openServer();
   });
   after(async () => {
+    // Their daemons outlive the server, as they should.
+    for (const { id = "" } of await host.exports()) await host.remove(id, "hard");
     await host.close();
     await scratch.remove();
   });
