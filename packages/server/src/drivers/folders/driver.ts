@@ -20,8 +20,7 @@ import { exporterOf } from "../../core/exporter.js";
 import type { Backing, Purpose } from "./backing.js";
 import { CONTENT_FIELD, folderContent } from "./content.js";
 import { failureOf } from "./failures.js";
-import { bindMountsOf, readAllMounts, readMounts } from "../../core/mounts.js";
-import { checkNothingMounted, place, takeAway } from "./placing.js";
+import { checkNothingMounted, checkUnmounted, place, removeAll, takeAway } from "./placing.js";
 import { exchange, settle } from "./reverting.js";
 import { snapshotText, volumeText } from "./records.js";
 import type { SnapshotText, VolumeText } from "./records.js";
@@ -210,16 +209,7 @@ export class FolderDriver implements StorageDriver {
    * @param exported other holders, whose exporter may have mounted what it exports
    */
   #checkUnused(id: string, doing: string, exported: readonly AttachmentRecord[] = []): void {
-    const path = this.#volumes.dataPath(id);
-    const mountPoint = bindMountsOf(readMounts(), readAllMounts(), path).find(
-      (one) => !exported.some(({ deviceName }) => deviceName.endsWith(`:${one}`)),
-    );
-    if (mountPoint === undefined) return;
-    throw new StorageError(
-      "failed-precondition",
-      `volume ${id} cannot ${doing}: it is still mounted at ${mountPoint} on this host; unmount it there and try again`,
-      { volumeID: id, mountPoint },
-    );
+    checkUnmounted(this.#volumes.dataPath(id), id, doing, exported);
   }
 
   volumeCopyFrom({ id, source }: VolumeRecord, volume: VolumeRecord, context: OpContext) {
@@ -404,19 +394,4 @@ export class FolderDriver implements StorageDriver {
       return shelf.asWritten(id, text).record;
     });
   }
-}
-
-/** Tries twice: what stays even so is found by the next list. */
-async function removeAll(
-  backing: Backing,
-  paths: readonly string[],
-  context: OpContext,
-): Promise<void> {
-  const remove = (path: string): Promise<void> => backing.discard(path, context);
-  for (const path of paths)
-    await remove(path)
-      .catch(() => remove(path))
-      .catch((error: unknown) =>
-        context.log.warn({ error, path }, "a leftover could not be removed"),
-      );
 }

@@ -3,9 +3,9 @@
  * and data that are made in several steps get their name last.
  */
 import { StorageError } from "@libstorage/model";
-import type { OpContext } from "../../core/driver.js";
+import type { AttachmentRecord, OpContext } from "../../core/driver.js";
 import type { Backing, Purpose } from "./backing.js";
-import { mountsBelow, readMounts } from "../../core/mounts.js";
+import { bindMountsOf, mountsBelow, readAllMounts, readMounts } from "../../core/mounts.js";
 import { dropRevert } from "./reverting.js";
 import type { Parsed, Shelf } from "./shelf.js";
 
@@ -112,4 +112,40 @@ export async function takeAway<T extends Parsed>(
   // From here on nothing is to be seen any more, whatever happens.
   await backing.discard(gone, context);
   await backing.discard(shelf.copyPath(id), context);
+}
+
+/** Tries twice: what stays even so is found by the next list. */
+export async function removeAll(
+  backing: Backing,
+  paths: readonly string[],
+  context: OpContext,
+): Promise<void> {
+  const remove = (path: string): Promise<void> => backing.discard(path, context);
+  for (const path of paths)
+    await remove(path)
+      .catch(() => remove(path))
+      .catch((error: unknown) =>
+        context.log.warn({ error, path }, "a leftover could not be removed"),
+      );
+}
+
+/**
+ * @param exported other holders, whose exporter may have mounted what it exports
+ * @throws {StorageError} `failed-precondition` while the folder is used through a bind mount on this host
+ */
+export function checkUnmounted(
+  path: string,
+  id: string,
+  doing: string,
+  exported: readonly AttachmentRecord[],
+): void {
+  const mountPoint = bindMountsOf(readMounts(), readAllMounts(), path).find(
+    (one) => !exported.some(({ deviceName }) => deviceName.endsWith(`:${one}`)),
+  );
+  if (mountPoint === undefined) return;
+  throw new StorageError(
+    "failed-precondition",
+    `volume ${id} cannot ${doing}: it is still mounted at ${mountPoint} on this host; unmount it there and try again`,
+    { volumeID: id, mountPoint },
+  );
 }
