@@ -68,6 +68,12 @@ export class VolumeGroupModel {
     return this.#lvs.get(name)?.pool;
   }
 
+  /** Whether it is kept, tagged as removed, for snapshots that need it. */
+  isKeptFor(name: string): boolean {
+    const isNeeded = [...this.#lvs.values()].some(({ origin }) => origin === name);
+    return isNeeded && this.#lvs.get(name)?.tags.has("libstorage:removed") === true;
+  }
+
   names(): string[] {
     return [...this.#lvs.keys()];
   }

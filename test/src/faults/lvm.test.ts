@@ -59,7 +59,9 @@ async function lvmWorld(thinPool: string | undefined): Promise<World> {
     const driver = await openOver(model, config, contextOf());
     const state = await stateOf(driver, contextOf());
     await driver.close();
-    const left = model.names().filter((name) => /\.(?:still|next|old\d+)$/.test(name));
+    const left = model
+      .names()
+      .filter((name) => /\.(?:still|next|old\d+)$/.test(name) && !model.isKeptFor(name));
     if (left.length > 0) throw new Error(`left over: ${left.join(", ")}`);
     return state;
   };
