@@ -104,13 +104,6 @@ export function listCases(world: () => World): void {
     await world().fails("INVALID_ARGUMENT", "ControllerGetVolume", {});
   });
 
-  // ---- ControllerModifyVolume
-
-  it("ControllerModifyVolume is UNIMPLEMENTED and not advertised", async () => {
-    assert.equal(await world().controllerCan("MODIFY_VOLUME"), false);
-    await world().fails("UNIMPLEMENTED", "ControllerModifyVolume", { volumeId: "x" });
-  });
-
   // ---- GetCapacity
 
   it("GetCapacity tells what is free, the least and the most", async (t) => {
