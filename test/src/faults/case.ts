@@ -109,8 +109,9 @@ export async function runCase(scene: Scene, plan: Plan): Promise<Counts> {
       await storage.close();
       // What is only written by a stop in order.
       if (isKilled) await rm(join(folder, "journal", "closed"), { force: true });
-      if (plan.recovery !== undefined || isKilled)
-        recoveryPoints = await restart(world, plan.recovery);
+      recoveryPoints = await restart(world, plan.recovery);
+      // What a start clears beside its work is gone when it has been closed.
+      if (plan.recovery !== undefined) await restart(world, undefined);
       storage = await world.open();
       await storage.recovered();
     }

@@ -54,7 +54,11 @@ describe("an image service", { skip }, () => {
           }),
           exporter: {
             module: EXPORTERS.nbd,
-            config: v.parse(EXPORTERS.nbd.config, { listen: "127.0.0.1:0", folder }),
+            config: v.parse(EXPORTERS.nbd.config, {
+              listen: "127.0.0.1:0",
+              folder: join(scratch.path, "sockets"),
+              daemonFolder: folder,
+            }),
           },
           settings: { shareable: false, uniqueNames: false },
         },

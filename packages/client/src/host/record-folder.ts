@@ -1,5 +1,7 @@
 /** Records of this host's state: a checked JSON file per volume, durable when written, in one folder. */
+import { statSync } from "node:fs";
 import * as fs from "node:fs/promises";
+import { uptime } from "node:os";
 import { join } from "node:path";
 import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
@@ -15,6 +17,12 @@ export async function thisBoot(): Promise<string> {
     await fs.readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "unknown")
   ).trim();
   return bootID;
+}
+
+/** Empty is what a loss of power leaves of a file that was not on the disk yet; nothing else leaves one so. */
+function isLostToPower(file: string): boolean {
+  const startMs = Date.now() - uptime() * 1000;
+  return (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0) < startMs;
 }
 
 export class RecordFolder<S extends v.GenericSchema<unknown, { readonly volumeID: string }>> {
@@ -33,15 +41,18 @@ export class RecordFolder<S extends v.GenericSchema<unknown, { readonly volumeID
     return join(this.path, `${pathPart(volumeID)}.json`);
   }
 
+  /** @throws {StorageError} `data-loss` for a file that is no record, or another volume's */
   async read(volumeID: string): Promise<v.InferOutput<S> | undefined> {
-    return this.readFile(this.fileOf(volumeID));
+    const file = this.fileOf(volumeID);
+    const record = await this.readFile(file);
+    if (record !== undefined && record.volumeID !== volumeID) throw this.#broken(file);
+    return record;
   }
 
   /** @throws {StorageError} `data-loss` for a file that is no record */
   async readFile(file: string): Promise<v.InferOutput<S> | undefined> {
     const text = readSmallFile(file);
-    // Empty is what a loss of power leaves of one that was not on the disk yet.
-    if (text === undefined || text === "") return undefined;
+    if (text === undefined || (text === "" && isLostToPower(file))) return undefined;
     let value: unknown;
     try {
       value = JSON.parse(text);
@@ -49,9 +60,12 @@ export class RecordFolder<S extends v.GenericSchema<unknown, { readonly volumeID
       value = undefined;
     }
     const result = v.safeParse(this.#schema, value);
-    if (!result.success)
-      throw new StorageError("data-loss", `${file} is broken: ${this.#about}`, { file });
+    if (!result.success) throw this.#broken(file);
     return result.output;
+  }
+
+  #broken(file: string): StorageError {
+    return new StorageError("data-loss", `${file} is broken: ${this.#about}`, { file });
   }
 
   /** The files of the records, sorted. */

@@ -13,6 +13,7 @@ csiSuite({
   driver: "image",
   service: "disks",
   isBlock: true,
+  tellsBlocks: true,
   noMounts,
   noFarNodes: "without an exporter only this host can have image volumes",
   skip: noMounts || loopServiceMissing() || toolsMissing("qemu-img", "qemu-io"),

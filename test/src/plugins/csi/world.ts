@@ -27,6 +27,8 @@ export interface Kind {
   /** The driver, as in the ids of nodes. */
   readonly driver: string;
   readonly isBlock: boolean;
+  /** Whether it tells changed blocks of its snapshots. */
+  readonly tellsBlocks?: boolean;
   /** Why volumes cannot be mounted here, or false. */
   readonly noMounts: string | false;
   /** Why only the server's own host can have them. */

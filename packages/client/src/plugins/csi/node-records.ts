@@ -2,13 +2,10 @@
  * What this node has staged and published: a file per volume that survives the plugin. A record says what is
  * meant, and is written before it is done; what is so says the kernel's table of mounts.
  */
-import * as fs from "node:fs/promises";
-import { join } from "node:path";
+import { basename } from "node:path";
 import * as v from "valibot";
-import { StorageError } from "@libstorage/model";
 import { readSmallFile } from "../../executor/small-file.js";
-import { removeDurably, writeDurably, writeWhole } from "../../host/durable-file.js";
-import { pathPart } from "../../host/mount-records.js";
+import { RecordFolder, thisBoot } from "../../host/record-folder.js";
 
 const Publication = v.object({
   target: v.string(),
@@ -52,52 +49,28 @@ export type NewStageRecord = Omit<StageRecord, "version" | "boot" | "isFrozen"> 
   Partial<Pick<StageRecord, "isFrozen">>;
 
 export class NodeRecords {
-  readonly #folder: string;
-  #boot: string | undefined;
+  readonly #folder: RecordFolder<typeof StageRecord>;
 
   /** @param folder of one plugin */
   constructor(folder: string) {
-    this.#folder = folder;
-  }
-
-  #fileOf(volumeID: string): string {
-    return join(this.#folder, `${pathPart(volumeID)}.json`);
-  }
-
-  async boot(): Promise<string> {
-    this.#boot ??= (
-      await fs.readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "unknown")
-    ).trim();
-    return this.#boot;
-  }
-
-  async read(volumeID: string): Promise<StageRecord | undefined> {
-    const file = this.#fileOf(volumeID);
-    const text = readSmallFile(file);
-    // Empty is what a loss of power leaves of one that was not on the disk yet.
-    if (text === undefined || text === "") return undefined;
-    const result = v.safeParse(StageRecord, parsed(text));
-    if (result.success && result.output.volumeID === volumeID) return this.#now(result.output);
-    throw new StorageError(
-      "data-loss",
-      `${file} is broken: it says where volume ${volumeID} is staged on this node. Look with findmnt, unmount by hand what is there, then remove the file`,
-      { file },
+    this.#folder = new RecordFolder(
+      folder,
+      StageRecord,
+      "it says where a volume is staged on this node. Look with findmnt, unmount by hand what is there, then remove the file",
     );
   }
 
-  #saysFormatting(file: string): boolean {
-    const record = parsed(readSmallFile(file) ?? "");
+  /** @throws {StorageError} `data-loss` for a file that is no record of this volume */
+  async read(volumeID: string): Promise<StageRecord | undefined> {
+    const record = await this.#folder.read(volumeID);
+    return record === undefined ? undefined : now(record);
+  }
+
+  #saysFormatting(volumeID: string): boolean {
+    const record = parsed(readSmallFile(this.#folder.fileOf(volumeID)) ?? "");
     return typeof record === "object" && record !== null && "phase" in record
       ? record.phase === "formatting"
       : false;
-  }
-
-  /** Nothing of an earlier start of this host is mounted any more. */
-  async #now(record: StageRecord): Promise<StageRecord> {
-    if (record.boot === (await this.boot())) return record;
-    const { mount: _mount, ...rest } = record;
-    const phase = record.phase === "formatting" ? "formatting" : "staging";
-    return { ...rest, phase, publications: [], isFrozen: false };
   }
 
   /**
@@ -106,34 +79,31 @@ export class NodeRecords {
    * anybody has written.
    */
   async write(record: NewStageRecord): Promise<StageRecord> {
-    const whole: StageRecord = {
-      isFrozen: false,
-      ...record,
-      version: 1,
-      boot: await this.boot(),
-    };
-    const file = this.#fileOf(record.volumeID);
-    const isOfRemains = record.phase === "formatting" || this.#saysFormatting(file);
-    await (isOfRemains ? writeDurably : writeWhole)(file, JSON.stringify(whole));
+    const whole: StageRecord = { isFrozen: false, ...record, version: 1, boot: await thisBoot() };
+    const isOfRemains = record.phase === "formatting" || this.#saysFormatting(record.volumeID);
+    await (isOfRemains ? this.#folder.write(whole) : this.#folder.writeForBoot(whole));
     return whole;
   }
 
   async remove(volumeID: string): Promise<void> {
-    const file = this.#fileOf(volumeID);
-    if (this.#saysFormatting(file)) await removeDurably(file);
-    else await fs.rm(file, { force: true });
+    if (this.#saysFormatting(volumeID)) await this.#folder.remove(volumeID);
+    else await this.#folder.removeForBoot(volumeID);
   }
 
   /** The volumes that have a record, whatever it says. */
   async volumeIDs(): Promise<readonly string[]> {
-    const names = await fs.readdir(this.#folder).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return [];
-      throw error;
-    });
-    return names
-      .filter((name) => name.endsWith(".json"))
-      .map((name) => decodeURIComponent(name.slice(0, -".json".length)));
+    return (await this.#folder.files()).map((file) =>
+      decodeURIComponent(basename(file, ".json")),
+    );
   }
+}
+
+/** Nothing of an earlier start of this host is mounted any more. */
+async function now(record: StageRecord): Promise<StageRecord> {
+  if (record.boot === (await thisBoot())) return record;
+  const { mount: _mount, ...rest } = record;
+  const phase = record.phase === "formatting" ? "formatting" : "staging";
+  return { ...rest, phase, publications: [], isFrozen: false };
 }
 
 function parsed(text: string): unknown {
