@@ -1,5 +1,6 @@
 /** A host that uses volumes, for tests: its folders, its name, its settings. */
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ConfigTree, ScopedConfig } from "@libstorage/model";
@@ -7,6 +8,8 @@ import type { VolumeService } from "@libstorage/model";
 import { HostVolumes, loadSettings, readMountTable, runCommand } from "@libstorage/client/host";
 import type { Exec, HostVolumesOptions } from "@libstorage/client/host";
 import { makeFolder } from "./fixture.js";
+
+const CAP_SYS_RESOURCE = 24n;
 
 /** Why real mounts cannot be made here, or false. */
 export function cannotMount(): string | false {
@@ -16,6 +19,16 @@ export function cannotMount(): string | false {
   if (made.status === 0) spawnSync("umount", [folder]);
   spawnSync("rmdir", [folder]);
   return made.status === 0 ? false : "this host lets nobody mount";
+}
+
+/** Why a mounted file system of this type cannot be grown here, or false. @see capabilities(7) */
+export function cannotGrow(fsType: string): string | false {
+  const text = readFileSync("/proc/self/status", "utf8");
+  const effective = BigInt(`0x${/^CapEff:\s*([\da-f]+)/m.exec(text)?.[1] ?? "0"}`);
+  const isAllowed = ((effective >> CAP_SYS_RESOURCE) & 1n) === 1n;
+  return fsType === "ext4" && !isAllowed
+    ? "growing a mounted ext4 needs CAP_SYS_RESOURCE, which root does not have here; the lab grows one"
+    : false;
 }
 
 export interface TestHost {

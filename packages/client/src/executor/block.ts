@@ -45,7 +45,8 @@ export function openBlock(context: ExecutorContext, driver: string): Executor {
 
   /** Of a device's link, or of the loop device on an image file. */
   const pathOf = async (device: string): Promise<string | undefined> => {
-    if (device.startsWith("/dev/"))
+    // What is below /dev/shm is a file, as elsewhere.
+    if (device.startsWith("/dev/") && !device.startsWith("/dev/shm/"))
       return realpath(join(dev, device.slice("/dev/".length))).catch(() => undefined);
     const [loop] = device.startsWith("/") ? await loopsOn(sys, device) : [];
     return loop === undefined ? undefined : `/dev/${loop}`;

@@ -150,6 +150,10 @@ async function detach(one: Mine): Promise<void> {
   detaches += 1;
 }
 
+async function remove({ id }: Mine): Promise<void> {
+  await client.volumeRemove({ service, volumeID: id }, undefined, {});
+}
+
 async function withOne(one: Mine, act: (one: Mine) => Promise<void>): Promise<void> {
   one.isBusy = true;
   try {
@@ -172,7 +176,7 @@ async function byCallers(work: () => Promise<boolean>): Promise<void> {
 
 const started = performance.now();
 const progress = setInterval(() => {
-  const line = { progress: { volumes: all.length, attaches, detaches, wrong: wrong.length } };
+  const line = { progress: { volumes: all.length, attaches, detaches, wrong } };
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }, 15_000);
 let asked = 0;
@@ -201,7 +205,7 @@ await byCallers(async () => {
 });
 await byCallers(async () => {
   const one = all.pop();
-  if (one !== undefined) await client.volumeRemove({ service, volumeID: one.id }, undefined, {});
+  if (one !== undefined) await withOne(one, remove);
   return one !== undefined;
 });
 clearInterval(progress);

@@ -92,9 +92,7 @@ export class NodeRecords {
 
   /** The volumes that have a record, whatever it says. */
   async volumeIDs(): Promise<readonly string[]> {
-    return (await this.#folder.files()).map((file) =>
-      decodeURIComponent(basename(file, ".json")),
-    );
+    return (await this.#folder.files()).map((file) => decodeURIComponent(basename(file, ".json")));
   }
 }
 
