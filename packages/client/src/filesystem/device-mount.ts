@@ -159,10 +159,8 @@ async function growMounted(
   try {
     await growFileSystem(device, kind, node, mountPoint);
   } catch (error) {
-    if (!(error instanceof CommandError)) throw error;
-    device.warn?.(
-      `the file system of volume ${device.volumeID} was not fitted to its device: ${error.message}`,
-    );
+    if (!(error instanceof StorageError)) throw error;
+    device.warn?.(error.message);
   }
 }
 

@@ -166,13 +166,23 @@ async function checkFileSystem(device: VolumeDevice, kind: FileSystemKind): Prom
   }
 }
 
-/** @throws {CommandError} the tool's refusal */
+/** @throws {StorageError} the tool's refusal, by its code */
 export async function growFileSystem(
-  { exec, signal }: Pick<VolumeDevice, "exec" | "signal">,
+  { volumeID, exec, signal }: Pick<VolumeDevice, "volumeID" | "exec" | "signal">,
   kind: FileSystemKind,
   node: string,
   mountPoint: string,
 ): Promise<void> {
   const [tool, ...args] = kind.grow(node, mountPoint);
-  await exec(tool, args, { signal, timeoutMs: GROW_MS });
+  try {
+    await exec(tool, args, { signal, timeoutMs: GROW_MS });
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    throw new StorageError(
+      error.code,
+      `volume ${volumeID} has its new size, but the ${kind.type} at ${mountPoint} was not fitted to it: ${withPackage(error, kind)}; it can be used as it is, and is fitted when it is mounted again or expanded once more`,
+      { ...error.data, volumeID },
+      { cause: error },
+    );
+  }
 }
