@@ -106,7 +106,7 @@ const textOf = (block: Buffer): string =>
 /** What the device says of itself, as the kernel asked it when it appeared: page 0x80 after its head of 4 bytes. */
 async function serialOf(device: string): Promise<string> {
   const page = await readFile(`/sys/block/${basename(device)}/device/vpd_pg80`);
-  return page.subarray(4).toString("latin1").trim();
+  return page.subarray(4).toString("latin1").replaceAll("\0", "").trim();
 }
 
 async function look(one: Mine, link: string, named: string): Promise<void> {

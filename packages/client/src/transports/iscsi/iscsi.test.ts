@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { CommandError } from "../../executor/exec.js";
+import type { Exec } from "../../executor/exec.js";
 import { iscsiDoorOf, portalText } from "./door.js";
-import { loginFailure } from "./iscsiadm.js";
+import { Iscsiadm, loginFailure } from "./iscsiadm.js";
 import { editRecord, recordLines } from "./node-record.js";
 import { parseScsiID } from "./scsi-id.js";
 
@@ -126,4 +127,29 @@ it("says what the exit codes of a login mean, and never a secret", () => {
   assert.match(failure(99).message, /exit code 99/);
   const other = new Error("x");
   assert.equal(loginFailure(other, door(), portal), other);
+});
+
+it("asks again when another target's record went away while iscsiadm read them", async () => {
+  const limit = { signal: new AbortController().signal, timeoutMs: 1000 };
+  const run = async (codes: number[], act: (tool: Iscsiadm) => Promise<void>): Promise<number> => {
+    let calls = 0;
+    const exec: Exec = async (file, args) => {
+      calls += 1;
+      const exitCode = codes.shift() ?? 0;
+      if (exitCode > 0) throw new CommandError(file, args, { exitCode, stderr: "" }, undefined);
+      return { stdout: "", stderr: "" };
+    };
+    await act(new Iscsiadm(exec));
+    return calls;
+  };
+  const [portal] = door().portals;
+  assert.ok(portal);
+  assert.equal(await run([6, 21, 6], (tool) => tool.login(door(), portal, limit)), 4);
+  assert.equal(await run([6, 21], (tool) => tool.logout(door(), portal, limit)), 2);
+  assert.equal(await run([6], (tool) => tool.makeRecord(door(), portal, limit)), 2);
+  assert.equal(await run([6, 6], (tool) => tool.removeRecord(door(), portal, limit)), 3);
+  await assert.rejects(
+    run([24, 0], (tool) => tool.login(door(), portal, limit)),
+    { exitCode: 24 },
+  );
 });

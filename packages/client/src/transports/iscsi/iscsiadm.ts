@@ -1,4 +1,5 @@
 /** iscsiadm(8): records, login and logout, and what its exit codes mean. */
+import pRetry from "p-retry";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../executor/exec.js";
 import type { Exec } from "../../executor/exec.js";
@@ -8,6 +9,7 @@ import type { IscsiDoor, Portal } from "./door.js";
 /** @see iscsiadm(8), "EXIT STATUS" */
 const EXIT = {
   sessionNotFound: 2,
+  database: 6,
   timedOut: 8,
   daemonFailed: 12,
   sessionExists: 15,
@@ -16,6 +18,12 @@ const EXIT = {
   noRecords: 21,
   notAuthorized: 24,
 } as const;
+
+/**
+ * It reads the records of all targets, whichever is meant, and fails when another process takes one of them away
+ * meanwhile; or it does not see its own, while they are read.
+ */
+const DISTURBED_TIMES = 20;
 
 interface Limit {
   readonly signal: AbortSignal;
@@ -79,18 +87,19 @@ export class Iscsiadm {
 
   /** @throws {CommandError} see `loginFailure`; logged in already is fine */
   async login(door: IscsiDoor, portal: Portal, limit: Limit): Promise<void> {
-    await this.#node(door, portal, ["--login"], limit, [EXIT.sessionExists]);
+    const unseen = [EXIT.noRecords];
+    await this.#node(door, portal, ["--login"], limit, { fine: [EXIT.sessionExists], unseen });
   }
 
   /** Fine when there is no session. */
   async logout(door: IscsiDoor, portal: Portal, limit: Limit): Promise<void> {
     const fine = [EXIT.noRecords, EXIT.sessionNotFound];
-    await this.#node(door, portal, ["--logout"], limit, fine);
+    await this.#node(door, portal, ["--logout"], limit, { fine });
   }
 
   /** Fine when there is none. */
   async removeRecord(door: IscsiDoor, portal: Portal, limit: Limit): Promise<void> {
-    await this.#node(door, portal, ["--op", "delete"], limit, [EXIT.noRecords]);
+    await this.#node(door, portal, ["--op", "delete"], limit, { fine: [EXIT.noRecords] });
   }
 
   async #node(
@@ -98,14 +107,25 @@ export class Iscsiadm {
     portal: Portal,
     args: readonly string[],
     limit: Limit,
-    fine: readonly number[] = [],
+    {
+      fine = [],
+      unseen = [],
+    }: { readonly fine?: readonly number[]; readonly unseen?: readonly number[] } = {},
   ): Promise<void> {
     const node = ["--mode", "node", "--targetname", iqn, "--portal", portalText(portal)];
+    const disturbed = [EXIT.database, ...unseen];
+    const exitCodeOf = (error: unknown): number =>
+      error instanceof CommandError ? error.exitCode : -1;
     try {
-      await this.#exec("iscsiadm", [...node, ...args], limit);
+      await pRetry(() => this.#exec("iscsiadm", [...node, ...args], limit), {
+        retries: DISTURBED_TIMES,
+        minTimeout: 20,
+        maxTimeout: 500,
+        randomize: true,
+        shouldRetry: ({ error }) => disturbed.includes(exitCodeOf(error)),
+      });
     } catch (error) {
-      if (error instanceof CommandError && fine.includes(error.exitCode)) return;
-      throw error;
+      if (!fine.includes(exitCodeOf(error))) throw error;
     }
   }
 }

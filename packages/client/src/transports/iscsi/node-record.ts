@@ -5,6 +5,7 @@
  * again under a session; so it stays as long as the session.
  * @see iscsiadm(8), "FILES"
  */
+import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
@@ -109,8 +110,8 @@ export async function writeRecord(
   const text = editRecord(await fs.readFile(file, "utf8"), lines);
   // Beside the records every file would be taken for one.
   const folder = places.iscsi.find((one) => file.startsWith(`${one}/`)) ?? "";
-  const temporary = join(folder, `${TEMPORARY}${process.pid}`);
-  await fs.rm(temporary, { force: true });
+  // One process may write records of several targets at once.
+  const temporary = join(folder, `${TEMPORARY}${randomUUID()}`);
   await fs.writeFile(temporary, text, { mode: 0o600, flag: "wx" });
   await fs.rename(temporary, file);
 }
