@@ -43,9 +43,10 @@ export const checkNbd: Check = async (options) => {
         fix: async () =>
           locked(options, `${place.folder}.lock`, async () => {
             const deadline = new Deadline({ signal: options.signal, timeoutMs: TAKE_DOWN_MS });
-            const links = await linksTo(options, loops);
+            const targets = new Set(loops.map((loop) => `../../${loop}`));
+            const links = (await nbdLinks(options)).filter(({ target }) => targets.has(target));
             await takeDown(options.executors, place, basename(place.folder), deadline);
-            for (const link of links) await unlink(link);
+            for (const { path } of links) await unlink(path);
             return isBroken
               ? "took it down; the volume is connected anew when it is mounted"
               : "ended its daemon, and took down its device";
@@ -55,15 +56,23 @@ export const checkNbd: Check = async (options) => {
   return [...found, ...(await staleLinks(options, new Set(exports)))];
 };
 
-async function linksTo(options: CheckOptions, loops: readonly string[]): Promise<string[]> {
+interface Link {
+  readonly path: string;
+  /** The export it is named after. */
+  readonly name: string;
+  readonly target: string;
+}
+
+async function nbdLinks(options: CheckOptions): Promise<readonly Link[]> {
   const folder = join(placesOf(options.executors).dev, "disk/by-id");
-  const links: string[] = [];
-  for (const name of await readdir(folder).catch(() => [])) {
-    if (!LINK.test(name)) continue;
-    const target = await readlink(join(folder, name)).catch(() => "");
-    if (loops.some((loop) => target === `../../${loop}`)) links.push(join(folder, name));
-  }
-  return links;
+  const names = (await readdir(folder).catch(() => [])).filter((one) => LINK.test(one));
+  return Promise.all(
+    names.map(async (one) => {
+      const path = join(folder, one);
+      const target = await readlink(path).catch(() => "");
+      return { path, name: one.slice("nbd-".length), target };
+    }),
+  );
 }
 
 /** Links that this client has made, to devices that are no more. */
@@ -71,22 +80,19 @@ async function staleLinks(
   options: CheckOptions,
   exports: ReadonlySet<string>,
 ): Promise<readonly Leftover[]> {
-  const { dev, sys } = placesOf(options.executors);
-  const folder = join(dev, "disk/by-id");
+  const { sys } = placesOf(options.executors);
   const found: Leftover[] = [];
-  for (const name of await readdir(folder).catch(() => [])) {
-    if (!LINK.test(name) || exports.has(name.slice("nbd-".length))) continue;
-    const link = join(folder, name);
-    const target = await readlink(link).catch(() => "");
-    const { disk } = placeOfExport(options.executors.libFolder, name.slice("nbd-".length));
+  for (const { path, name, target } of await nbdLinks(options)) {
+    if (exports.has(name)) continue;
+    const { disk } = placeOfExport(options.executors.libFolder, name);
     // One that leads to what is no loop device is not of this client's making.
     if (!/^\.\.\/\.\.\/loop\d+$/.test(target) || (await loopsOn(sys, disk)).length > 0) continue;
     found.push({
       kind: "nbd-leftover",
-      what: link,
+      what: path,
       about: `it names ${basename(target)} after an export that this host is not connected to`,
       fix: async () => {
-        await unlink(link);
+        await unlink(path);
         return "removed the link";
       },
     });
