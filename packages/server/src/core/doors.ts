@@ -3,6 +3,7 @@
  * a holder, so that the access table, force, removal and recovery treat it as any other.
  */
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError, notFound } from "@libstorage/model";
 import type { ExportAddRequest, ExportRemoveMode, ExportUpdateRequest } from "@libstorage/model";
 import { decideDoor, heldBy, isShareable } from "./access.js";
@@ -27,6 +28,9 @@ import type { Holds } from "./holds.js";
 import type { Inventory } from "./inventory.js";
 import type { Prepared, Work } from "./operations.js";
 import { bounded, usable } from "./refusals.js";
+
+const LOOKS = 10;
+const LOOK_EVERY_MS = 50;
 
 /** A door with its volume. */
 export interface OpenDoor extends Hold {
@@ -183,7 +187,13 @@ export class Doors {
   ): Promise<Prepared<OpenDoor | null>> {
     const { volume, attachment, door } = found;
     const abilities = this.#served(found);
-    const user = mode === "hard" ? undefined : await abilities.userOf(found, context);
+    const userOf = (): Promise<string | undefined> => abilities.userOf(found, context);
+    let user = mode === "hard" ? undefined : await userOf();
+    // A client that has just ended is seen for a moment still.
+    for (let looks = 0; user !== undefined && mode === "safe" && looks < LOOKS; looks += 1) {
+      await sleep(LOOK_EVERY_MS);
+      user = await userOf();
+    }
     if (user !== undefined && mode === "safe")
       throw new StorageError(
         "failed-precondition",
