@@ -105,7 +105,7 @@ export interface Exporter {
     holds: readonly Hold[],
     context: OpContext,
     all?: readonly Hold[],
-  ): Promise<readonly { readonly hold: Hold; readonly error: unknown }[]>;
+  ): Promise<readonly NotRestored[]>;
   /** Calls back when exports were lost, as when a daemon was restarted; the core then exports anew. */
   watch?(onLost: () => void): () => void;
   /** Who is connected now, to which of these volumes. */
@@ -148,6 +148,23 @@ export function defineExporter<S extends v.GenericSchema>(spec: {
   open(config: v.InferOutput<S>, context: ExporterContext): Promise<Exporter>;
 }): ExporterModule {
   return { ...spec, open: (config, context) => spec.open(config as v.InferOutput<S>, context) };
+}
+
+/** A hold that could not be restored, and why. */
+export interface NotRestored<H extends Hold = Hold> {
+  readonly hold: H;
+  readonly error: unknown;
+}
+
+/** Makes each hold's export in turn, and goes on when one cannot be made. */
+export async function restoreEach<H extends Hold>(
+  holds: readonly H[],
+  make: (hold: H) => Promise<void>,
+): Promise<NotRestored<H>[]> {
+  const failed: NotRestored<H>[] = [];
+  for (const hold of holds)
+    await make(hold).catch((error: unknown) => failed.push({ hold, error }));
+  return failed;
 }
 
 /** The holders that came through an exporter, of some volumes. */

@@ -9,7 +9,7 @@ import type { InstanceID } from "@libstorage/model";
 import { heldBy } from "./access.js";
 import type { AttachmentRecord, OpContext, StorageDriver, VolumeRecord } from "./driver.js";
 import { exporterOf, fieldsOfDoor, holdsOf } from "./exporter.js";
-import type { Exporter, Hold, Session } from "./exporter.js";
+import type { Exporter, Hold, NotRestored, Session } from "./exporter.js";
 import { stored } from "./operations.js";
 import { isThisHost } from "./this-host.js";
 
@@ -133,7 +133,7 @@ export class Holds {
   async restore(volumes: readonly VolumeRecord[], context: OpContext): Promise<readonly string[]> {
     const holds = holdsOf(volumes);
     const known = (hold: Hold): boolean => this.#exporters.has(exporterOf(hold.attachment) ?? "");
-    const failed: { readonly hold: Hold; readonly error: unknown }[] = [];
+    const failed: NotRestored[] = [];
     for (const [name, exporter] of this.#exporters) {
       const own = holds.filter(({ attachment }) => exporterOf(attachment) === name);
       failed.push(...(await exporter.restore(own, context, holds)));

@@ -3,7 +3,7 @@ import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
-import { defineExporter, doorOf, exporterOf, holdsOf } from "../../core/exporter.js";
+import { defineExporter, doorOf, exporterOf, holdsOf, restoreEach } from "../../core/exporter.js";
 import type {
   Door,
   DoorAbilities,
@@ -13,8 +13,8 @@ import type {
   Session,
   WantedDoor,
 } from "../../core/exporter.js";
-import { toolAbility } from "../qemu-storage-daemon/abilities.js";
-import { VolumeDaemons, exportIDOf, exportNameOf } from "../qemu-storage-daemon/daemons.js";
+import { abilityOf, toolAbility } from "../qemu-storage-daemon/abilities.js";
+import { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
 import { needExport } from "../qemu-storage-daemon/features.js";
 import { NoHosts } from "../qemu-storage-daemon/no-hosts.js";
 import { checkWritable, refuseOptions } from "../qemu-storage-daemon/options.js";
@@ -45,18 +45,12 @@ class FuseExporter extends NoHosts implements Exporter {
   readonly doors: DoorAbilities = {
     plan: (volume, wanted, context) => this.#plan(volume, wanted, context),
     update: async (hold, context) => {
-      const daemon = await this.#daemons.open(hold.volume, context);
-      await daemon.setFilter(exportIDOf(exportNameOf(hold)), filterFor(hold));
+      await this.#daemons.limit(hold, context);
     },
     userOf: async (hold) => this.#files.userOf(hold),
     hide: async (hold, shutdown, context) => {
       refuseGrowable(hold);
-      const daemon = await this.#daemons.known(hold.volume.id);
-      if (shutdown)
-        await daemon?.setFilter(exportIDOf(exportNameOf(hold)), {
-          ...filterFor(hold),
-          isShutDown: true,
-        });
+      if (shutdown) await this.#daemons.shutDown(hold);
       await this.#files.hide(hold, context);
     },
   };
@@ -109,10 +103,7 @@ class FuseExporter extends NoHosts implements Exporter {
   async restore(holds: readonly Hold[], context: OpContext, all: readonly Hold[] = holds) {
     await this.#daemons.clearUnknown(all, context);
     await this.#files.clearUnknown(holds, this.#folder, context);
-    const failed: { hold: Hold; error: unknown }[] = [];
-    for (const hold of holds)
-      await this.export(hold, context).catch((error: unknown) => failed.push({ hold, error }));
-    return failed;
+    return restoreEach(holds, (hold) => this.export(hold, context));
   }
 
   watch(onLost: () => void): () => void {
@@ -140,16 +131,11 @@ class FuseExporter extends NoHosts implements Exporter {
   async abilities(context: OpContext): Promise<readonly Ability[]> {
     const tool = await toolAbility(context);
     if (!tool.available) return [tool];
-    try {
+    const able = await abilityOf("FUSE exports", `files in ${this.#folder}`, async () => {
       checkKernel();
       needExport(await this.#daemons.features(context), NAME);
-      return [tool, { name: "FUSE exports", available: true, detail: `files in ${this.#folder}` }];
-    } catch (error) {
-      return [
-        tool,
-        { name: "FUSE exports", available: false, detail: (error as StorageError).message },
-      ];
-    }
+    });
+    return [tool, able];
   }
 
   /** Daemons go on, and files with them. */
@@ -158,13 +144,6 @@ class FuseExporter extends NoHosts implements Exporter {
     this.#files.release();
     await this.#daemons.release();
   }
-}
-
-function filterFor({ volume, attachment }: Hold) {
-  return {
-    throttle: doorOf(attachment)?.options.throttle,
-    sizeBytes: volume.sizeBytes,
-  };
 }
 
 /** @throws {StorageError} `unimplemented`: its daemon is the volume's, which may end with the file's last user */

@@ -47,7 +47,7 @@ export class FuseFiles {
   async open(hold: Hold, door: DoorRecord, context: OpContext): Promise<void> {
     const { volume } = hold;
     const name = exportNameOf(hold);
-    const id = exportIDOf(name);
+    const id = exportIDOf(hold);
     const { throttle, writethrough, growable = false, allowOther = "auto" } = door.options;
     const daemon = await this.#daemons.open(volume, context);
     const filter = { throttle, sizeBytes: volume.sizeBytes };
@@ -108,10 +108,10 @@ export class FuseFiles {
     const companion = this.#companions.get(name) ?? (await Daemon.find(folder));
     this.#companions.delete(name);
     if (companion !== undefined) {
-      await companion.removeExport(exportIDOf(name)).catch(() => killIn(folder));
+      await companion.removeExport(exportIDOf(hold)).catch(() => killIn(folder));
       await companion.stop(context);
     } else await context.files.removeTree(folder);
-    await this.#daemons.withdraw(hold.volume.id, exportIDOf(name), context);
+    await this.#daemons.withdraw(hold.volume.id, exportIDOf(hold), context);
     const file = fileOf(hold);
     await clearMounts(file, context);
     await context.files.unlink(file);

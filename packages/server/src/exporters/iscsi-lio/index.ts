@@ -1,6 +1,6 @@
 /** iscsi-lio: block devices and raw files for other hosts, through the kernel's iSCSI target. */
-import { defineExporter } from "../../core/exporter.js";
-import type { Door, Exporter, Hold, Session, Wanted } from "../../core/exporter.js";
+import { defineExporter, restoreEach } from "../../core/exporter.js";
+import type { Door, Exporter, Hold, NotRestored, Session, Wanted } from "../../core/exporter.js";
 import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
 import { chapAbility, portalAbility } from "../iscsi/abilities.js";
 import { credentialsFor } from "../iscsi/chap.js";
@@ -161,24 +161,18 @@ class LioExporter implements Exporter {
     await this.#save(context);
   }
 
-  async restore(
-    holds: readonly Hold[],
-    context: OpContext,
-  ): Promise<readonly { readonly hold: Hold; readonly error: unknown }[]> {
+  async restore(holds: readonly Hold[], context: OpContext): Promise<readonly NotRestored[]> {
     const { known, failed } = readHolds(holds);
     const backstores = await this.#backstores.scan();
     await this.#withdrawUnknown(known, context);
-    for (const hold of known)
-      await this.#make(hold, context).catch((error: unknown) => {
-        failed.push({ hold, error });
-        this.#failed.add(keyOf(hold.door));
-      });
+    const unmade = await restoreEach(known, (hold) => this.#make(hold, context));
+    for (const { hold } of unmade) this.#failed.add(keyOf(hold.door));
     const used = new Set(known.map((hold) => nameOfBackstore(hold, this.#names.owner)));
     for (const name of backstores)
       if (ownerInBackstore(name) === this.#names.owner && !used.has(name))
         await this.#backstores.remove(name, context);
     await this.#save(context);
-    return failed;
+    return [...failed, ...unmade];
   }
 
   /** Own targets, or parts of them, that no record names: what a crash or an old saved file left. */

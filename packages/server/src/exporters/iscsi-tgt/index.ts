@@ -2,8 +2,8 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
-import { defineExporter } from "../../core/exporter.js";
-import type { Door, Exporter, Hold, Session, Wanted } from "../../core/exporter.js";
+import { defineExporter, restoreEach } from "../../core/exporter.js";
+import type { Door, Exporter, Hold, NotRestored, Session, Wanted } from "../../core/exporter.js";
 import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
 import { chapAbility, portalAbility } from "../iscsi/abilities.js";
 import type { Credentials } from "../iscsi/chap.js";
@@ -246,19 +246,13 @@ class TgtExporter implements Exporter {
     await this.#adm.allow(context, tid, door.initiator);
   }
 
-  async restore(
-    holds: readonly Hold[],
-    context: OpContext,
-  ): Promise<readonly { readonly hold: Hold; readonly error: unknown }[]> {
+  async restore(holds: readonly Hold[], context: OpContext): Promise<readonly NotRestored[]> {
     const { known, failed } = readHolds(holds);
     if (await this.#shared.daemon.isUp(context))
       await this.#withdrawUnknown(new Set(known.map(({ door }) => door.iqn)), context);
-    for (const hold of known)
-      await this.export(hold, context).catch((error: unknown) => {
-        failed.push({ hold, error });
-        this.#failed.add(hold.door.iqn);
-      });
-    return failed;
+    const unmade = await restoreEach(known, (hold) => this.export(hold, context));
+    for (const { hold } of unmade) this.#failed.add(hold.door.iqn);
+    return [...failed, ...unmade];
   }
 
   /** Own targets that no record names. */

@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
 import { exporterOf } from "../../core/exporter.js";
-import type { Door, Hold } from "../../core/exporter.js";
+import type { Door, Hold, NotRestored } from "../../core/exporter.js";
 import type { VolumeRecord } from "../../core/driver.js";
 import { CHAP_MODES } from "./chap.js";
 import type { ChapMode } from "./chap.js";
@@ -114,10 +114,10 @@ export interface IscsiHold extends Hold {
 /** Those that can be read, and those that cannot, with why. */
 export function readHolds(holds: readonly Hold[]): {
   readonly known: readonly IscsiHold[];
-  readonly failed: { readonly hold: Hold; readonly error: unknown }[];
+  readonly failed: readonly NotRestored[];
 } {
   const known: IscsiHold[] = [];
-  const failed: { hold: Hold; error: unknown }[] = [];
+  const failed: NotRestored[] = [];
   for (const hold of holds) {
     try {
       known.push(readHold(hold));

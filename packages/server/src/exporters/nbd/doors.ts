@@ -3,7 +3,7 @@ import { StorageError } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import { doorOf } from "../../core/exporter.js";
 import type { Door, DoorAbilities, DoorRecord, Hold, WantedDoor } from "../../core/exporter.js";
-import { exportIDOf } from "../qemu-storage-daemon/daemons.js";
+import { exportIDOf, filterFor } from "../qemu-storage-daemon/daemons.js";
 import type { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
 import { needExport } from "../qemu-storage-daemon/features.js";
 import { plainName } from "../qemu-storage-daemon/names.js";
@@ -69,13 +69,11 @@ export class NbdDoors implements DoorAbilities {
     const { export: name, socket } = fieldsOf(hold);
     const { volume } = hold;
     const daemon = await this.#parts.daemons.open(volume, context);
-    const id = exportIDOf(name);
-    const { throttle } = door.options;
     await daemon.add({
-      id,
+      id: exportIDOf(hold),
       type: "nbd",
       options: { name, ...this.#optionsOf(volume, door) },
-      filter: { throttle, sizeBytes: volume.sizeBytes },
+      filter: filterFor(hold),
     });
     if (socket === undefined) this.#admit(hold, door, daemon.socket);
     else await this.#link(daemon.socket, socket, context);
@@ -111,12 +109,10 @@ export class NbdDoors implements DoorAbilities {
   async update(hold: Hold, context: OpContext): Promise<void> {
     const door = doorOf(hold.attachment);
     if (door === undefined) return;
-    const { export: name, socket } = fieldsOf(hold);
-    const daemon = await this.#parts.daemons.open(hold.volume, context);
+    const { socket } = fieldsOf(hold);
     if (socket !== undefined && (door.options.maxConnections !== undefined || door.options.allow))
       throw unlimited();
-    const { sizeBytes } = hold.volume;
-    await daemon.setFilter(exportIDOf(name), { throttle: door.options.throttle, sizeBytes });
+    const daemon = await this.#parts.daemons.limit(hold, context);
     if (socket === undefined) this.#admit(hold, door, daemon.socket);
   }
 
@@ -131,7 +127,7 @@ export class NbdDoors implements DoorAbilities {
       );
     }
     const daemon = await daemons.known(hold.volume.id);
-    const isGone = daemon === undefined || (await daemon.removeUnused(exportIDOf(name)));
+    const isGone = daemon === undefined || (await daemon.removeUnused(exportIDOf(hold)));
     return isGone ? undefined : `a client of ${socket}`;
   }
 
@@ -140,11 +136,7 @@ export class NbdDoors implements DoorAbilities {
     const { daemons, gate } = this.#parts;
     if (socket === undefined) gate.hide(name);
     else await context.files.unlink(socket);
-    if (!shutdown) return;
-    const daemon = await daemons.known(hold.volume.id);
-    const throttle = doorOf(hold.attachment)?.options.throttle;
-    const { sizeBytes } = hold.volume;
-    await daemon?.setFilter(exportIDOf(name), { throttle, sizeBytes, isShutDown: true });
+    if (shutdown) await daemons.shutDown(hold);
   }
 }
 

@@ -4,8 +4,8 @@
  */
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
-import { defineExporter, doorOf } from "../../core/exporter.js";
-import type { Door, Exporter, Hold, Session, Wanted } from "../../core/exporter.js";
+import { defineExporter, doorOf, restoreEach } from "../../core/exporter.js";
+import type { Door, Exporter, Hold, NotRestored, Session, Wanted } from "../../core/exporter.js";
 import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
 import { VolumeDaemons, exportIDOf } from "../qemu-storage-daemon/daemons.js";
 import { plainName } from "../qemu-storage-daemon/names.js";
@@ -74,7 +74,7 @@ class NbdExporter implements Exporter {
       writable: fields.access === "rw",
       description: `volume ${volume.id} of service ${this.#service}`,
     };
-    await daemon.add({ id: exportIDOf(fields.export), type: NAME, options });
+    await daemon.add({ id: exportIDOf(hold), type: NAME, options });
     const clients = fields.clients.toLowerCase().split(",");
     this.#gate.admit(fields.export, {
       volumeID: volume.id,
@@ -89,19 +89,16 @@ class NbdExporter implements Exporter {
     const { export: name, socket } = fieldsOf(hold);
     await this.#gate.expel(name);
     if (socket !== undefined) await context.files.unlink(socket);
-    await this.#daemons.withdraw(hold.volume.id, exportIDOf(name), context);
+    await this.#daemons.withdraw(hold.volume.id, exportIDOf(hold), context);
   }
 
   async restore(
     holds: readonly Hold[],
     context: OpContext,
     all: readonly Hold[] = holds,
-  ): Promise<readonly { readonly hold: Hold; readonly error: unknown }[]> {
+  ): Promise<readonly NotRestored[]> {
     await this.#daemons.clearUnknown(all, context);
-    const failed: { hold: Hold; error: unknown }[] = [];
-    for (const hold of holds)
-      await this.export(hold, context).catch((error: unknown) => failed.push({ hold, error }));
-    return failed;
+    return restoreEach(holds, (hold) => this.export(hold, context));
   }
 
   watch(onLost: () => void): () => void {

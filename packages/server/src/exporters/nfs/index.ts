@@ -4,7 +4,14 @@ import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import { defineExporter, exporterOf } from "../../core/exporter.js";
-import type { Door, Exporter, ExporterContext, Hold, Wanted } from "../../core/exporter.js";
+import type {
+  Door,
+  Exporter,
+  ExporterContext,
+  Hold,
+  NotRestored,
+  Wanted,
+} from "../../core/exporter.js";
 import { NfsConfig } from "./config.js";
 import { GaneshaServer } from "./ganesha.js";
 import { KernelServer } from "./kernel.js";
@@ -78,7 +85,7 @@ export class NfsExporter implements Exporter {
   }
 
   async restore(holds: readonly Hold[], context: OpContext) {
-    const failed: { readonly hold: Hold; readonly error: unknown }[] = [];
+    const failed: NotRestored[] = [];
     const shares = new Map<Share, Hold>();
     for (const hold of holds) {
       try {

@@ -4,11 +4,13 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { StorageError, parseSize } from "@libstorage/model";
 import type { OpContext, Source, VolumeRecord } from "../../core/driver.js";
+import { doorOf } from "../../core/exporter.js";
 import type { ExporterContext, Hold } from "../../core/exporter.js";
 import type { DaemonConfig } from "./config.js";
 import { Daemon } from "./daemon.js";
 import { probeFeatures } from "./features.js";
 import type { Features } from "./features.js";
+import type { Filter } from "./filters.js";
 import { isEncrypted, isReadOnly, nodeOf } from "./nodes.js";
 import { killIn, pidIn } from "./process.js";
 import type { Confinement } from "./process.js";
@@ -18,14 +20,19 @@ export function short(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 16);
 }
 
-/** The daemon's id of an export, by the name that no other ever has. */
-export function exportIDOf(name: string): string {
-  return `e-${short(name)}`;
-}
-
 /** The name in a hold's record that no other hold ever has. */
 export function exportNameOf({ attachment }: Hold): string {
   return attachment.fields?.["export"] ?? "";
+}
+
+/** The daemon's id of an export. */
+export function exportIDOf(hold: Hold): string {
+  return `e-${short(exportNameOf(hold))}`;
+}
+
+/** What a hold's requests pass. */
+export function filterFor({ volume, attachment }: Hold): Filter {
+  return { throttle: doorOf(attachment)?.options.throttle, sizeBytes: volume.sizeBytes };
 }
 
 export class VolumeDaemons {
@@ -122,6 +129,19 @@ export class VolumeDaemons {
     return this.#daemons.get(volumeID)?.catch(() => undefined);
   }
 
+  /** Brings an export that is in use to the limits of its record. */
+  async limit(hold: Hold, context: OpContext): Promise<Daemon> {
+    const daemon = await this.open(hold.volume, context);
+    await daemon.setFilter(exportIDOf(hold), filterFor(hold));
+    return daemon;
+  }
+
+  /** Every further request of an export fails. */
+  async shutDown(hold: Hold): Promise<void> {
+    const daemon = await this.known(hold.volume.id);
+    await daemon?.setFilter(exportIDOf(hold), { ...filterFor(hold), isShutDown: true });
+  }
+
   async #found(volumeID: string): Promise<Daemon | undefined> {
     return (await this.known(volumeID)) ?? Daemon.find(this.folderOf(volumeID));
   }
@@ -154,7 +174,7 @@ export class VolumeDaemons {
     for (const hold of holds) {
       const folder = this.folderOf(hold.volume.id);
       const ids = known.get(folder) ?? new Set();
-      known.set(folder, ids.add(exportIDOf(exportNameOf(hold))));
+      known.set(folder, ids.add(exportIDOf(hold)));
     }
     for (const name of readdirSync(this.#folder)) {
       const folder = join(this.#folder, name);

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
-import { defineExporter, doorOf, exporterOf, holdsOf } from "../../core/exporter.js";
+import { defineExporter, doorOf, exporterOf, holdsOf, restoreEach } from "../../core/exporter.js";
 import type {
   Door,
   DoorAbilities,
@@ -12,8 +12,8 @@ import type {
   Session,
   WantedDoor,
 } from "../../core/exporter.js";
-import { toolAbility } from "../qemu-storage-daemon/abilities.js";
-import { VolumeDaemons, exportIDOf, exportNameOf } from "../qemu-storage-daemon/daemons.js";
+import { abilityOf, toolAbility } from "../qemu-storage-daemon/abilities.js";
+import { VolumeDaemons, exportIDOf, filterFor } from "../qemu-storage-daemon/daemons.js";
 import { needExport } from "../qemu-storage-daemon/features.js";
 import { plainName } from "../qemu-storage-daemon/names.js";
 import { NoHosts } from "../qemu-storage-daemon/no-hosts.js";
@@ -40,15 +40,12 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
   readonly doors: DoorAbilities = {
     plan: (volume, wanted, context) => this.#plan(volume, wanted, context),
     update: async (hold, context) => {
-      const daemon = await this.#daemons.open(hold.volume, context);
-      await daemon.setFilter(exportIDOf(exportNameOf(hold)), filterFor(hold));
+      await this.#daemons.limit(hold, context);
     },
     userOf: async (hold) => this.#userOf(hold),
     hide: async (hold, shutdown, context) => {
       await context.files.unlink(socketOf(hold));
-      const daemon = await this.#daemons.known(hold.volume.id);
-      const filter = { ...filterFor(hold), isShutDown: true };
-      if (shutdown) await daemon?.setFilter(exportIDOf(exportNameOf(hold)), filter);
+      if (shutdown) await this.#daemons.shutDown(hold);
     },
   };
 
@@ -77,7 +74,7 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
 
   /** The daemon's own socket of an export, to which the export's path is another name. */
   #ownSocket(hold: Hold): string {
-    const id = exportIDOf(exportNameOf(hold));
+    const id = exportIDOf(hold);
     return join(this.#daemons.folderOf(hold.volume.id), `${id.slice(2, 10)}.sock`);
   }
 
@@ -89,7 +86,7 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
     const daemon = await this.#daemons.open(hold.volume, context);
     const own = this.#ownSocket(hold);
     await daemon.add({
-      id: exportIDOf(exportNameOf(hold)),
+      id: exportIDOf(hold),
       type: NAME,
       options: {
         addr: { type: "unix", path: own },
@@ -108,16 +105,13 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {
     await context.files.unlink(socketOf(hold));
-    await this.#daemons.withdraw(hold.volume.id, exportIDOf(exportNameOf(hold)), context);
+    await this.#daemons.withdraw(hold.volume.id, exportIDOf(hold), context);
     await context.files.unlink(this.#ownSocket(hold), { isSyncDeferred: true });
   }
 
   async restore(holds: readonly Hold[], context: OpContext, all: readonly Hold[] = holds) {
     await this.#daemons.clearUnknown(all, context);
-    const failed: { hold: Hold; error: unknown }[] = [];
-    for (const hold of holds)
-      await this.export(hold, context).catch((error: unknown) => failed.push({ hold, error }));
-    return failed;
+    return restoreEach(holds, (hold) => this.export(hold, context));
   }
 
   watch(onLost: () => void): () => void {
@@ -149,13 +143,10 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
   async abilities(context: OpContext): Promise<readonly Ability[]> {
     const tool = await toolAbility(context);
     if (!tool.available) return [tool];
-    const name = "vhost-user-blk exports";
-    try {
-      needExport(await this.#daemons.features(context), NAME);
-      return [tool, { name, available: true, detail: `sockets in ${this.#folder}` }];
-    } catch (error) {
-      return [tool, { name, available: false, detail: (error as Error).message }];
-    }
+    const able = await abilityOf(`${NAME} exports`, `sockets in ${this.#folder}`, async () =>
+      needExport(await this.#daemons.features(context), NAME),
+    );
+    return [tool, able];
   }
 
   async close(): Promise<void> {
@@ -165,13 +156,6 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
 
 function socketOf({ attachment }: Hold): string {
   return attachment.fields?.["socket"] ?? "";
-}
-
-function filterFor({ volume, attachment }: Hold) {
-  return {
-    throttle: doorOf(attachment)?.options.throttle,
-    sizeBytes: volume.sizeBytes,
-  };
 }
 
 /** How many are connected to a listening socket, which lends them its path. @see proc(5), net/unix */
