@@ -1,21 +1,7 @@
-/** The project's client library, running in a machine and driven from the test outside. */
+/** The project's client library (`guest/client-session.ts`) in a machine, driven from the test outside. */
 import type { Body, CallContext, Operation, Params, Reply, TlsSettings } from "@libstorage/model";
-import type { LabProcess } from "./channel.js";
 import type { Machine } from "./machine.js";
-
-export interface SessionRequest {
-  readonly id: number;
-  readonly call: Operation;
-  readonly params: object;
-  readonly body: unknown;
-  readonly context: object;
-}
-
-export interface SessionReply {
-  readonly id: number;
-  readonly value?: unknown;
-  readonly error?: { readonly code: string; readonly message: string };
-}
+import { RemoteSession } from "./remote-session.js";
 
 export interface RemoteClientOptions {
   readonly host: string;
@@ -25,42 +11,11 @@ export interface RemoteClientOptions {
   readonly repeatMs?: number;
 }
 
-/** A call that failed there. */
-export class RemoteError extends Error {
-  override readonly name = "RemoteError";
-  readonly code: string;
-
-  constructor(code: string, message: string) {
-    super(message);
-    this.code = code;
-  }
-}
-
-interface Waiting {
-  resolve(value: unknown): void;
-  reject(error: Error): void;
-}
-
-const PROGRAM = "/project/test/dist/lab/guest/client-session.js";
-
 export class RemoteClient {
-  readonly #process: LabProcess;
-  readonly #waiting = new Map<number, Waiting>();
-  #next = 0;
+  readonly #session: RemoteSession;
 
   constructor(machine: Machine, options: RemoteClientOptions) {
-    this.#process = machine.start(`exec node ${PROGRAM} '${JSON.stringify(options)}'`, {
-      keepsInput: true,
-    });
-    this.#process.onLine((line) => this.#receive(JSON.parse(line) as SessionReply));
-    const fail = (error: Error): void => {
-      for (const waiting of this.#waiting.values()) waiting.reject(error);
-      this.#waiting.clear();
-    };
-    this.#process.ended.then(
-      ({ code, stderr }) => fail(new Error(`the client ended with ${code}: ${stderr}`)),
-      fail,
-    );
+    this.#session = new RemoteSession(machine, "lab/guest/client-session.js", options);
   }
 
   /** @throws {RemoteError} what the client there threw */
@@ -70,23 +25,10 @@ export class RemoteClient {
     body: Body<Op>,
     context: CallContext = {},
   ): Promise<Reply<Op>> {
-    const id = this.#next++;
-    const request: SessionRequest = { id, call: operation, params, body, context };
-    const reply = new Promise<unknown>((resolve, reject) =>
-      this.#waiting.set(id, { resolve, reject }),
-    );
-    this.#process.write(`${JSON.stringify(request)}\n`);
-    return (await reply) as Reply<Op>;
+    return (await this.#session.call(operation, params, body, context)) as Reply<Op>;
   }
 
   close(): void {
-    this.#process.signal("SIGKILL");
-  }
-
-  #receive({ id, value, error }: SessionReply): void {
-    const waiting = this.#waiting.get(id);
-    this.#waiting.delete(id);
-    if (error === undefined) waiting?.resolve(value);
-    else waiting?.reject(new RemoteError(error.code, error.message));
+    this.#session.signalKill();
   }
 }

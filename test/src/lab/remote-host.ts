@@ -1,9 +1,8 @@
 /** A host's use of volumes (`guest/host-session.ts`) in a machine, driven from the test outside. */
-import type { LabProcess } from "./channel.js";
 import type { CALLS } from "./guest/host-session.js";
 import { until } from "./limit.js";
 import type { Machine } from "./machine.js";
-import { RemoteError } from "./remote-client.js";
+import { RemoteSession } from "./remote-session.js";
 
 export interface HostSessionOptions {
   readonly service: string;
@@ -14,59 +13,21 @@ export interface HostSessionOptions {
 export type When = "before" | "after";
 type Calls = typeof CALLS;
 
-export interface HostRequest {
-  readonly id: number;
-  readonly call: keyof Calls;
-  readonly args: readonly unknown[];
-}
-
-export interface HostMessage {
-  readonly ready?: boolean;
-  /** The command that waits for `go`. */
-  readonly held?: string;
-  readonly id?: number;
-  readonly value?: unknown;
-  readonly error?: { readonly code: string; readonly message: string };
-}
-
-interface Waiting {
-  resolve(value: unknown): void;
-  reject(error: Error): void;
-}
-
-const PROGRAM = "/project/test/dist/lab/guest/host-session.js";
-
 export class RemoteHost {
-  readonly #process: LabProcess;
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #session: RemoteSession;
+  /** The command that waits for `go`. */
   #held: string | undefined;
-  #next = 0;
 
-  private constructor(process: LabProcess) {
-    this.#process = process;
-    process.onLine((line) => this.#receive(JSON.parse(line) as HostMessage));
-    const fail = (error: Error): void => {
-      for (const waiting of this.#waiting.values()) waiting.reject(error);
-      this.#waiting.clear();
-    };
-    process.ended.then(
-      ({ code, stderr }) => fail(new Error(`the session ended with ${code}: ${stderr}`)),
-      fail,
-    );
+  private constructor(machine: Machine, options: HostSessionOptions) {
+    this.#session = new RemoteSession(machine, "lab/guest/host-session.js", options, (held) => {
+      this.#held = held;
+    });
   }
 
   static async start(machine: Machine, options: HostSessionOptions): Promise<RemoteHost> {
-    const process = machine.start(
-      `exec node --enable-source-maps ${PROGRAM} '${JSON.stringify(options)}'`,
-      { keepsInput: true },
-    );
-    try {
-      await process.says(/"ready":true/, 300_000);
-    } catch (error) {
-      process.signal("SIGKILL");
-      throw error;
-    }
-    return new RemoteHost(process);
+    const host = new RemoteHost(machine, options);
+    await host.#session.ready();
+    return host;
   }
 
   /** @throws {RemoteError} what it threw there */
@@ -74,14 +35,7 @@ export class RemoteHost {
     call: Name,
     ...args: Parameters<Calls[Name]>
   ): Promise<Awaited<ReturnType<Calls[Name]>>> {
-    const id = this.#next++;
-    const reply = new Promise<unknown>((resolve, reject) =>
-      this.#waiting.set(id, { resolve, reject }),
-    );
-    // Who waits for something else meanwhile hears of a failure when it comes to this.
-    reply.catch(() => {});
-    this.#process.write(`${JSON.stringify({ id, call, args } satisfies HostRequest)}\n`);
-    return (await reply) as Awaited<ReturnType<Calls[Name]>>;
+    return (await this.#session.call(call, ...args)) as Awaited<ReturnType<Calls[Name]>>;
   }
 
   /** From the next command whose words fit on: it waits, before or after it has run, until `go`. */
@@ -95,15 +49,6 @@ export class RemoteHost {
   }
 
   close(): void {
-    this.#process.signal("SIGKILL");
-  }
-
-  #receive({ id, value, error, held }: HostMessage): void {
-    if (held !== undefined) this.#held = held;
-    if (id === undefined) return;
-    const waiting = this.#waiting.get(id);
-    this.#waiting.delete(id);
-    if (error === undefined) waiting?.resolve(value);
-    else waiting?.reject(new RemoteError(error.code, error.message));
+    this.#session.signalKill();
   }
 }

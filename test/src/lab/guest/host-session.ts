@@ -1,22 +1,16 @@
 /**
- * Runs in a machine: volumes of this host as its plugins use them, driven by lines of JSON on standard input.
- * Argument: `HostSessionOptions`. In: `{ id, call, args }`. Out: `{ id, value }`, `{ id, error }`, or `{ held }` when a
- * command is held as `hold` asked.
+ * Runs in a machine: volumes of this host as its plugins use them. Argument: `HostSessionOptions`. Its notes are the
+ * commands that are held as `hold` asked.
  */
 import { open } from "node:fs/promises";
 import { hostname } from "node:os";
-import { createInterface } from "node:readline";
 import { openClient } from "@libstorage/client";
 import { HostVolumes, loadSettings, runCommand } from "@libstorage/client/host";
 import type { Exec } from "@libstorage/client/host";
-import { StorageError } from "@libstorage/model";
-import type { HostMessage, HostRequest, HostSessionOptions, When } from "../remote-host.js";
+import type { HostSessionOptions, When } from "../remote-host.js";
+import { answerCalls, say } from "./answer-calls.js";
 
 const { service, ...times } = JSON.parse(process.argv[2] ?? "{}") as HostSessionOptions;
-
-function say(message: HostMessage): void {
-  process.stdout.write(`${JSON.stringify(message)}\n`);
-}
 
 /** The next command with these words waits. */
 let held: { readonly pattern: RegExp; readonly when: When } | undefined;
@@ -25,7 +19,7 @@ let release: (() => void) | undefined;
 async function wait(line: string): Promise<void> {
   held = undefined;
   const released = new Promise<void>((resolve) => (release = resolve));
-  say({ held: line });
+  say({ note: line });
   await released;
 }
 
@@ -153,18 +147,4 @@ export const CALLS = {
   },
 };
 
-async function carryOut({ id, call, args }: HostRequest): Promise<void> {
-  try {
-    const act = CALLS[call] as (...all: readonly unknown[]) => Promise<unknown>;
-    say({ id, value: await act(...args) });
-  } catch (error) {
-    const code = error instanceof StorageError ? error.code : "none";
-    const { message } = error as Error;
-    say({ id, error: { code, message } });
-  }
-}
-
-createInterface({ input: process.stdin }).on("line", (line) => {
-  void carryOut(JSON.parse(line) as HostRequest);
-});
-say({ ready: true });
+answerCalls(CALLS);
