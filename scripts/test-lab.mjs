@@ -29,7 +29,7 @@ process.exit(
     "--enable-source-maps",
     "--test",
     "--test-concurrency=1",
-    "--test-timeout=1800000",
+    "--test-timeout=3600000",
     `--test-reporter=${reporter}`,
     "--test-reporter-destination=stdout",
     ...files,

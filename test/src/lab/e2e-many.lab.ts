@@ -11,8 +11,7 @@ import type { ManyOptions, ManyReport } from "./guest/many-callers.js";
 
 const SEED = Number(process.env["LIBSTORAGE_MANY_SEED"] ?? (Date.now() % 1_000_000) + 1);
 /** How long attaches begin; the machines do as many as they can. */
-const LIMIT_MS = 240_000;
-const LEAST = 100;
+const LIMIT_MS = 900_000;
 
 let e2e: E2eHosts;
 
@@ -23,7 +22,7 @@ async function many(test: TestContext): Promise<void> {
     callers: 8,
     seed: SEED,
     limitMs: LIMIT_MS,
-    operations: 600,
+    operations: 300,
   };
   test.diagnostic(`LIBSTORAGE_MANY_SEED=${SEED}`);
   const program = "/project/test/dist/lab/guest/many-callers.js";
@@ -38,11 +37,10 @@ async function many(test: TestContext): Promise<void> {
   assert.deepEqual(report.wrong, []);
   assert.equal(report.volumes, 100);
   assert.equal(report.attaches, report.detaches);
-  const operations = report.attaches + report.detaches;
-  assert.ok(operations >= LEAST, `only ${operations} attaches and detaches`);
+  assert.equal(report.touched, 100, "each has been attached at least once");
 }
 
-describe("many volumes, many callers", { timeout: 1_500_000 }, () => {
+describe("many volumes, many callers", { timeout: 2_100_000 }, () => {
   const step = chain();
   before(async () => {
     e2e = await E2eHosts.start();

@@ -22,6 +22,8 @@ export interface ManyOptions {
 
 export interface ManyReport {
   readonly volumes: number;
+  /** How many of them have been attached. */
+  readonly touched: number;
   readonly attaches: number;
   readonly detaches: number;
   /** How many were attached at once, at most. */
@@ -42,6 +44,8 @@ interface Mine {
 }
 
 const BLOCK = 4096;
+/** Of all steps: fewer than half, so that there are always more attached. */
+const DETACHES = 0.45;
 const {
   service,
   volumes: wanted,
@@ -165,6 +169,16 @@ async function withOne(one: Mine, act: (one: Mine) => Promise<void>): Promise<vo
   }
 }
 
+/** At random: one to detach, or one to attach; those come first that never were. */
+function next(): Mine | undefined {
+  const free = all.filter(({ isBusy }) => !isBusy);
+  const attached = free.filter(({ isAttached }) => isAttached);
+  const fresh = free.filter(({ marks }) => marks === 0);
+  const isDetach = attached.length > 0 && random() < DETACHES;
+  const among = isDetach ? attached : fresh.length > 0 ? fresh : free;
+  return among[Math.floor(random() * among.length)];
+}
+
 /** Runs the work of every caller until it answers false. */
 async function byCallers(work: () => Promise<boolean>): Promise<void> {
   await Promise.all(
@@ -192,11 +206,11 @@ await byCallers(async () => {
   const isOver =
     performance.now() - begun > limits.limitMs || attaches + detaches >= limits.operations;
   if (isOver || wrong.length > 10) return false;
-  const free = all.filter(({ isBusy }) => !isBusy);
-  const one = free[Math.floor(random() * free.length)];
+  const one = next();
   if (one !== undefined) await withOne(one, one.isAttached ? detach : attach);
   return true;
 });
+const touched = all.filter(({ marks }) => marks > 0).length;
 await byCallers(async () => {
   const one = all.find(({ isBusy, isAttached }) => !isBusy && isAttached);
   if (one === undefined || wrong.length > 20) return false;
@@ -211,5 +225,5 @@ await byCallers(async () => {
 clearInterval(progress);
 client.close();
 const seconds = Math.round((performance.now() - started) / 1000);
-const report: ManyReport = { volumes: asked, attaches, detaches, most, seconds, wrong };
+const report: ManyReport = { volumes: asked, touched, attaches, detaches, most, seconds, wrong };
 process.stdout.write(`${JSON.stringify({ report })}\n`);
