@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import type { VolumeService } from "@libstorage/model";
 import { formatNodeID, parseNodeID } from "@libstorage/client/csi";
 import type { SnapshotBlocks } from "@libstorage/client/csi";
-import type { Message } from "./csi-client.js";
+import type { Message, TestPlugin } from "./csi-client.js";
 import { made, names, removed, testServer, withPlugin } from "./own-plugin.js";
 import { cap, GIB } from "./world.js";
 
@@ -130,10 +130,14 @@ describe("what the CSI plugin advertises", () => {
     }
     const map = { volumeBytes: GIB, extents: { [Symbol.asyncIterator]: all } };
     const blocks: SnapshotBlocks = { allocated: async () => map, changed: async () => map };
-    await withPlugin({ blocks }, async (plugin) => {
-      assert.ok(
-        (await names(plugin, "GetPluginCapabilities")).includes("SNAPSHOT_METADATA_SERVICE"),
-      );
+    const settings = { "csi.hide": "none" };
+    const services = (plugin: TestPlugin): Promise<string[]> =>
+      names(plugin, "GetPluginCapabilities");
+    await withPlugin({ settings }, async (plugin) => {
+      assert.ok(!(await services(plugin)).includes("SNAPSHOT_METADATA_SERVICE"), "vfs has none");
+    });
+    await withPlugin({ blocks, settings }, async (plugin) => {
+      assert.ok((await services(plugin)).includes("SNAPSHOT_METADATA_SERVICE"));
       const whole = await plugin.stream("GetMetadataAllocated", { snapshotId: "s" });
       assert.equal(whole.length, 1);
       assert.equal(whole[0].volumeCapacityBytes, GIB);

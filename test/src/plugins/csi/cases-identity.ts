@@ -30,8 +30,7 @@ export function identityCases(world: () => World): void {
     assert.ok(services.includes("CONTROLLER_SERVICE"));
     const expansion = capabilities.map((one: Message) => one.volumeExpansion?.type).filter(Boolean);
     assert.deepEqual(expansion, (await world().controllerCan("EXPAND_VOLUME")) ? ["ONLINE"] : []);
-    const { tellsBlocks = false } = world().kind;
-    assert.equal(services.includes("SNAPSHOT_METADATA_SERVICE"), tellsBlocks);
+    assert.ok(!services.includes("SNAPSHOT_METADATA_SERVICE"), "too new, unless it is asked for");
     assert.ok(!services.includes("VOLUME_ACCESSIBILITY_CONSTRAINTS"), "no topology is set");
   });
 

@@ -16,9 +16,7 @@ export function withoutSnapshotsCases(world: () => World): void {
   });
 
   it("SnapshotMetadata is UNIMPLEMENTED where the driver knows no changed blocks", async (t) => {
-    const { capabilities } = await world().call("GetPluginCapabilities");
-    if (JSON.stringify(capabilities).includes("SNAPSHOT_METADATA_SERVICE"))
-      return t.skip("the driver knows them");
+    if (world().kind.tellsBlocks === true) return t.skip("the driver knows them");
     for (const [name, request] of [
       ["GetMetadataAllocated", { snapshotId: "x" }],
       ["GetMetadataDelta", { baseSnapshotId: "x", targetSnapshotId: "y" }],
@@ -30,9 +28,7 @@ export function withoutSnapshotsCases(world: () => World): void {
 export function snapshotCases(world: () => World): void {
   it("SnapshotMetadata tells blocks of snapshots where the driver knows them", async (t) => {
     const { plugin } = world();
-    const { capabilities } = await world().call("GetPluginCapabilities");
-    if (!JSON.stringify(capabilities).includes("SNAPSHOT_METADATA_SERVICE"))
-      return t.skip("the driver does not know them");
+    if (world().kind.tellsBlocks !== true) return t.skip("the driver does not know them");
     const { volumeId } = await world().create();
     const one = await world().snapshot(volumeId);
     const two = await world().snapshot(volumeId);

@@ -61,10 +61,10 @@ export function parseTopology(text: string, driverName: string): TextMap {
 }
 
 /**
- * Orchestrators, and the public conformance suite up to its version 5.4, refuse a plugin that names an
- * ability which is newer than they are. The call is served all the same.
+ * Orchestrators, and the public conformance suite (the first up to its version 5.4, the second up to 5.2), refuse
+ * a plugin that names an ability which is newer than they are. The calls are served all the same.
  */
-const HIDDEN = "GET_SNAPSHOT";
+const HIDDEN = "GET_SNAPSHOT,SNAPSHOT_METADATA_SERVICE";
 const CHANGE_MS = 600_000;
 const READ_MS = 60_000;
 const INFO_MS = 60_000;
