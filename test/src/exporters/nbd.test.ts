@@ -254,6 +254,34 @@ describe("nbd", { skip }, () => {
     await close();
   });
 
+  it("what a host was told is written outlives a daemon that is killed, without a flush", async () => {
+    const { exporter, close } = await openExporter();
+    for (const format of ["raw", "qcow2"]) {
+      const record = await volume(format);
+      const hold = await exported(exporter, record);
+      let lost = 0;
+      const stop = exporter.watch?.(() => (lost += 1));
+      const client = spawn("qemu-io", ["-f", "raw", uriOf(hold)], {
+        stdio: ["pipe", "pipe", "ignore"],
+      });
+      client.stdin.on("error", () => {});
+      client.stdin.write("write -P 7 8M 64k\n");
+      let said = "";
+      for await (const chunk of client.stdout) {
+        said += String(chunk);
+        if (said.includes("wrote 65536/65536")) break;
+      }
+      for (const pid of pids()) process.kill(pid, "SIGKILL");
+      client.kill("SIGKILL");
+      while (lost === 0) await sleep(5);
+      await exporter.export(hold, contextOf());
+      await io(hold, "read -P 7 8M 64k");
+      stop?.();
+      await exporter.unexport(hold, contextOf());
+    }
+    await close();
+  });
+
   it("a daemon that hangs is killed for the cut to be proven", async () => {
     const { exporter, close } = await openExporter();
     const record = await volume("raw");

@@ -72,6 +72,14 @@ export const NbdConfig = v.strictObject({
       ),
     ),
   ),
+  writethrough: v.optional(
+    v.pipe(
+      v.boolean(),
+      v.description(
+        "Whether hosts that have attached are told of a write only when it is durable. Default: for qcow2 images, of which a daemon that is killed loses what was not flushed: a host that then connects again would have its next flush answered all the same.",
+      ),
+    ),
+  ),
   folder: v.optional(
     v.pipe(
       absolutePath,

@@ -73,6 +73,7 @@ class NbdExporter implements Exporter {
       name: fields.export,
       writable: fields.access === "rw",
       description: `volume ${volume.id} of service ${this.#service}`,
+      ...(this.#isWrittenThrough(volume) && { writethrough: true }),
     };
     await daemon.add({ id: exportIDOf(hold), type: NAME, options });
     const clients = fields.clients.toLowerCase().split(",");
@@ -83,6 +84,12 @@ class NbdExporter implements Exporter {
       clients: [attachment.instanceID.id.toLowerCase(), ...clients],
       maxConnections: 0,
     });
+  }
+
+  /** A holder goes on over another daemon, and does not know what the first one had not written down. */
+  #isWrittenThrough({ source }: VolumeRecord): boolean {
+    const isHeldInMemory = source.kind === "file" && source.format.startsWith("qcow2");
+    return this.#config.writethrough ?? isHeldInMemory;
   }
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {
