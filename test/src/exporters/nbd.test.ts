@@ -261,7 +261,7 @@ describe("nbd", { skip }, () => {
       const hold = await exported(exporter, record);
       let lost = 0;
       const stop = exporter.watch?.(() => (lost += 1));
-      const client = spawn("qemu-io", ["-f", "raw", uriOf(hold)], {
+      const client = spawn("qemu-io", ["-t", "writeback", "-f", "raw", uriOf(hold)], {
         stdio: ["pipe", "pipe", "ignore"],
       });
       client.stdin.on("error", () => {});
