@@ -116,8 +116,12 @@ export interface ObjectState {
 /** By `volume NAME` or `snapshot NAME`. */
 export type WorldState = ReadonlyMap<string, ObjectState>;
 
-/** Reads the folders without any of the server's code. @throws {Error} for anything that is left over */
-export function readWorld(folder: string): WorldState {
+/**
+ * Reads the folders without any of the server's code.
+ * @param dataOf what stands in a volume's or snapshot's folder
+ * @throws {Error} for anything that is left over
+ */
+export function readWorld(folder: string, dataOf: (path: string) => string = digestOf): WorldState {
   const state = new Map<string, ObjectState>();
   for (const kind of ["volume", "snapshot"] as const) {
     const shelf = join(folder, "root", kind === "volume" ? "vol" : "snap");
@@ -126,7 +130,7 @@ export function readWorld(folder: string): WorldState {
       const partner = name.endsWith(".json") ? name.slice(0, -".json".length) : `${name}.json`;
       if (!names.has(partner)) throw new Error(`left over: ${kind} ${name} without ${partner}`);
       if (!name.endsWith(".json")) continue;
-      const object = readObject(shelf, partner);
+      const object = readObject(shelf, partner, dataOf);
       const key = `${kind} ${object.name}`;
       if (state.has(key)) throw new Error(`two objects are ${key}`);
       state.set(key, object);
@@ -144,7 +148,7 @@ interface RecordOnDisk {
   readonly "x-libstorage"?: { readonly epoch?: number };
 }
 
-function readObject(shelf: string, id: string): ObjectState {
+function readObject(shelf: string, id: string, dataOf: (path: string) => string): ObjectState {
   const record = JSON.parse(readFileSync(join(shelf, `${id}.json`), "utf8")) as RecordOnDisk;
   if (record.id !== id) throw new Error(`the record of ${id} says ${record.id}`);
   return {
@@ -153,7 +157,7 @@ function readObject(shelf: string, id: string): ObjectState {
     sizeGiB: record.size ?? record.volumeSize ?? 0,
     holders: (record.attachments ?? []).map(({ instanceID }) => instanceID.id),
     epoch: record["x-libstorage"]?.epoch ?? 0,
-    data: digestOf(join(shelf, id)),
+    data: dataOf(join(shelf, id)),
   };
 }
 

@@ -96,6 +96,11 @@ export const CALLS = {
   create: (name: string, size: number, key?: string) =>
     client.volumeCreate({ service }, { name, size }, keyed(key)),
   inspect: (volumeID: string) => volumes.host.inspect(volumeID, {}),
+  /** The one request by which the host becomes the volume's holder. */
+  async ask(volumeID: string) {
+    const context = await volumes.host.asHost({});
+    return client.volumeAttach({ service, volumeID }, {}, context);
+  },
   attach: (volumeID: string) => volumes.attach(volumeID, false, {}),
   detach: (volumeID: string) => volumes.detach(volumeID, false, {}),
   mount: (name: string) => volumes.mount(name, {}, {}),
