@@ -27,6 +27,8 @@ export interface MachineOptions {
   readonly diskMiB?: readonly number[];
   /** Its card, from `makeNetwork`. */
   readonly card?: Card;
+  /** Disks, after all others, that a process of this host serves over vhost-user-blk at these sockets. */
+  readonly vhostSockets?: readonly string[];
 }
 
 export interface Card {
@@ -196,7 +198,7 @@ export class Machine {
       this.#agent = channel;
     } catch (error) {
       await this.kill();
-      throw error;
+      throw new Error(`machine ${this.name} did not boot\n${this.#lastWords()}`, { cause: error });
     }
   }
 
@@ -219,7 +221,7 @@ export class Machine {
 
   async #arguments(): Promise<string[]> {
     const image = await labImage();
-    const { card, cpus = 2, memoryMiB = 1024, diskMiB = [] } = this.#options;
+    const { card, cpus = 2, memoryMiB = 1024, diskMiB = [], vhostSockets = [] } = this.#options;
     const disk = (name: string, options: string): string[] => [
       "-drive",
       `if=none,id=${name},${options}`,
@@ -235,6 +237,13 @@ export class Machine {
       ["-S", "-M", "q35,pit=off", "-nodefaults", "-vga", "none", "-display", "none", "-no-reboot"],
       ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"],
       ["-smp", String(cpus), "-m", String(memoryMiB)],
+      // Whoever serves a disk over vhost-user has to see the machine's memory.
+      ...(vhostSockets.length === 0
+        ? []
+        : [
+            ["-object", `memory-backend-memfd,id=shared,size=${memoryMiB}M,share=on`],
+            ["-machine", "memory-backend=shared"],
+          ]),
       ["-kernel", join(image, "vmlinuz"), "-initrd", join(image, "initrd"), "-append", kernel],
       ["-serial", `file:${join(this.#folder, "console")}`],
       ["-chardev", `socket,id=qmp,path=${this.#socket("qmp")}`, "-mon", "qmp,mode=control"],
@@ -248,6 +257,10 @@ export class Machine {
       ["-chardev", `socket,id=agent,path=${this.#socket("agent")}`],
       ["-device", "virtserialport,chardev=agent,nr=1,name=agent"],
       card?.arguments ?? [],
+      ...vhostSockets.map((path, index) => [
+        ...["-chardev", `socket,id=vhost${index},path=${path}`],
+        ...["-device", `vhost-user-blk-pci,chardev=vhost${index},num-queues=2`],
+      ]),
     ];
     return groups.flat();
   }

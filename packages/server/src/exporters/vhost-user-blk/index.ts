@@ -1,5 +1,4 @@
 /** vhost-user-blk: volumes as disks of virtual machines on this host, over shared memory and a Unix socket. */
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
 import { defineExporter, doorOf, exporterOf, holdsOf, restoreEach } from "../../core/exporter.js";
@@ -20,6 +19,7 @@ import { NoHosts } from "../qemu-storage-daemon/no-hosts.js";
 import { checkWritable, refuseOptions } from "../qemu-storage-daemon/options.js";
 import { folderFor, placeOf } from "../qemu-storage-daemon/places.js";
 import { VhostUserBlkConfig } from "./config.js";
+import { connectionsOf } from "./connections.js";
 
 const NAME = "vhost-user-blk";
 
@@ -122,10 +122,9 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
     const daemon = await this.#daemons.known(hold.volume.id);
     const pid = daemon?.pid;
     if (pid === undefined) return undefined;
-    const table = readFileSync(`/proc/${pid}/net/unix`, "utf8");
-    return connectionsOf(table, this.#ownSocket(hold)) === 0
-      ? undefined
-      : `a virtual machine at ${socketOf(hold)}`;
+    const { known, foreign } = connectionsOf(pid, this.#ownSocket(hold));
+    if (known > 0) return `a virtual machine at ${socketOf(hold)}`;
+    return foreign > 0 ? "a process in another network namespace" : undefined;
   }
 
   async sessions(volumes: readonly VolumeRecord[]): Promise<readonly Session[]> {
@@ -156,15 +155,6 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
 
 function socketOf({ attachment }: Hold): string {
   return attachment.fields?.["socket"] ?? "";
-}
-
-/** How many are connected to a listening socket, which lends them its path. @see proc(5), net/unix */
-export function connectionsOf(table: string, path: string): number {
-  const CONNECTED = "03";
-  return table.split("\n").filter((line) => {
-    const [, , , , , state, , ...rest] = line.trim().split(/\s+/);
-    return state === CONNECTED && rest.join(" ") === path;
-  }).length;
 }
 
 export const vhostUserBlk = defineExporter({
