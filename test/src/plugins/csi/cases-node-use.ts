@@ -23,6 +23,7 @@ export function nodeUseCases(world: () => World): void {
     await world().publishTo(volumeId, nodeId);
     await world().call("NodeStageVolume", stageRequest(volumeId, staging));
     assert.equal(readFileSync(join(staging, "kept"), "utf8"), "yes");
+    await world().call("NodeUnstageVolume", { volumeId, stagingTargetPath: staging });
   });
 
   it("a clone and a restored snapshot have the data of their source", async (t) => {
