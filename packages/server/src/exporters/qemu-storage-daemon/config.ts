@@ -30,7 +30,7 @@ export const DAEMON_KEYS = {
       v.string(),
       v.regex(/^[a-z_][a-z0-9_-]{0,31}$/, "must be the name of a user"),
       v.description(
-        "The user as whom storage daemons run, who has to have access to the images. Default: the server's.",
+        "The user as whom storage daemons run. The server gives it the images that are exported, and lets it through their folders; to block devices it has to have access already (on Debian: group disk). Default: the server's.",
       ),
     ),
   ),

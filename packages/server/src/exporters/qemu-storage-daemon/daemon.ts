@@ -250,6 +250,14 @@ function explained(error: unknown): unknown {
       {},
       { cause: error },
     );
+  const written = /Enabled bitmap '([^']*)' incompatible with readonly export/.exec(desc)?.[1];
+  if (written !== undefined)
+    return new StorageError(
+      "failed-precondition",
+      `the dirty bitmap ${written} is still being written; export the volume writable, or stop it first: qemu-img bitmap --disable FILE ${written}`,
+      {},
+      { cause: error },
+    );
   const bitmap = /Bitmap '([^']*)' (is not found|is inconsistent and cannot be used)/.exec(desc);
   if (bitmap !== null)
     return new StorageError(

@@ -1,7 +1,7 @@
 /** The storage daemons of one service, one for each volume that is exported, shared by its exporters. */
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { StorageError, parseSize } from "@libstorage/model";
 import type { OpContext, Source, VolumeRecord } from "../../core/driver.js";
 import { doorOf } from "../../core/exporter.js";
@@ -120,7 +120,10 @@ export class VolumeDaemons {
     return {
       node: (name: string) => nodeOf(source, name, !isReadOnly(source)),
       keyFile: isEncrypted(source) ? this.#config.encryptionKeyFile : undefined,
-      confinement: this.confinement,
+      confinement: {
+        ...this.confinement,
+        imageFolder: source.kind === "file" ? dirname(source.path) : undefined,
+      },
     };
   }
 

@@ -1,6 +1,6 @@
 /** The process of a storage daemon, found again by the pid file in its folder. */
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../core/exec.js";
@@ -57,6 +57,8 @@ export async function goneFrom(folder: string, pid: number): Promise<void> {
 /** As whom and with how much a daemon runs. */
 export interface Confinement {
   readonly user?: string | undefined;
+  /** Of the image that it opens, with all of its layers. */
+  readonly imageFolder?: string | undefined;
   readonly memoryBytes?: number | undefined;
 }
 
@@ -70,11 +72,43 @@ export function checkFolder(folder: string, key: string): void {
   );
 }
 
+interface User {
+  readonly uid: string;
+  readonly gid: string;
+}
+
+/** Its group need not have its name. @throws {StorageError} when there is none of this name */
+async function userOf(name: string, { exec, signal }: OpContext): Promise<User> {
+  const ask = async (what: string): Promise<string> =>
+    (await exec("id", [what, "--", name], signal)).stdout.trim();
+  return { uid: await ask("-u"), gid: await ask("-g") };
+}
+
+/** Lets a user into the daemon's folder and to the image; of what else is on the way there no names can be listed. */
+async function give(
+  { uid, gid }: User,
+  folder: string,
+  imageFolder: string | undefined,
+  { exec, signal }: OpContext,
+): Promise<void> {
+  const images = imageFolder === undefined ? [] : [imageFolder];
+  const own = ["--recursive", "--no-dereference", "--", `${uid}:${gid}`, folder, ...images];
+  await exec("chown", own, signal);
+  const onTheWay = [folder, ...images].flatMap((one) => [dirname(one), dirname(dirname(one))]);
+  await exec("chmod", ["o+x", "--", ...onTheWay], signal);
+}
+
 /** The way down to the daemon: no core dumps of someone's disk, limits, no network, another user. */
-function wrapped({ user, memoryBytes }: Confinement): readonly string[] {
+function wrapped({ memoryBytes }: Confinement, user: User | undefined): readonly string[] {
   const isRoot = process.getuid?.() === 0;
   const memory = memoryBytes === undefined ? [] : [`--as=${memoryBytes}`];
-  const as = ["setpriv", `--reuid=${user}`, `--regid=${user}`, "--init-groups", "--no-new-privs"];
+  const as = [
+    "setpriv",
+    `--reuid=${user?.uid}`,
+    `--regid=${user?.gid}`,
+    "--init-groups",
+    "--no-new-privs",
+  ];
   return [
     "--core=0",
     "--nofile=4096",
@@ -96,10 +130,10 @@ export async function startIn(
   // A socket takes the place of whatever has its name, so the folder is new and the daemon's alone.
   await context.files.removeTree(folder);
   await context.files.makeFolder(folder, 0o700);
-  const { user } = confinement;
-  if (user !== undefined) await context.exec("chown", ["--", user, folder], context.signal);
+  const user = confinement.user === undefined ? undefined : await userOf(confinement.user, context);
+  if (user !== undefined) await give(user, folder, confinement.imageFolder, context);
   const args = [
-    ...wrapped(confinement),
+    ...wrapped(confinement, user),
     "--chardev",
     `socket,id=qmp,path=${monitorIn(folder).replaceAll(",", ",,")},server=on,wait=off`,
     "--monitor",
