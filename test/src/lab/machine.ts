@@ -258,8 +258,10 @@ export class Machine {
       ["-device", "virtserialport,chardev=agent,nr=1,name=agent"],
       card?.arguments ?? [],
       ...vhostSockets.map((path, index) => [
-        ...["-chardev", `socket,id=vhost${index},path=${path}`],
-        ...["-device", `vhost-user-blk-pci,chardev=vhost${index},num-queues=2`],
+        "-chardev",
+        `socket,id=vhost${index},path=${path}`,
+        "-device",
+        `vhost-user-blk-pci,chardev=vhost${index},num-queues=2`,
       ]),
     ];
     return groups.flat();
