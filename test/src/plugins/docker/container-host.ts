@@ -222,13 +222,15 @@ sleep infinity & wait`;
     return server;
   }
 
-  /** A server on a socket of this host, with one vfs service. */
-  async localServer(): Promise<Running> {
+  /** A server on a socket of this host, with one service. */
+  async localServer(
+    service = `vfs: { driver: vfs, vfs: { root: "${this.folder}/vfs" } }`,
+  ): Promise<Running> {
     return this.server(`
 libstorage:
   server:
     endpoints: { local: { address: "unix://${this.folder}/server.sock" } }
-    services: { vfs: { driver: vfs, vfs: { root: "${this.folder}/vfs" } } }
+    services: { ${service} }
 `);
   }
 
@@ -250,8 +252,41 @@ libstorage:
   }
 
   /** With the local server and its service. */
-  localPlugin(args: readonly string[] = []): Promise<Running> {
-    return this.plugin(["--host", this.localServerAddress, "--service", "vfs", ...args]);
+  localPlugin(args: readonly string[] = [], service = "vfs"): Promise<Running> {
+    return this.plugin(["--host", this.localServerAddress, "--service", service, ...args]);
+  }
+
+  #podman(words: readonly string[]): readonly string[] {
+    const places = ["--root", "podman", "--runroot", "podrun", "--tmpdir", "podtmp"];
+    return [
+      "podman",
+      ...places.map((word) => (word.startsWith("-") ? word : join(this.folder, word))),
+      ...words,
+    ];
+  }
+
+  /** What has nothing to do with volumes is as this machine needs it: no systemd, small limits. */
+  get #podmanEnv(): NodeJS.ProcessEnv {
+    const file = join(this.folder, "containers.conf");
+    const text = `[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+[engine.volume_plugins]
+libstorage = "/run/docker/plugins/libstorage.sock"
+`;
+    writeFileSync(file, text);
+    return { CONTAINERS_CONF: file };
+  }
+
+  podman(...words: string[]): Promise<Ran> {
+    return this.run(this.#podman(words), { env: this.#podmanEnv });
+  }
+
+  mustPodman(...words: string[]): Promise<string> {
+    return this.must(this.#podman(words), { env: this.#podmanEnv });
   }
 
   async dockerd(args: readonly string[] = []): Promise<Running> {

@@ -1,7 +1,5 @@
 /** An unmodified podman that finds the plugin through containers.conf. */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { openClient } from "@libstorage/client";
 import type { Client } from "@libstorage/client";
@@ -15,19 +13,8 @@ describe("Podman with the plugin", { skip: SKIP }, () => {
   let client: Client;
   let plugin: Running;
 
-  const args = (...words: string[]): string[] => [
-    "podman",
-    "--root",
-    join(host.folder, "podman"),
-    "--runroot",
-    join(host.folder, "podrun"),
-    "--tmpdir",
-    join(host.folder, "podtmp"),
-    ...words,
-  ];
-  const env = (): NodeJS.ProcessEnv => ({ CONTAINERS_CONF: join(host.folder, "containers.conf") });
-  const podman = (...words: string[]): Promise<Ran> => host.run(args(...words), { env: env() });
-  const must = (...words: string[]): Promise<string> => host.must(args(...words), { env: env() });
+  const podman = (...words: string[]): Promise<Ran> => host.podman(...words);
+  const must = (...words: string[]): Promise<string> => host.mustPodman(...words);
   const shell = (volume: string, script: string): Promise<string> =>
     must("run", "--rm", "--network", "none", "-v", `${volume}:/data`, "box", "sh", "-c", script);
 
@@ -36,19 +23,6 @@ describe("Podman with the plugin", { skip: SKIP }, () => {
     await host.localServer();
     client = openClient({ host: host.localServerAddress });
     plugin = await host.localPlugin();
-    // What has nothing to do with volumes is as this machine needs it: no systemd, small limits.
-    writeFileSync(
-      join(host.folder, "containers.conf"),
-      `[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "none"
-[engine.volume_plugins]
-libstorage = "/run/docker/plugins/libstorage.sock"
-`,
-    );
     await must("import", host.imageFile(), "box");
   });
   after(async () => {
