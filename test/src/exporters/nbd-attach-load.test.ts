@@ -114,8 +114,15 @@ describe("a volume that comes by NBD", { skip, timeout: 300_000 }, () => {
       const job = [
         "--name=load",
         `--filename=${one.device}`,
-        ...["--rw=randwrite", "--bs=4k", "--size=24M", "--ioengine=psync", "--direct=1"],
-        ...["--fsync=8", "--verify=crc32c", "--randseed=7", "--minimal"],
+        "--rw=randwrite",
+        "--bs=4k",
+        "--size=24M",
+        "--ioengine=psync",
+        "--direct=1",
+        "--fsync=8",
+        "--verify=crc32c",
+        "--randseed=7",
+        "--minimal",
       ];
       const load = ended("fio", ...job, "--do_verify=0");
       const daemons = join(host.folder, "l/qsd");

@@ -1,7 +1,5 @@
 /** Records of this host's state: a checked JSON file per volume, durable when written, in one folder. */
-import { statSync } from "node:fs";
 import * as fs from "node:fs/promises";
-import { uptime } from "node:os";
 import { join } from "node:path";
 import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
@@ -17,12 +15,6 @@ export async function thisBoot(): Promise<string> {
     await fs.readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "unknown")
   ).trim();
   return bootID;
-}
-
-/** Empty is what a loss of power leaves of a file that was not on the disk yet; nothing else leaves one so. */
-function isLostToPower(file: string): boolean {
-  const startMs = Date.now() - uptime() * 1000;
-  return (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0) < startMs;
 }
 
 export class RecordFolder<S extends v.GenericSchema<unknown, { readonly volumeID: string }>> {
@@ -52,7 +44,8 @@ export class RecordFolder<S extends v.GenericSchema<unknown, { readonly volumeID
   /** @throws {StorageError} `data-loss` for a file that is no record */
   async readFile(file: string): Promise<v.InferOutput<S> | undefined> {
     const text = readSmallFile(file);
-    if (text === undefined || (text === "" && isLostToPower(file))) return undefined;
+    // Empty is what a loss of power leaves of one that was not on the disk yet.
+    if (text === undefined || text === "") return undefined;
     let value: unknown;
     try {
       value = JSON.parse(text);

@@ -107,7 +107,7 @@ describe("the CSI plugin's records", { skip: cannotMount() }, () => {
       const folder = join(plugin.socket, "../var/lib/csi/csi.libstorage.org");
       const file = join(folder, `${ready.volumeId}.json`);
       const text = readFileSync(file, "utf8");
-      for (const broken of ["", "{", "[]", text.replace(ready.volumeId, "vfs-999")]) {
+      for (const broken of ["{", "[]", text.replace(ready.volumeId, "vfs-999")]) {
         writeFileSync(file, broken);
         await assert.rejects(
           plugin.call("NodeUnstageVolume", ready),
@@ -115,6 +115,13 @@ describe("the CSI plugin's records", { skip: cannotMount() }, () => {
             error.code === "DATA_LOSS" && error.message.includes(file),
         );
       }
+      // As a loss of power leaves one, after which there would be no mount either.
+      writeFileSync(file, "");
+      await assert.rejects(
+        plugin.call("NodeUnstageVolume", ready),
+        (error: Error & { code: string }) =>
+          error.code === "FAILED_PRECONDITION" && error.message.includes(ready.stagingTargetPath),
+      );
       writeFileSync(file, text);
       await plugin.call("NodeUnstageVolume", ready);
       await removed(plugin, ready.volumeId);

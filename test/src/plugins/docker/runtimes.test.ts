@@ -69,9 +69,9 @@ const RUNTIMES: readonly Runtime[] = [
   },
 ];
 
-for (const { driver, skip, make } of KINDS)
+for (const kind of KINDS)
   for (const runtime of RUNTIMES)
-    describe(`${runtime.name} over ${driver}`, { skip: skip || runtime.skip }, () => {
+    describe(`${runtime.name} over ${kind.driver}`, { skip: kind.skip || runtime.skip }, () => {
       let host: ContainerHost;
       let client: Client;
       let plugin: Running;
@@ -83,7 +83,7 @@ for (const { driver, skip, make } of KINDS)
         must("run", "--rm", ...alone, "sh", "-c", script);
 
       before(async () => {
-        const made = make();
+        const made = kind.make();
         ({ remove } = made);
         host = await ContainerHost.start();
         await host.localServer(made.config);

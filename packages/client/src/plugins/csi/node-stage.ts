@@ -2,6 +2,8 @@
 import { createHash } from "node:crypto";
 import type { ServiceInfo, Volume, VolumeAttachment } from "@libstorage/model";
 import type { MountSource } from "../../executor/executor.js";
+import { canonical, mountInWords } from "../../executor/mount-point.js";
+import { mountsAt, readMountTable } from "../../executor/mount-table.js";
 import { usableVolume } from "./backend.js";
 import { allowedBy } from "./access-modes.js";
 import { checkCapability, isBlock, requireSupport } from "./capabilities.js";
@@ -205,6 +207,16 @@ async function mountStage(
   return mount;
 }
 
+/** @throws {CsiError} `FAILED_PRECONDITION` for what somebody else has mounted, or the record of which was lost */
+async function checkNothingAt(volumeID: string, path: string): Promise<void> {
+  const there = mountsAt(await readMountTable(), await canonical(path)).at(-1);
+  if (there === undefined) return;
+  throw new CsiError(
+    "FAILED_PRECONDITION",
+    `volume ${volumeID} is not staged at ${path}, where there is ${mountInWords(there)}; if that is what is meant, unmount it by hand`,
+  );
+}
+
 export function unstageVolume({
   records,
   storage,
@@ -216,7 +228,10 @@ export function unstageVolume({
     return pending.alone("NodeUnstageVolume", [`volume ${volumeId}`], async () => {
       const record = await records.read(volumeId);
       // What is not staged there is fine; the server is not asked, since it may be away.
-      if (record === undefined || record.stagingPath !== path) return {};
+      if (record === undefined || record.stagingPath !== path) {
+        await checkNothingAt(volumeId, path);
+        return {};
+      }
       const [used] = record.publications;
       if (used !== undefined)
         throw new CsiError(
