@@ -64,17 +64,17 @@ async function attachByHand(folder: string, image: string, port: number): Promis
   const ms = await timed(async () => {
     pids.push(
       await daemonByHand(server, [
-        ...["--blockdev", `driver=file,node-name=file,filename=${image}`],
-        ...["--blockdev", "driver=qcow2,node-name=volume,file=file"],
-        ...["--nbd-server", `addr.type=inet,addr.host=127.0.0.1,addr.port=${port}`],
-        ...["--export", "type=nbd,id=e0,node-name=volume,name=by-hand,writable=on"],
+        `--blockdev=driver=file,node-name=file,filename=${image}`,
+        "--blockdev=driver=qcow2,node-name=volume,file=file",
+        `--nbd-server=addr.type=inet,addr.host=127.0.0.1,addr.port=${port}`,
+        "--export=type=nbd,id=e0,node-name=volume,name=by-hand,writable=on",
       ]),
     );
     const from = `server.type=inet,server.host=127.0.0.1,server.port=${port},export=by-hand`;
     pids.push(
       await daemonByHand(client, [
-        ...["--blockdev", `driver=nbd,node-name=remote,${from}`],
-        ...["--export", `type=fuse,id=disk,node-name=remote,mountpoint=${disk},writable=on`],
+        `--blockdev=driver=nbd,node-name=remote,${from}`,
+        `--export=type=fuse,id=disk,node-name=remote,mountpoint=${disk},writable=on`,
       ]),
     );
     device = (await command("losetup", "--find", "--show", "--direct-io=on", "--", disk)).trim();

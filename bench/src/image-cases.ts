@@ -41,8 +41,15 @@ async function fio(uri: string, { rw, bs, depth }: Pattern, seconds?: number): P
   const how = seconds === undefined ? [] : ["--time_based", `--runtime=${seconds}`];
   const text = await command(
     "fio",
-    ...["--name=bench", "--ioengine=nbd", `--uri=${uri}`, `--rw=${rw}`, `--bs=${bs}`],
-    ...[`--iodepth=${depth}`, `--size=${AREA_MIB}M`, ...how, "--output-format=json"],
+    "--name=bench",
+    "--ioengine=nbd",
+    "--output-format=json",
+    `--uri=${uri}`,
+    `--rw=${rw}`,
+    `--bs=${bs}`,
+    `--iodepth=${depth}`,
+    `--size=${AREA_MIB}M`,
+    ...how,
   );
   // Its engine says first that it is connected.
   const [job] = (JSON.parse(text.slice(text.indexOf("{"))) as FioReport).jobs;

@@ -62,18 +62,12 @@ export async function daemonByHand(folder: string, args: readonly string[]): Pro
 }
 
 /** What exports an image on a Unix socket: the options are QEMU's, in their order. */
-export function exportByHand(
-  format: string,
-  image: string,
-  socket: string,
-  writable = true,
-): readonly string[] {
+export function exportByHand(format: string, image: string, socket: string): readonly string[] {
   return [
-    ...["--blockdev", `driver=file,node-name=file,filename=${image}`],
-    ...["--blockdev", `driver=${format},node-name=volume,file=file`],
-    ...["--nbd-server", `addr.type=unix,addr.path=${socket}`],
-    "--export",
-    `type=nbd,id=e0,node-name=volume,name=by-hand,writable=${writable ? "on" : "off"}`,
+    `--blockdev=driver=file,node-name=file,filename=${image}`,
+    `--blockdev=driver=${format},node-name=volume,file=file`,
+    `--nbd-server=addr.type=unix,addr.path=${socket}`,
+    "--export=type=nbd,id=e0,node-name=volume,name=by-hand,writable=on",
   ];
 }
 

@@ -91,13 +91,18 @@ export async function imageMany(say: Say): Promise<Figure[]> {
   const { ratio, ...sides } = await alternate(
     ROUNDS,
     lists(images, "/exports/image"),
-    lists(images, "/volumes/image"),
+    lists(images, "/volumes/image?attachments=1"),
   );
   const [ours, theirs] = [sides.ours, sides.theirs].map((all) => Math.round(median(all)));
   say(`${MANY} exports listed ${ours}/s, ${MANY} volumes ${theirs}/s`);
   await images.stop();
   return [
-    figure(`${MANY} exports: list, over the list of as many volumes`, ratio, 0.7, "higher"),
+    figure(
+      `${MANY} exports: list, over the list of as many volumes with their attachments`,
+      ratio,
+      0.8,
+      "higher",
+    ),
     figure(`${MANY} exports: memory of the supervisor for each, MB`, perExport, 1, "lower"),
   ];
 }

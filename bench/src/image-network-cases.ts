@@ -41,13 +41,11 @@ function clientTls(folder: string): ConnectionOptions {
 
 async function openDoor(images: ImageServer, tls?: ConnectionOptions): Promise<Socket> {
   const volumeID = await images.volume("raw");
+  // Before it is exported: then nobody else can write.
+  const fill = ["-c", `write -P 7 0 ${AREA_BYTES}`, "-c", "flush"];
+  await command("qemu-io", "-f", "raw", ...fill, images.diskOf(volumeID, "raw"));
   const { fields } = await images.add(volumeID, { writable: true });
   const [host = "", port] = (fields["address"] ?? "").split(":");
-  await command(
-    "qemu-io",
-    ...["-f", "raw", "-c", `write -P 7 0 ${AREA_BYTES}`, "-c", "flush"],
-    images.diskOf(volumeID, "raw"),
-  ).catch(() => {});
   return openExport({ host, port: Number(port) }, fields["export"] ?? "", tls);
 }
 
