@@ -234,7 +234,7 @@ export const CASES: readonly Case[] = [
   { name: "csi-stage", run: csiStage },
   { name: "btrfs", run: btrfsAgainstCommand, isNamedOnly: true },
   { name: "images-io", group: "images", run: imageIo },
-  { name: "images-network", group: "images", run: imageNetwork },
+  { name: "images-network", group: "images", run: imageNetwork, isNamedOnly: true },
   { name: "images-add", group: "images", run: imageExportAdd },
   { name: "images-many", group: "images", run: imageMany },
   { name: "images-convert", group: "images", run: imageConvert },
