@@ -15,9 +15,13 @@ export function missing(...tools: readonly string[]): string | undefined {
   return absent.length === 0 ? undefined : `${absent.join(", ")} not installed`;
 }
 
-/** As a program would call it, and without stopping what this process does meanwhile. @returns its output */
+/**
+ * As a program would call it, and without stopping what this process does meanwhile. It gets a session of its
+ * own, as a command of the server does: a busy Linux gives each session its part (sched(7), autogroups).
+ * @returns its output
+ */
 export async function command(file: string, ...args: readonly string[]): Promise<string> {
-  const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"], detached: true });
   let [stdout, stderr] = ["", ""];
   child.stdout.on("data", (data) => (stdout += String(data)));
   child.stderr.on("data", (data) => (stderr += String(data)));
