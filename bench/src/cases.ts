@@ -10,6 +10,10 @@ import { csiStage } from "./csi-stage-cases.js";
 import { dockerMount, dockerPlugin } from "./docker-cases.js";
 import { seedVolumes, serve, serveReally, workFolder } from "./fixture.js";
 import type { Served } from "./fixture.js";
+import { imageAttach } from "./image-attach-cases.js";
+import { imageConvert, imageExportAdd, imageIo } from "./image-cases.js";
+import { imageMany } from "./image-many-cases.js";
+import { imageNetwork } from "./image-network-cases.js";
 import { answersPerSecond } from "./load.js";
 import { alternate, figure, median } from "./measure.js";
 import type { Figure } from "./measure.js";
@@ -18,6 +22,8 @@ type Say = (text: string) => void;
 
 export interface Case {
   readonly name: string;
+  /** Those of one group are measured together when that is named. */
+  readonly group?: string;
   readonly run: (say: Say) => Promise<Figure[]>;
   /** Measured only when it is named: its limits are not reached yet, see docs/performance.md. */
   readonly isNamedOnly?: true;
@@ -227,4 +233,10 @@ export const CASES: readonly Case[] = [
   { name: "csi", run: csiPlugin },
   { name: "csi-stage", run: csiStage },
   { name: "btrfs", run: btrfsAgainstCommand, isNamedOnly: true },
+  { name: "images-io", group: "images", run: imageIo },
+  { name: "images-network", group: "images", run: imageNetwork, isNamedOnly: true },
+  { name: "images-add", group: "images", run: imageExportAdd },
+  { name: "images-many", group: "images", run: imageMany },
+  { name: "images-convert", group: "images", run: imageConvert },
+  { name: "images-attach", group: "images", run: imageAttach },
 ];

@@ -86,19 +86,24 @@ const SERVER = fileURLToPath(
   new URL("../../packages/server/bin/libstorage-server.mjs", import.meta.url),
 );
 
-/** Starts the real server on a Unix socket, with one service that has its driver's name, and waits until it says that it is ready. */
+/**
+ * Starts the real server on a Unix socket, with one service that has its driver's name, and waits until it says that it is ready.
+ * @param keys the driver's own
+ * @param more the service's
+ */
 export async function serveReally(
   home: string,
   root: string,
   driver = "vfs",
   keys: Readonly<Record<string, unknown>> = {},
+  more: Readonly<Record<string, unknown>> = {},
 ): Promise<Served> {
   const socket = join(home, "bench.sock");
   const file = join(home, "config.yml");
   mkdirSync(home, { recursive: true });
   const server = {
     endpoints: { socket: { address: `unix://${socket}` } },
-    services: { [driver]: { driver, [driver]: { root, ...keys } } },
+    services: { [driver]: { driver, [driver]: { root, ...keys }, ...more } },
   };
   writeFileSync(file, JSON.stringify({ libstorage: { server } }));
   const started = performance.now();

@@ -3,6 +3,8 @@ import autocannon from "autocannon";
 
 export interface Load {
   readonly url: string;
+  /** Of a server on a Unix socket; the URL then gives only the path. */
+  readonly socketPath?: string;
   readonly seconds: number;
   readonly connections?: number;
   readonly method?: "GET" | "POST";
@@ -17,6 +19,7 @@ export async function answersPerSecond(load: Load): Promise<number> {
     duration: load.seconds,
     connections: load.connections ?? 16,
     method: load.method ?? "GET",
+    ...(load.socketPath !== undefined && { socketPath: load.socketPath }),
     ...(load.body !== undefined && { body: load.body }),
     ...(load.headers !== undefined && { headers: { ...load.headers } }),
   });

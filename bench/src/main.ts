@@ -1,6 +1,7 @@
 /**
  * `npm run bench`: measures, prints a table, and writes bench/result.json. Each figure is a ratio taken in
- * one run; ends with 1 when one misses its limit. `npm run bench NAME…` measures only those.
+ * one run; ends with 1 when one misses its limit. `npm run bench NAME…` measures only those
+ * cases, or groups of cases.
  */
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -9,8 +10,10 @@ import { CASES } from "./cases.js";
 import type { Figure } from "./measure.js";
 
 const { positionals } = parseArgs({ allowPositionals: true });
-const chosen = CASES.filter(({ name, isNamedOnly }) =>
-  positionals.length === 0 ? isNamedOnly !== true : positionals.includes(name),
+const chosen = CASES.filter(({ name, group = name, isNamedOnly }) =>
+  positionals.length === 0
+    ? isNamedOnly !== true
+    : positionals.some((one) => one === name || one === group),
 );
 if (chosen.length === 0) {
   console.error(`no such case; there are: ${CASES.map(({ name }) => name).join(", ")}`);

@@ -38,6 +38,16 @@ export interface Sides {
   readonly ratio: number;
 }
 
+/**
+ * Ours over theirs by the best third of each side's rounds, for rates that are near each other: what else the host
+ * does only slows a round down, and the worst rounds tell of that alone.
+ */
+export function ratioOfBest({ ours, theirs }: Pick<Sides, "ours" | "theirs">): number {
+  const best = (rates: readonly number[]): number =>
+    median(rates.toSorted((a, b) => b - a).slice(0, Math.ceil(rates.length / 3)));
+  return best(ours) / best(theirs);
+}
+
 /** Measures both sides in every round, in changing order; the first round only warms up. */
 export async function alternate(
   rounds: number,

@@ -16,7 +16,10 @@ const far = (id: string) => ({
   metadata: { hostName: id, bootID: "0b0e0a1c-5a5b-4c5d-8e8f-000000000001" },
 });
 
-/** Lets anyone in, and says that each holder but `away` is connected. */
+/** The holder that is not connected. */
+let gone = "away";
+
+/** Lets anyone in, and says that each holder but that one is connected. */
 const list = defineExporter({
   name: "list",
   config: v.object({}),
@@ -30,7 +33,7 @@ const list = defineExporter({
     sessions: async (volumes) =>
       volumes.flatMap(({ id, attachments }) =>
         attachments
-          .filter(({ instanceID }) => instanceID.id !== "away")
+          .filter(({ instanceID }) => instanceID.id !== gone)
           .map(({ instanceID }) => ({
             volumeID: id,
             instanceID: instanceID.id,
@@ -85,6 +88,24 @@ describe("exports", () => {
     const one = (await server.ask("GET", "/exports/out")).json<Export[]>();
     assert.deepEqual(one, all["out"]);
     assert.equal((await server.ask("GET", "/exports/nope")).status, 404);
+  });
+
+  it("are the same bytes until a holder comes or goes, connected or not", async () => {
+    for (const path of ["/exports", "/exports/out"]) {
+      const { etag = "" } = (await server.ask("GET", path)).headers;
+      const again = async (): Promise<number> =>
+        (await server.ask("GET", path, { headers: { "If-None-Match": etag } })).status;
+      assert.equal(await again(), 304);
+      gone = "near";
+      assert.equal(await again(), 200, "another one is connected");
+      gone = "away";
+      assert.equal(await again(), 304);
+      const volume = { service: "out", volumeID: "vol-004" };
+      const third = { instanceIDs: [far("third")] };
+      await server.app.service.volumeAttach(volume, {}, third);
+      assert.equal(await again(), 200, "there is one more");
+      await server.app.service.volumeDetach(volume, {}, third);
+    }
   });
 
   it("are shown by the command line", async () => {

@@ -1,12 +1,12 @@
 /** What is exported, from the records, with the connections that exist now; and how exports come and go. */
 import * as v from "valibot";
 import { ExportRemoveMode, StorageError } from "@libstorage/model";
-import type { Export, VolumeService } from "@libstorage/model";
-import { holdsOf } from "../../core/exporter.js";
-import type { Session } from "../../core/exporter.js";
+import type { VolumeService } from "@libstorage/model";
 import type { StorageService } from "../../core/service.js";
 import { callerOf } from "./calls.js";
+import { ExportLists } from "./export-lists.js";
 import { exportOf } from "./export-wire.js";
+import { sameAsBefore } from "./lists.js";
 import type { Reads } from "./reads.js";
 
 export function exportOperations(
@@ -16,9 +16,10 @@ export function exportOperations(
   "exports" | "exportsByService" | "exportInspect" | "exportAdd" | "exportUpdate" | "exportRemove"
 > {
   const of = (service: string): StorageService => reads.storage.service(service);
+  const lists = new ExportLists();
   return {
-    exports: async () => reads.forAll(exportsOf),
-    exportsByService: async ({ service }) => exportsOf(of(service)),
+    exports: async () => sameAsBefore(await reads.forAll((service) => lists.of(service))),
+    exportsByService: async ({ service }) => lists.of(of(service)),
     exportInspect: async ({ service, exportID }) => {
       const found = of(service);
       return exportOf(found.name, found.exports.door(exportID), await found.exports.sessions());
@@ -48,14 +49,4 @@ function modeOf(text: string): ExportRemoveMode {
     `the mode ${JSON.stringify(text)} is not known: it is ${ExportRemoveMode.options.join(", ")}`,
     { mode: text },
   );
-}
-
-async function exportsOf(service: StorageService): Promise<Export[]> {
-  const holds = holdsOf(service.inventory.volumes.all());
-  // A service that exports nothing is not asked.
-  const sessions = holds.length > 0 ? await service.exports.sessions() : [];
-  const byVolume = new Map<string, Session[]>();
-  for (const session of sessions)
-    byVolume.set(session.volumeID, [...(byVolume.get(session.volumeID) ?? []), session]);
-  return holds.map((hold) => exportOf(service.name, hold, byVolume.get(hold.volume.id) ?? []));
 }

@@ -86,7 +86,7 @@ export function pageOf<T>(
 const unions = new WeakMap<object, object>();
 
 /** The map that was answered last time, as long as all lists in it are the same objects. */
-function sameAsBefore<T extends Readonly<Record<string, object>>>(all: T): T {
+export function sameAsBefore<T extends Readonly<Record<string, object>>>(all: T): T {
   const [first] = Object.values(all);
   if (first === undefined) return all;
   const known = unions.get(first) as T | undefined;
