@@ -45,6 +45,7 @@ insideOneMachine(
         driver: "lvm-iscsi",
         service: "thin",
         isBlock: true,
+        freezesItself: true,
         noMounts: false,
         noFarNodes: "without an exporter only this host can have these volumes",
         skip: false,

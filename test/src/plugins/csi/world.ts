@@ -27,6 +27,8 @@ export interface Kind {
   /** The driver, as in the ids of nodes. */
   readonly driver: string;
   readonly isBlock: boolean;
+  /** Whether its own snapshots freeze file systems, so that nobody else may while they are made. */
+  readonly freezesItself?: boolean;
   /** Whether it tells changed blocks of its snapshots. */
   readonly tellsBlocks?: boolean;
   /** Why volumes cannot be mounted here, or false. */

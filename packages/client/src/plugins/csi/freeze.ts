@@ -49,6 +49,10 @@ export async function stillness(
   if (record.access === "block") throw refused("it is used as a device, which cannot be frozen");
   if (!(await context.storage.hasOwnFileSystem(record.stagingPath)))
     throw refused("it is a folder, whose file system others use, too");
+  if (await context.storage.isLogicalVolume(record.stagingPath))
+    throw refused(
+      "it is a logical volume of this very host, whose file system LVM freezes for each snapshot by itself, one after the other; use the volumes from another node",
+    );
   return { volume, by: "freeze", path: record.stagingPath };
 }
 

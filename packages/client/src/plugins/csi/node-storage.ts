@@ -3,7 +3,8 @@
  * the names that staging needs. A folder is there already; a device may have to be connected, proven, checked
  * and formatted.
  */
-import { stat } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { VolumeAttachment } from "@libstorage/model";
 import type { Exec } from "../../executor/exec.js";
@@ -14,9 +15,11 @@ import type {
   Limits,
   MountSource,
 } from "../../executor/executor.js";
+import { placesOf } from "../../executor/executor.js";
 import { openExecutor } from "../../executor/index.js";
 import { mountsAt, readMountTable } from "../../executor/mount-table.js";
 import { transportOf } from "../../transports/index.js";
+import { sysText } from "../../transports/kernel.js";
 import type { Backend } from "./backend.js";
 
 /** The volume as the service gives it to this node. */
@@ -174,6 +177,18 @@ export class NodeStorage {
   async hasOwnFileSystem(path: string): Promise<boolean> {
     const top = mountsAt(await readMountTable(), path).at(-1);
     return top !== undefined && top.root === "/" && top.source.startsWith("/dev/");
+  }
+
+  /**
+   * Whether what is mounted is a logical volume of this host. LVM freezes its file system by itself for a snapshot, and
+   * the kernel refuses to freeze one twice.
+   */
+  async isLogicalVolume(path: string): Promise<boolean> {
+    const top = mountsAt(await readMountTable(), path).at(-1);
+    if (top === undefined || !top.source.startsWith("/dev/")) return false;
+    const name = basename(await realpath(top.source));
+    const { sys } = placesOf(this.#executors);
+    return (await sysText(join(sys, "class/block", name, "dm/uuid"))).startsWith("LVM-");
   }
 
   async freeze(path: string, signal: AbortSignal): Promise<void> {

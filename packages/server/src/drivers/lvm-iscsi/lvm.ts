@@ -3,7 +3,7 @@ import type { OpContext } from "../../core/driver.js";
 import { failureOf } from "./failures.js";
 import type { About } from "./failures.js";
 import { patient } from "./patience.js";
-import { LVM_LIMIT_MS, LvmQueue } from "./queue.js";
+import { LVM_ENV, LVM_LIMIT_MS, LvmQueue } from "./queue.js";
 import { LV_COLUMNS, parseLvs, parseVgs, VG_COLUMNS } from "./reports.js";
 import type { LvRow, VgRow } from "./reports.js";
 
@@ -46,7 +46,7 @@ export class Lvm {
   async #report(command: string, args: readonly string[], context: Context): Promise<string> {
     const { signal, release } = patient(context.signal);
     try {
-      const options = { timeoutMs: LVM_LIMIT_MS };
+      const options = { env: LVM_ENV, timeoutMs: LVM_LIMIT_MS };
       return (await context.exec(command, [...REPORT, ...args], signal, options)).stdout;
     } finally {
       release();

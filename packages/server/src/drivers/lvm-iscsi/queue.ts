@@ -23,8 +23,10 @@ const MOST_AT_ONCE = 64;
 /** A group may be locked by someone's long command. */
 export const LVM_LIMIT_MS = 5 * 60_000;
 
+/** Commands inherit what the journal has open; LVM would warn of it in front of what it has to say. */
+export const LVM_ENV = { LVM_SUPPRESS_FD_WARNINGS: "1" };
 /** Comes with LVM: reports in JSON, and after each command how it ended. */
-const PROFILE = { LVM_COMMAND_PROFILE: "lvmdbusd" };
+const PROFILE = { ...LVM_ENV, LVM_COMMAND_PROFILE: "lvmdbusd" };
 const WITHOUT_COPY = ["--config", "'backup{backup=0 archive=0}'"];
 
 const PLAIN_WORD = /^[\w@%+=:,./!&#-]+$/;
@@ -130,7 +132,7 @@ async function runAlone(item: Item): Promise<void> {
   const [name = "", ...rest] = args;
   const { signal, release } = patient(context.signal);
   try {
-    await context.exec(name, rest, signal, { timeoutMs: LVM_LIMIT_MS });
+    await context.exec(name, rest, signal, { env: LVM_ENV, timeoutMs: LVM_LIMIT_MS });
     resolve();
   } catch (error) {
     reject(error);
