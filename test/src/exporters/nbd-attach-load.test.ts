@@ -123,6 +123,7 @@ describe("a volume that comes by NBD", { skip, timeout: 300_000 }, () => {
         "--verify=crc32c",
         "--randseed=7",
         "--minimal",
+        "--verify_state_save=0",
       ];
       const load = ended("fio", ...job, "--do_verify=0");
       const daemons = join(host.folder, "l/qsd");
