@@ -2,10 +2,11 @@
 import { StorageError, parseSize } from "@libstorage/model";
 import { join } from "node:path";
 import type { ContentIn, OpContext, VolumeRecord } from "../../core/driver.js";
+import type { LiveImage } from "../../core/exporter.js";
 import type { ImageNote } from "../folders/records.js";
 import { copyTree } from "../folders/cp.js";
 import type { ImageConfig } from "./config.js";
-import { copyDisk, diskPath, freeze, overlayOf, qemuFormat } from "./layers.js";
+import { copyDisk, diskPath, freeze, linkLayers, overlayOf, qemuFormat } from "./layers.js";
 import type { Format } from "./layers.js";
 import { layersBelow } from "../../images/layers.js";
 import {
@@ -28,6 +29,13 @@ export interface Original {
   readonly id: string;
   readonly folder: string;
   readonly note: ImageNote;
+}
+
+/** A volume that is exported: whoever has it open changes its image. */
+export interface Served extends Original {
+  readonly live: LiveImage;
+  /** Who may write to it meanwhile. */
+  readonly holder: string;
 }
 
 /** How a volume's options spell what the service's keys say for all. */
@@ -204,6 +212,43 @@ export class ImageBuilder {
     return this.#duplicate(from, folder, mode === "inner" ? "files" : mode, context);
   }
 
+  /** A snapshot while it is written. */
+  async liveSnapshot(
+    from: Served,
+    folder: string,
+    snapshotID: string,
+    context: OpContext,
+  ): Promise<ImageNote> {
+    const refusal = this.#whyNotLive(from);
+    if (refusal !== undefined)
+      throw new StorageError(
+        "failed-precondition",
+        `volume ${from.id} cannot be snapshotted while it is exported to ${from.holder}: ${refusal}`,
+        { volumeID: from.id, holder: from.holder },
+      );
+    if (this.#config.snapshots === "inner")
+      return this.#inner(from, folder, snapshotID, context, from.live);
+    const disk = this.opened(from).path;
+    await freeze(disk, from.note, context, from.live);
+    await overlayOf(disk, folder, from.note, context);
+    return from.note;
+  }
+
+  #whyNotLive({ folder, note }: Original): string | undefined {
+    const detach = "detach it there and try again";
+    if (note.format !== "qcow2")
+      return `a ${note.format} image is copied as a file, and the copy would be of no one moment; ${detach}`;
+    const { snapshots } = this.#config;
+    if (snapshots === "inner") return undefined;
+    if (snapshots === "files")
+      return `the service copies files, and the copy would be of no one moment; ${detach}, or set its key "snapshots" to overlays or inner`;
+    if (note.isEncrypted === true)
+      return `an encrypted image is copied as a file, and the copy would be of no one moment; ${detach}, or set the service's key "snapshots" to inner`;
+    if (readQcow2Header(diskPath(folder, "qcow2")).innerSnapshots > 0)
+      return `it has snapshots inside its image, which are no part of others; ${detach}`;
+    return undefined;
+  }
+
   async #duplicate(
     from: Original,
     folder: string,
@@ -233,12 +278,22 @@ export class ImageBuilder {
   }
 
   /** The snapshot's folder has a name of the volume's file of its own, so that it outlives the volume. */
-  async #inner(from: Original, folder: string, snapshotID: string, context: OpContext) {
+  async #inner(
+    from: Original,
+    folder: string,
+    snapshotID: string,
+    context: OpContext,
+    live?: LiveImage,
+  ): Promise<ImageNote> {
     const image = this.opened(from);
-    checkUnused(from, image.path, "snapshotted");
+    if (live === undefined) checkUnused(from, image.path, "snapshotted");
     await context.files.hardLink(image.path, diskPath(folder, "qcow2"), { isSyncDeferred: true });
-    const { inner } = await inspectImage(image, context);
-    if (!inner.includes(snapshotID)) await createInner(image, snapshotID, context);
+    await linkLayers(image.path, folder, context);
+    if (live !== undefined) await live.keep(snapshotID);
+    else {
+      const { inner } = await inspectImage(image, context);
+      if (!inner.includes(snapshotID)) await createInner(image, snapshotID, context);
+    }
     await context.files.syncFile(image.path);
     return { ...from.note, inner: snapshotID };
   }

@@ -1,0 +1,138 @@
+/** A volume's image in its storage daemon, which has it open and so is the only one that can change it. */
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { StorageError } from "@libstorage/model";
+import type { VolumeRecord } from "../../core/driver.js";
+import type { LiveImage } from "../../core/exporter.js";
+import { explained } from "./daemon.js";
+import type { Daemon } from "./daemon.js";
+import { needCommands } from "./features.js";
+import type { Features } from "./features.js";
+import { FILTER } from "./filters.js";
+import { nodeOver, topOf } from "./graph.js";
+import { fileNodeOf, overlayNodes } from "./nodes.js";
+import { QmpError } from "./qmp.js";
+
+export class LiveVolume implements LiveImage {
+  readonly #volume: VolumeRecord;
+  readonly #daemon: Daemon;
+  readonly #features: Features;
+
+  constructor(volume: VolumeRecord, daemon: Daemon, features: Features) {
+    this.#volume = volume;
+    this.#daemon = daemon;
+    this.#features = features;
+  }
+
+  async grow(sizeBytes: number): Promise<void> {
+    needCommands(this.#features, ["block_resize"], "give a volume another size");
+    await this.#settle();
+    const { sizeBytes: now } = await this.#daemon.top();
+    if (now === sizeBytes) return;
+    // The daemon would shrink it without a word.
+    if (now > sizeBytes)
+      throw new StorageError(
+        "invalid-argument",
+        `the image of volume ${this.#volume.id} has ${now} bytes already`,
+        { volumeID: this.#volume.id, sizeBytes: now },
+      );
+    await this.#daemon.resize(sizeBytes).catch((error: unknown) => {
+      throw this.#named(error);
+    });
+  }
+
+  #named(error: unknown): unknown {
+    const { id } = this.#volume;
+    if (!(error instanceof StorageError) || error.code !== "failed-precondition") return error;
+    const text = `volume ${id} cannot be expanded now: ${error.message}`;
+    return new StorageError(error.code, text, { ...error.data, volumeID: id }, { cause: error });
+  }
+
+  async keep(name: string): Promise<void> {
+    needCommands(this.#features, ["blockdev-snapshot-internal-sync"], "make snapshots in an image");
+    await this.#settle();
+    if ((await this.#daemon.top()).inner.includes(name)) return;
+    const device = await this.#root();
+    await this.#daemon.execute("blockdev-snapshot-internal-sync", { device, name });
+  }
+
+  async drop(name: string): Promise<void> {
+    const command = "blockdev-snapshot-delete-internal-sync";
+    needCommands(this.#features, [command], "remove snapshots from an image");
+    await this.#settle();
+    if (!(await this.#daemon.top()).inner.includes(name)) return;
+    await this.#daemon.execute(command, { device: await this.#root(), name });
+  }
+
+  async layOver(path: string): Promise<void> {
+    needCommands(this.#features, ["blockdev-snapshot"], "exchange the image of a volume");
+    const [bitmap] = await this.#daemon.bitmaps();
+    if (bitmap !== undefined)
+      throw new StorageError(
+        "failed-precondition",
+        `the dirty bitmap ${bitmap} of volume ${this.#volume.id} would record nothing any more; remove it first`,
+        { volumeID: this.#volume.id, bitmap },
+      );
+    await this.#layOver(path);
+  }
+
+  /** Does again what was cut short: the record's image lies over the one that is written still. */
+  async #settle(): Promise<void> {
+    const { source } = this.#volume;
+    if (source.kind === "file" && source.format === "qcow2") await this.#layOver(source.path);
+  }
+
+  async #layOver(path: string): Promise<void> {
+    if (this.#hasOpen(path)) return;
+    const nodes = await this.#daemon.nodes();
+    const { name: below } = topOf(nodes);
+    if (!nodes.some(({ name }) => name === fileNodeOf(below)))
+      throw new StorageError(
+        "failed-precondition",
+        `volume ${this.#volume.id} has been exported since an earlier version of this server, and its storage daemon cannot exchange the image; detach it or remove its exports, and try again`,
+        { volumeID: this.#volume.id },
+      );
+    const over = nodeOver(below);
+    // Of a try that was cut short.
+    await this.#dropNodes(over);
+    try {
+      for (const node of overlayNodes(path, over)) await this.#daemon.execute("blockdev-add", node);
+      await this.#daemon.execute("blockdev-snapshot", { node: below, overlay: over });
+    } catch (error) {
+      if (error instanceof QmpError) await this.#dropNodes(over);
+      throw explained(error);
+    }
+  }
+
+  async #dropNodes(name: string): Promise<void> {
+    const names = new Set((await this.#daemon.nodes()).map((one) => one.name));
+    for (const node of [name, fileNodeOf(name)])
+      if (names.has(node)) await this.#daemon.execute("blockdev-del", { "node-name": node });
+  }
+
+  /** By the file itself: an image that was replaced goes on under its old name. */
+  #hasOpen(path: string): boolean {
+    const { dev, ino } = statSync(path);
+    const folder = `/proc/${this.#daemon.pid}/fd`;
+    return readdirSync(folder).some((fd) => {
+      const stats = statSync(join(folder, fd), { throwIfNoEntry: false });
+      return stats?.dev === dev && stats.ino === ino;
+    });
+  }
+
+  /**
+   * The node through which all requests pass: what is done to it is done between two of them. With filters, there is
+   * none once there are several exports.
+   */
+  async #root(): Promise<string> {
+    const nodes = await this.#daemon.nodes();
+    const [filter, ...more] = nodes.filter(({ name }) => name.startsWith(FILTER));
+    if (filter === undefined) return topOf(nodes).name;
+    if (more.length === 0 && (await this.#daemon.exports()).length === 1) return filter.name;
+    throw new StorageError(
+      "failed-precondition",
+      `volume ${this.#volume.id} has several exports, and snapshots inside its image are made and removed through at most one; remove the others, or make snapshots of another kind (the service's key snapshots)`,
+      { volumeID: this.#volume.id },
+    );
+  }
+}
