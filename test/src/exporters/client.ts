@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 
+const PROMPT = "qemu-io> ";
 const LOOK_MS = 10;
 const LOOKS = 6_000;
 
@@ -26,11 +27,15 @@ export class Client {
     this.#child.stdin.on("error", () => {});
   }
 
+  /** @param expected is said before it takes the next command */
   async says(command: string, expected: RegExp): Promise<void> {
     const from = this.text.length;
     this.#child.stdin.write(`${command}\n`);
     const said = (): string => this.text.slice(from);
-    await until(`${command}: ${expected}`, () => expected.test(said())).catch((error: unknown) => {
+    await until(
+      `${command}: ${expected}`,
+      () => expected.test(said()) && said().includes(PROMPT),
+    ).catch((error: unknown) => {
       throw new Error(`it said ${JSON.stringify(said())}`, { cause: error });
     });
   }

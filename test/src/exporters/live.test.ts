@@ -1,14 +1,22 @@
 /** Volumes that grow and get snapshots while they are exported and written: real daemons, real clients. */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
-import { join } from "node:path";
+import {
+  existsSync,
+  linkSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 import type { Export } from "@libstorage/model";
 import type { Caller, SnapshotRecord, StorageService } from "@libstorage/server";
 import { toolsMissing } from "../drivers/image-place.js";
 import { makeScratch } from "../faults/folders.js";
 import { Client, until } from "./client.js";
-import { DoorHost, SERVICE } from "./door-host.js";
+import { DoorHost, SERVICE, through } from "./door-host.js";
 import { Writer, blocksIn, fileTarget } from "./live-client.js";
 import { ended, run } from "./nbd-client.js";
 
@@ -197,6 +205,162 @@ for (const mode of ["overlays", "inner"] as const)
       const door = await host.add({ volumeID, type: "nbd", writable: true });
       await service().volumeExpand(volumeID, 2 * GIB, CALLER);
       assert.equal(Number(await run("nbdinfo", "--size", door.deviceName)), 2 * GIB);
+    });
+
+    it("two doors at once", async () => {
+      const volumeID = await host.volume("qcow2", { opts: { format: "qcow2", shareable: true } });
+      const file = await host.add({ volumeID, type: "fuse", writable: true });
+      const nbd = await host.add({ volumeID, type: "nbd", transport: "unix", writable: true });
+      const writer = await writing(file);
+      const client = new Client(nbd.deviceName);
+      await client.says("write -P 7 512M 64k", /wrote 65536/);
+      await client.says("flush", /./);
+      const least = writer.flushed;
+      const snapshot = await snap(volumeID);
+      await client.says("write -P 8 512M 64k", /wrote 65536/);
+      await writer.goesOn();
+      const made = await service().volumeCreateFromSnapshot(
+        snapshot.id,
+        { name: "from", fields: {} },
+        CALLER,
+      );
+      const text = await run("qemu-io", "-f", "qcow2", "-c", "read -P 7 512M 64k", pathOf(made.id));
+      assert.match(text, /read 65536/);
+      assert.ok((await blocksOf(made.id)) >= least);
+      await client.says("read -P 8 512M 64k", /read 65536/);
+      await client.end();
+      await service().volumeExpand(volumeID, 2 * GIB, CALLER);
+      await writer.goesOn();
+      assert.equal(Number(await run("nbdinfo", "--size", nbd.deviceName)), 2 * GIB);
+      await writer.end();
+      for (const { id = "" } of await host.exports()) await host.remove(id, "hard");
+      // Without a door it is made as ever, whatever lies below the volume by now.
+      const later = await snap(volumeID, "later");
+      assert.equal(await blocksAt(later), writer.flushed);
+      await service().snapshotRemove(snapshot.id, CALLER);
+      assert.equal(await blocksAt(later), writer.flushed);
+      await checked(volumeID);
+    });
+
+    it("a snapshot is used and removed while its volume is written", async () => {
+      const volumeID = await host.volume("qcow2");
+      const door = await host.add({ volumeID, type: "fuse", writable: true });
+      const writer = await writing(door);
+      const least = writer.flushed;
+      const [one, two] = [await snap(volumeID, "one"), await snap(volumeID, "two")];
+      assert.ok((await blocksAt(one)) >= least);
+      await writer.goesOn();
+      await service().snapshotRemove(one.id, CALLER);
+      await writer.goesOn();
+      assert.ok((await blocksAt(two)) >= least);
+      await writer.end();
+      await host.remove(door.id ?? "", "hard");
+      assert.ok((await blocksAt(two)) >= least);
+      assert.equal(await blocksOf(volumeID), writer.flushed);
+      const text = await run("qemu-img", "info", pathOf(volumeID));
+      assert.doesNotMatch(text, new RegExp(one.id));
+    });
+
+    it("an exchange of the image that was cut short is done again, and loses nothing", async () => {
+      const volumeID = await host.volume("qcow2");
+      const door = await host.add({ volumeID, type: "fuse", writable: true });
+      const writer = await writing(door);
+      // As a server leaves it that ends after the names are changed, and before the daemon hears of it.
+      const disk = pathOf(volumeID);
+      const [layer, next] = ["1.qcow2", "next.qcow2"].map((name) => join(dirname(disk), name));
+      assert.ok(layer !== undefined && next !== undefined);
+      linkSync(disk, layer);
+      await run(
+        "qemu-img",
+        "create",
+        "-u",
+        "-f",
+        "qcow2",
+        "-b",
+        "1.qcow2",
+        "-F",
+        "qcow2",
+        next,
+        "1G",
+      );
+      renameSync(next, disk);
+      await writer.goesOn();
+      await service().volumeExpand(volumeID, 2 * GIB, CALLER);
+      await writer.goesOn();
+      const least = writer.flushed;
+      const snapshot = await snap(volumeID);
+      await writer.goesOn();
+      await writer.end();
+      await host.remove(door.id ?? "", "hard");
+      assert.equal(await blocksOf(volumeID), writer.flushed);
+      assert.ok((await blocksAt(snapshot)) >= least);
+      assert.match(await run("qemu-img", "info", disk), /virtual size: 2 GiB/);
+      await checked(volumeID);
+    });
+
+    it("what the daemon refuses leaves nothing changed", async () => {
+      const volumeID = await host.volume("qcow2");
+      await run("qemu-img", "bitmap", "--add", pathOf(volumeID), "b0");
+      const door = await host.add({ volumeID, type: "fuse", writable: true });
+      const writer = await writing(door);
+      const folder = dirname(pathOf(volumeID));
+      const seen = () =>
+        readdirSync(folder).map((name) => [name, statSync(join(folder, name)).ino]);
+      const before = seen();
+      await assert.rejects(service().volumeExpand(volumeID, 2 ** 52, CALLER), {
+        code: "invalid-argument",
+        message: new RegExp(`${volumeID} cannot be expanded now: it would be too large`),
+      });
+      assert.equal(service().volume(volumeID).sizeBytes, GIB);
+      if (mode === "overlays")
+        await assert.rejects(snap(volumeID), { message: /the dirty bitmap b0 of volume/ });
+      assert.deepEqual(seen(), before);
+      assert.equal(service().inventory.snapshots.all().length, 0);
+      await writer.goesOn();
+      assert.equal(statSync(door.deviceName).size, GIB);
+      await writer.end();
+      await host.remove(door.id ?? "", "hard");
+      assert.equal(await blocksOf(volumeID), writer.flushed);
+    });
+
+    it("a raw volume is not snapshotted while it is exported, and says why", async () => {
+      const volumeID = await host.volume("raw");
+      const { id = "" } = await host.add({ volumeID, type: "fuse", writable: true });
+      await assert.rejects(snap(volumeID), {
+        code: "failed-precondition",
+        message:
+          /exported to .*: a volume of the format raw is copied as a file, and .* no one moment/,
+      });
+      await host.remove(id, "hard");
+    });
+
+    it("virtual machines and files that may grow are no hindrance", async () => {
+      const volumeID = await host.volume("raw", { opts: { format: "raw", shareable: true } });
+      await host.add({ volumeID, type: "vhost-user-blk", writable: true });
+      const file = await host.add({ volumeID, type: "fuse", writable: true, growable: true });
+      await service().volumeExpand(volumeID, 2 * GIB, CALLER);
+      await until("the file is larger", () => statSync(file.deviceName).size === 2 * GIB);
+      assert.equal(statSync(pathOf(volumeID)).size, 2 * GIB);
+    });
+
+    it("encrypted volumes grow, and have snapshots inside", async () => {
+      const volumeID = await host.volume("qcow2", { encrypted: true });
+      const door = await host.add({ volumeID, type: "nbd", writable: true });
+      await through(door, "write -P 5 0 1M", "flush");
+      await service().volumeExpand(volumeID, 2 * GIB, CALLER);
+      assert.equal(Number(await run("nbdinfo", "--size", door.deviceName)), 2 * GIB);
+      if (mode === "overlays") {
+        await assert.rejects(snap(volumeID), {
+          message: /an encrypted volume is copied as a file/,
+        });
+        return;
+      }
+      const { id } = await snap(volumeID);
+      await through(door, "write -P 6 0 1M", "read -P 6 0 1M", "flush");
+      const request = { name: "from", fields: {} };
+      const made = await service().volumeCreateFromSnapshot(id, request, CALLER);
+      const other = await host.add({ volumeID: made.id, type: "nbd" });
+      await through(other, "read -P 5 0 1M");
     });
 
     it("a snapshot is of one moment and has all that was flushed before, and so has the next", async () => {

@@ -86,9 +86,12 @@ export interface LiveImage {
    * off to learn the new size, and would not come again by itself
    */
   grow(sizeBytes: number): Promise<void>;
-  /** Keeps the present content inside the image, under a name. */
-  keep(name: string): Promise<void>;
-  /** Lets go of what was kept. What is not there is fine. */
+  /**
+   * Keeps the present content inside the image, under a name.
+   * @returns whether it is kept; not when requests come in ways that cannot be stopped all at one moment
+   */
+  keep(name: string): Promise<boolean>;
+  /** Lets go of what was kept. What is not there is fine. @throws {StorageError} `failed-precondition` as with keeping */
   drop(name: string): Promise<void>;
   /** Goes on in an empty image, which names the present one as what lies below it. */
   layOver(path: string): Promise<void>;

@@ -200,53 +200,47 @@ export class ImageBuilder {
       );
   }
 
-  snapshot(
+  async snapshot(
     from: Original,
     folder: string,
     snapshotID: string,
     context: OpContext,
   ): Promise<ImageNote> {
     const mode = this.#config.snapshots;
-    if (mode === "inner" && from.note.format === "qcow2" && from.what === "volume")
-      return this.#inner(from, folder, snapshotID, context);
+    if (mode === "inner" && from.note.format === "qcow2" && from.what === "volume") {
+      const kept = await this.#inner(from, folder, snapshotID, context);
+      if (kept !== undefined) return kept;
+    }
     return this.#duplicate(from, folder, mode === "inner" ? "files" : mode, context);
   }
 
-  /** A snapshot while it is written. */
+  /**
+   * A snapshot while it is written. One that cannot be made inside the image, because there are several ways to it,
+   * is made as a layer.
+   */
   async liveSnapshot(
     from: Served,
     folder: string,
     snapshotID: string,
     context: OpContext,
   ): Promise<ImageNote> {
-    const refusal = this.#whyNotLive(from);
-    if (refusal !== undefined)
+    const { snapshots } = this.#config;
+    const { live, note } = from;
+    if (note.format === "qcow2" && snapshots === "inner") {
+      const kept = await this.#inner(from, folder, snapshotID, context, live);
+      if (kept !== undefined) return kept;
+    }
+    const why = whyNotLayered(from, snapshots);
+    if (why !== undefined)
       throw new StorageError(
         "failed-precondition",
-        `volume ${from.id} cannot be snapshotted while it is exported to ${from.holder}: ${refusal}`,
+        `volume ${from.id} cannot be snapshotted while it is exported to ${from.holder}: ${why}`,
         { volumeID: from.id, holder: from.holder },
       );
-    if (this.#config.snapshots === "inner")
-      return this.#inner(from, folder, snapshotID, context, from.live);
     const disk = this.opened(from).path;
-    await freeze(disk, from.note, context, from.live);
-    await overlayOf(disk, folder, from.note, context);
-    return from.note;
-  }
-
-  #whyNotLive({ folder, note }: Original): string | undefined {
-    const detach = "detach it there and try again";
-    if (note.format !== "qcow2")
-      return `a ${note.format} image is copied as a file, and the copy would be of no one moment; ${detach}`;
-    const { snapshots } = this.#config;
-    if (snapshots === "inner") return undefined;
-    if (snapshots === "files")
-      return `the service copies files, and the copy would be of no one moment; ${detach}, or set its key "snapshots" to overlays or inner`;
-    if (note.isEncrypted === true)
-      return `an encrypted image is copied as a file, and the copy would be of no one moment; ${detach}, or set the service's key "snapshots" to inner`;
-    if (readQcow2Header(diskPath(folder, "qcow2")).innerSnapshots > 0)
-      return `it has snapshots inside its image, which are no part of others; ${detach}`;
-    return undefined;
+    await freeze(disk, note, context, live);
+    await overlayOf(disk, folder, note, context);
+    return note;
   }
 
   async #duplicate(
@@ -277,24 +271,28 @@ export class ImageBuilder {
     return note;
   }
 
-  /** The snapshot's folder has a name of the volume's file of its own, so that it outlives the volume. */
+  /**
+   * The snapshot's folder has a name of the volume's file of its own, so that it outlives the volume.
+   * @returns undefined, with nothing done, when who has the image open cannot make it
+   */
   async #inner(
     from: Original,
     folder: string,
     snapshotID: string,
     context: OpContext,
     live?: LiveImage,
-  ): Promise<ImageNote> {
+  ): Promise<ImageNote | undefined> {
     const image = this.opened(from);
-    if (live === undefined) checkUnused(from, image.path, "snapshotted");
-    await context.files.hardLink(image.path, diskPath(folder, "qcow2"), { isSyncDeferred: true });
-    await linkLayers(image.path, folder, context);
-    if (live !== undefined) await live.keep(snapshotID);
-    else {
+    if (live !== undefined) {
+      if (!(await live.keep(snapshotID))) return undefined;
+    } else {
+      checkUnused(from, image.path, "snapshotted");
       const { inner } = await inspectImage(image, context);
       if (!inner.includes(snapshotID)) await createInner(image, snapshotID, context);
     }
     await context.files.syncFile(image.path);
+    await context.files.hardLink(image.path, diskPath(folder, "qcow2"), { isSyncDeferred: true });
+    await linkLayers(image.path, folder, context);
     return { ...from.note, inner: snapshotID };
   }
 
@@ -321,4 +319,25 @@ export function checkUnused(
     `${what} ${id} cannot be ${doing}: ${user} has its image open for writing; detach it there and try again`,
     { resourceID: id, path, user },
   );
+}
+
+/** Why the present content of a volume that is written cannot become a layer; undefined when it can. */
+function whyNotLayered(
+  { folder, note }: Original,
+  snapshots: ImageConfig["snapshots"],
+): string | undefined {
+  const { format, isEncrypted = false } = note;
+  const torn = "is copied as a file, and the copy would be of no one moment";
+  const detach = "detach it there and try again";
+  if (format !== "qcow2") return `a volume of the format ${format} ${torn}; ${detach}`;
+  if (isEncrypted)
+    return snapshots === "inner"
+      ? `it is encrypted and has several exports; remove all but one, and try again`
+      : `an encrypted volume ${torn}; ${detach}, or set the service's key "snapshots" to inner`;
+  if (snapshots === "files")
+    return `in this service a volume ${torn}; ${detach}, or set the service's key "snapshots" to overlays or inner`;
+  const { innerSnapshots } = readQcow2Header(diskPath(folder, "qcow2"));
+  if (innerSnapshots > 0 && snapshots !== "inner")
+    return `it has snapshots inside its image, which are no part of others; ${detach}`;
+  return undefined;
 }

@@ -224,7 +224,8 @@ export async function convertImage(
     ...(keys === undefined ? ["--target-is-zero"] : keyObject(keys)),
     ...target,
     ...(keys === undefined ? [] : ["--image-opts"]),
-    ...(inner === undefined ? [] : ["-l", `snapshot.name=${inner}`]),
+    // What an inner snapshot holds is never written again, whoever has the image open.
+    ...(inner === undefined ? [] : ["-U", "-l", `snapshot.name=${inner}`]),
     "--",
     source,
     keys === undefined ? to.path : optionsOf(to),

@@ -43,17 +43,20 @@ export class LiveVolume implements LiveImage {
 
   #named(error: unknown): unknown {
     const { id } = this.#volume;
-    if (!(error instanceof StorageError) || error.code !== "failed-precondition") return error;
-    const text = `volume ${id} cannot be expanded now: ${error.message}`;
-    return new StorageError(error.code, text, { ...error.data, volumeID: id }, { cause: error });
+    const known = meaningOf(error);
+    if (!(known instanceof StorageError) || known instanceof QmpError) return known;
+    const text = `volume ${id} cannot be expanded now: ${known.message}`;
+    return new StorageError(known.code, text, { ...known.data, volumeID: id }, { cause: error });
   }
 
-  async keep(name: string): Promise<void> {
+  async keep(name: string): Promise<boolean> {
     needCommands(this.#features, ["blockdev-snapshot-internal-sync"], "make snapshots in an image");
     await this.#settle();
-    if ((await this.#daemon.top()).inner.includes(name)) return;
+    if ((await this.#daemon.top()).inner.includes(name)) return true;
     const device = await this.#root();
+    if (device === undefined) return false;
     await this.#daemon.execute("blockdev-snapshot-internal-sync", { device, name });
+    return true;
   }
 
   async drop(name: string): Promise<void> {
@@ -61,7 +64,14 @@ export class LiveVolume implements LiveImage {
     needCommands(this.#features, [command], "remove snapshots from an image");
     await this.#settle();
     if (!(await this.#daemon.top()).inner.includes(name)) return;
-    await this.#daemon.execute(command, { device: await this.#root(), name });
+    const device = await this.#root();
+    if (device === undefined)
+      throw new StorageError(
+        "failed-precondition",
+        `snapshot ${name} lies inside the image of volume ${this.#volume.id}, from which nothing is removed while the volume has several exports; remove all but one, and try again`,
+        { volumeID: this.#volume.id, snapshotID: name },
+      );
+    await this.#daemon.execute(command, { device, name });
   }
 
   async layOver(path: string): Promise<void> {
@@ -124,15 +134,23 @@ export class LiveVolume implements LiveImage {
    * The node through which all requests pass: what is done to it is done between two of them. With filters, there is
    * none once there are several exports.
    */
-  async #root(): Promise<string> {
+  async #root(): Promise<string | undefined> {
     const nodes = await this.#daemon.nodes();
     const [filter, ...more] = nodes.filter(({ name }) => name.startsWith(FILTER));
     if (filter === undefined) return topOf(nodes).name;
-    if (more.length === 0 && (await this.#daemon.exports()).length === 1) return filter.name;
-    throw new StorageError(
-      "failed-precondition",
-      `volume ${this.#volume.id} has several exports, and snapshots inside its image are made and removed through at most one; remove the others, or make snapshots of another kind (the service's key snapshots)`,
-      { volumeID: this.#volume.id },
-    );
+    const isOnly = more.length === 0 && (await this.#daemon.exports()).length === 1;
+    return isOnly ? filter.name : undefined;
   }
+}
+
+/** No room, or more than the format or the file system can hold. */
+function meaningOf(error: unknown): unknown {
+  if (!(error instanceof QmpError)) return error;
+  const { desc, data } = error;
+  const as = (code: "invalid-argument" | "resource-exhausted", text: string): StorageError =>
+    new StorageError(code, `${text}: ${desc}`, data, { cause: error });
+  if (/too (?:large|big)/i.test(desc))
+    return as("invalid-argument", "it would be too large for its format or file system");
+  if (/No space left/i.test(desc)) return as("resource-exhausted", "there is no room for it");
+  return error;
 }
