@@ -17,7 +17,7 @@ import { toolsMissing } from "../drivers/image-place.js";
 import { makeScratch } from "../faults/folders.js";
 import { Client, until } from "./client.js";
 import { DoorHost, SERVICE, through } from "./door-host.js";
-import { Writer, blocksIn, fileTarget } from "./live-client.js";
+import { Writer, blocksIn, fileTarget, nbdTarget } from "./live-client.js";
 import { ended, run } from "./nbd-client.js";
 
 const skip =
@@ -27,6 +27,27 @@ const skip =
 
 const GIB = 1024 ** 3;
 const CALLER: Caller = { who: "tester", via: "test", tx: "00000000-0000-1000-8000-000000000000" };
+
+function imageOf(service: StorageService, volumeID: string): string {
+  const { source } = service.volume(volumeID);
+  assert.ok(source.kind === "file");
+  return source.path;
+}
+
+/** The blocks of a volume that nobody has. */
+async function blocksOfVolume(
+  service: StorageService,
+  volumeID: string,
+  folder: string,
+): Promise<number> {
+  const path = imageOf(service, volumeID);
+  const format = path.endsWith(".raw") ? "raw" : "qcow2";
+  const raw = join(folder, "out.raw");
+  await run("qemu-img", "convert", "-f", format, "-O", "raw", path, raw);
+  const blocks = blocksIn(raw);
+  rmSync(raw);
+  return blocks;
+}
 
 for (const mode of ["overlays", "inner"] as const)
   describe(`live, with snapshots as ${mode}`, { skip }, () => {
@@ -66,22 +87,9 @@ for (const mode of ["overlays", "inner"] as const)
     const snap = (volumeID: string, name = "s"): Promise<SnapshotRecord> =>
       service().volumeSnapshot(volumeID, { name, fields: {} }, CALLER);
 
-    const pathOf = (volumeID: string): string => {
-      const { source } = service().volume(volumeID);
-      assert.ok(source.kind === "file");
-      return source.path;
-    };
-
-    /** The blocks of a volume that nobody has. */
-    const blocksOf = async (volumeID: string): Promise<number> => {
-      const path = pathOf(volumeID);
-      const format = path.endsWith(".raw") ? "raw" : "qcow2";
-      const raw = join(scratch.path, "out.raw");
-      await run("qemu-img", "convert", "-f", format, "-O", "raw", path, raw);
-      const blocks = blocksIn(raw);
-      rmSync(raw);
-      return blocks;
-    };
+    const pathOf = (volumeID: string): string => imageOf(service(), volumeID);
+    const blocksOf = (volumeID: string): Promise<number> =>
+      blocksOfVolume(service(), volumeID, scratch.path);
 
     /** The blocks of a snapshot, as a volume that is made from it has them. */
     const blocksAt = async ({ id }: SnapshotRecord): Promise<number> => {
@@ -391,3 +399,55 @@ for (const mode of ["overlays", "inner"] as const)
       assert.ok(blocks >= first.least && blocks <= first.most);
     });
   });
+
+describe("live, for another host", { skip }, () => {
+  const scratch = makeScratch("lh");
+  let host: DoorHost;
+  before(async () => {
+    host = await DoorHost.open(scratch.path, { exports: [], hasHosts: true });
+  });
+  after(async () => {
+    const { inventory } = host.storage.service(SERVICE);
+    for (const { id } of inventory.volumes.all())
+      await host.storage.service(SERVICE).volumeRemove(id, true, CALLER);
+    await host.close();
+    await scratch.remove();
+  });
+
+  for (const format of ["raw", "qcow2"] as const)
+    it(`a ${format} volume grows and is snapshotted under a client that waits and comes again`, async () => {
+      const service = host.storage.service(SERVICE);
+      const volumeID = await host.volume(format);
+      const metadata = {
+        hostName: "b",
+        bootID: "00000000-0000-4000-8000-000000000000",
+        addresses: ["127.0.0.1"],
+      };
+      const to = { id: "host-b", driver: "image", service: "", metadata };
+      const request = { to, deviceName: "", force: false };
+      const { attachment } = await service.volumeAttach(volumeID, request, CALLER);
+      const { address = "", export: name } = attachment.fields ?? {};
+      const [server, port] = address.split(":");
+      const place = `server.type=inet,server.host=${server},server.port=${port},export=${name}`;
+      const writer = new Writer(nbdTarget(place));
+      await writer.goesOn();
+      await service.volumeExpand(volumeID, 2 * GIB, CALLER);
+      await writer.goesOn();
+      const least = writer.flushed;
+      const snapshot =
+        format === "raw"
+          ? undefined
+          : await service.volumeSnapshot(volumeID, { name: "s", fields: {} }, CALLER);
+      await writer.goesOn();
+      await service.volumeExpand(volumeID, 3 * GIB, CALLER);
+      await writer.goesOn();
+      assert.equal(Number(await run("nbdinfo", "--size", `nbd://${address}/${name}`)), 3 * GIB);
+      await writer.end();
+      await service.volumeDetach(volumeID, to, false, CALLER);
+      assert.equal(await blocksOfVolume(service, volumeID, scratch.path), writer.flushed);
+      if (snapshot === undefined) return;
+      const wanted = { name: "from", fields: {} };
+      const made = await service.volumeCreateFromSnapshot(snapshot.id, wanted, CALLER);
+      assert.ok((await blocksOfVolume(service, made.id, scratch.path)) >= least);
+    });
+});

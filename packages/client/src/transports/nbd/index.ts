@@ -137,6 +137,9 @@ export class NbdTransport implements BlockTransport {
       const read = [`if=${place.disk}`, "of=/dev/null", "iflag=direct", "bs=4096", "count=1"];
       await this.#context.exec("dd", read, limit());
       await refitDisk(place);
+      // The kernel remembers a file's size for a second, and a loop device takes what it remembers.
+      const look = ["--cached=never", "--format=%s", "--", place.disk];
+      await this.#context.exec("stat", look, limit());
       await this.#context.exec("losetup", ["--set-capacity", path], limit());
     });
   }
