@@ -220,9 +220,14 @@ export interface IdScheme {
   normalize?(id: string): string;
 }
 
-/** The image of a volume that an exporter has open now; undefined when none does that would stand in the way. */
+/**
+ * The image of a volume that an exporter has open; undefined when none does that would stand in the way.
+ * @param isLocked whether the caller has the volume's lock, so that nobody takes its exports away meanwhile: then they
+ * are served again first, should they just be lost. Otherwise an image that is not open now is not opened
+ */
 export type LiveImages = (
   volume: VolumeRecord,
+  isLocked: boolean,
   context: OpContext,
 ) => Promise<LiveImage | undefined>;
 

@@ -115,8 +115,12 @@ export interface Exporter {
   unexport(hold: Hold, context: OpContext): Promise<void>;
   /** Makes the volume's new size known to its holders; called after it has grown. */
   expanded?(volume: VolumeRecord, context: OpContext): Promise<void>;
-  /** The image of a volume that it exports; left out when it keeps nobody from changing it. */
-  live?(volume: VolumeRecord, context: OpContext): Promise<LiveImage>;
+  /** The image of a volume that it exports, as `LiveImages`; left out when it keeps nobody from changing it. */
+  live?(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined>;
   /** Left out when it serves hosts that have attached, and nobody else. */
   readonly doors?: DoorAbilities;
   /**

@@ -121,10 +121,14 @@ export class Holds {
   }
 
   /** A volume's image as its exporters have it. Those of one volume share who has it open. */
-  async live(volume: VolumeRecord, context: OpContext): Promise<LiveImage | undefined> {
+  async live(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined> {
     for (const { attachment } of holdsOf([volume])) {
       const exporter = this.#exporters.get(exporterOf(attachment) ?? "");
-      if (exporter?.live !== undefined) return exporter.live(volume, context);
+      if (exporter?.live !== undefined) return exporter.live(volume, isLocked, context);
     }
     return undefined;
   }

@@ -150,7 +150,7 @@ export class ImageDriver implements StorageDriver {
             `volume ${id} is an ISO file, which has one size`,
           );
         const image = this.#builder.opened({ folder: this.#store.folderOf(id), note });
-        const live = await this.#store.live(volume, context);
+        const live = await this.#store.live(volume, true, context);
         if (live !== undefined) await live.grow(sizeBytes);
         else
           await resizeImage(image, sizeBytes, {}, context).catch((error: unknown) => {

@@ -185,8 +185,12 @@ export class ImageStore {
   }
 
   /** A volume's image as an exporter has it open. */
-  async live(volume: VolumeRecord, context: OpContext): Promise<LiveImage | undefined> {
-    return this.#live?.(volume, context);
+  async live(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined> {
+    return this.#live?.(volume, isLocked, context);
   }
 
   /** A volume whose image an exporter has open; undefined for any other. */
@@ -195,7 +199,7 @@ export class ImageStore {
     const volume = this.#volumes.read(id)?.record;
     const holder = volume?.attachments.find(exporterOf)?.instanceID.id;
     if (volume === undefined || holder === undefined) return undefined;
-    const live = await this.live(volume, context);
+    const live = await this.live(volume, true, context);
     if (live === undefined) return undefined;
     return { what: "volume", id, folder: this.#volumes.dataPath(id), note, live, holder };
   }
@@ -346,7 +350,7 @@ export class ImageStore {
   async #liveOf(volumeID: string, context: OpContext): Promise<LiveImage | undefined> {
     const volume = this.volume(volumeID);
     if (volume === undefined || volume.broken !== undefined) return undefined;
-    return this.live(volume, context);
+    return this.live(volume, false, context);
   }
 }
 

@@ -112,8 +112,12 @@ class NbdExporter implements Exporter {
     await this.#daemons.expanded(volume, context);
   }
 
-  live(volume: VolumeRecord, context: OpContext): Promise<LiveImage> {
-    return this.#daemons.live(volume, context);
+  live(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined> {
+    return this.#daemons.live(volume, isLocked, context);
   }
 
   async restore(

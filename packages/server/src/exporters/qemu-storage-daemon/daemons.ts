@@ -146,10 +146,15 @@ export class VolumeDaemons {
     await daemon?.setFilter(exportIDOf(hold), { ...filterFor(hold), isShutDown: true });
   }
 
-  /** The image of a volume that is exported. */
-  async live(volume: VolumeRecord, context: OpContext): Promise<LiveImage> {
+  /** The image of a volume that is exported. Without the volume's lock a daemon is not started: it might stay. */
+  async live(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined> {
     const features = await this.features(context);
-    return new LiveVolume(volume, await this.open(volume, context), features);
+    const daemon = isLocked ? await this.open(volume, context) : await this.known(volume.id);
+    return daemon && new LiveVolume(volume, daemon, features);
   }
 
   /** Makes the new size of a device known, which has grown by itself; images are grown by their daemon. */

@@ -114,8 +114,12 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
     await this.#daemons.expanded(volume, context);
   }
 
-  live(volume: VolumeRecord, context: OpContext): Promise<LiveImage> {
-    return this.#daemons.live(volume, context);
+  live(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined> {
+    return this.#daemons.live(volume, isLocked, context);
   }
 
   async restore(holds: readonly Hold[], context: OpContext, all: readonly Hold[] = holds) {
