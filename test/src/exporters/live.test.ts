@@ -1,6 +1,7 @@
 /** Volumes that grow and get snapshots while they are exported and written: real daemons, real clients. */
 import assert from "node:assert/strict";
 import {
+  chmodSync,
   existsSync,
   linkSync,
   readFileSync,
@@ -399,6 +400,27 @@ for (const mode of ["overlays", "inner"] as const)
       assert.ok(blocks >= first.least && blocks <= first.most);
     });
   });
+
+it("a daemon with a user of its own goes on in a new layer", { skip }, async () => {
+  const scratch = makeScratch("lu");
+  chmodSync(scratch.path, 0o711);
+  const host = await DoorHost.open(scratch.path, { daemon: { daemonUser: "nobody" } });
+  try {
+    const service = host.storage.service(SERVICE);
+    const volumeID = await host.volume("qcow2");
+    const door = await host.add({ volumeID, type: "nbd", writable: true });
+    await through(door, "write -P 1 0 64k", "flush");
+    await service.volumeSnapshot(volumeID, { name: "s", fields: {} }, CALLER);
+    await through(door, "read -P 1 0 64k", "write -P 2 0 64k", "flush");
+    await service.volumeExpand(volumeID, 2 * GIB, CALLER);
+    await through(door, "read -P 2 0 64k", "write -P 3 1500M 64k", "flush");
+    assert.notEqual(statSync(imageOf(service, volumeID)).uid, 0);
+    await host.remove(door.id ?? "", "hard");
+  } finally {
+    await host.close();
+    await scratch.remove();
+  }
+});
 
 describe("live, for another host", { skip }, () => {
   const scratch = makeScratch("lh");

@@ -154,7 +154,7 @@ export class VolumeDaemons {
   ): Promise<LiveImage | undefined> {
     const features = await this.features(context);
     const daemon = isLocked ? await this.open(volume, context) : await this.known(volume.id);
-    return daemon && new LiveVolume(volume, daemon, features);
+    return daemon && new LiveVolume(volume, daemon, features, context);
   }
 
   /** Makes the new size of a device known, which has grown by itself; images are grown by their daemon. */

@@ -2,7 +2,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
-import type { VolumeRecord } from "../../core/driver.js";
+import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import type { LiveImage } from "../../core/exporter.js";
 import { explained } from "./daemon.js";
 import type { Daemon } from "./daemon.js";
@@ -11,14 +11,17 @@ import type { Features } from "./features.js";
 import { FILTER } from "./filters.js";
 import { nodeOver, topOf } from "./graph.js";
 import { fileNodeOf, overlayNodes } from "./nodes.js";
+import { ownerOf } from "./process.js";
 import { QmpError } from "./qmp.js";
 
 export class LiveVolume implements LiveImage {
   readonly #volume: VolumeRecord;
   readonly #daemon: Daemon;
   readonly #features: Features;
+  readonly #context: OpContext;
 
-  constructor(volume: VolumeRecord, daemon: Daemon, features: Features) {
+  constructor(volume: VolumeRecord, daemon: Daemon, features: Features, context: OpContext) {
+    this.#context = context;
     this.#volume = volume;
     this.#daemon = daemon;
     this.#features = features;
@@ -102,6 +105,7 @@ export class LiveVolume implements LiveImage {
         `volume ${this.#volume.id} has been exported since an earlier version of this server, and its storage daemon cannot exchange the image; detach it or remove its exports, and try again`,
         { volumeID: this.#volume.id },
       );
+    await this.#give(path);
     const over = nodeOver(below);
     // Of a try that was cut short.
     await this.#dropNodes(over);
@@ -112,6 +116,16 @@ export class LiveVolume implements LiveImage {
       if (error instanceof QmpError) await this.#dropNodes(over);
       throw explained(error);
     }
+  }
+
+  /** A daemon with a user of its own could not open it. */
+  async #give(path: string): Promise<void> {
+    const { pid } = this.#daemon;
+    if (pid === undefined) return;
+    const { uid, gid } = ownerOf(pid);
+    if (statSync(path).uid === uid) return;
+    const { exec, signal } = this.#context;
+    await exec("chown", ["--no-dereference", "--", `${uid}:${gid}`, path], signal);
   }
 
   async #dropNodes(name: string): Promise<void> {
