@@ -129,3 +129,4 @@ export async function opens(target: string): Promise<boolean> {
 }
 
 export { MIB };
+export const GIB = 1024 ** 3;

@@ -1,9 +1,13 @@
 /** One who writes to an export and flushes, block after block, while its volume is changed. */
 import assert from "node:assert/strict";
-import { constants, openSync, readSync, closeSync } from "node:fs";
+import { closeSync, constants, existsSync, openSync, readSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Caller, StorageService } from "@libstorage/server";
+import { toolsMissing } from "../drivers/image-place.js";
 import { Client, until } from "./client.js";
+import { run } from "./nbd-client.js";
 
 export const BLOCK = 4096;
 
@@ -122,3 +126,37 @@ export function blocksIn(path: string): number {
     closeSync(fd);
   }
 }
+
+/** Where the image of a volume lies. */
+export function imageOf(service: StorageService, volumeID: string): string {
+  const { source } = service.volume(volumeID);
+  assert.ok(source.kind === "file");
+  return source.path;
+}
+
+/** The blocks of a volume that nobody has. */
+export async function blocksOfVolume(
+  service: StorageService,
+  volumeID: string,
+  folder: string,
+): Promise<number> {
+  const path = imageOf(service, volumeID);
+  const format = path.endsWith(".raw") ? "raw" : "qcow2";
+  const raw = join(folder, "out.raw");
+  await run("qemu-img", "convert", "-f", format, "-O", "raw", path, raw);
+  const blocks = blocksIn(raw);
+  rmSync(raw);
+  return blocks;
+}
+
+/** Why volumes cannot be changed live here, or false. */
+export const liveMissing =
+  toolsMissing("qemu-img", "qemu-io", "qemu-storage-daemon", "nbdinfo") ||
+  (process.getuid?.() === 0 ? false : "FUSE mounts need root") ||
+  (existsSync("/dev/fuse") ? false : "this kernel has no FUSE");
+
+export const CALLER: Caller = {
+  who: "tester",
+  via: "test",
+  tx: "00000000-0000-1000-8000-000000000000",
+};

@@ -1,54 +1,22 @@
 /** Volumes that grow and get snapshots while they are exported and written: real daemons, real clients. */
 import assert from "node:assert/strict";
-import {
-  chmodSync,
-  existsSync,
-  linkSync,
-  readFileSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-} from "node:fs";
+import { existsSync, linkSync, readFileSync, readdirSync, renameSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 import type { Export } from "@libstorage/model";
-import type { Caller, SnapshotRecord, StorageService } from "@libstorage/server";
-import { toolsMissing } from "../drivers/image-place.js";
+import type { SnapshotRecord, StorageService } from "@libstorage/server";
 import { makeScratch } from "../faults/folders.js";
 import { Client, until } from "./client.js";
-import { DoorHost, SERVICE, through } from "./door-host.js";
-import { Writer, blocksIn, fileTarget, nbdTarget } from "./live-client.js";
+import { DoorHost, GIB, SERVICE, through } from "./door-host.js";
+import {
+  CALLER,
+  Writer,
+  blocksOfVolume,
+  fileTarget,
+  imageOf,
+  liveMissing as skip,
+} from "./live-client.js";
 import { ended, run } from "./nbd-client.js";
-
-const skip =
-  toolsMissing("qemu-img", "qemu-io", "qemu-storage-daemon", "nbdinfo") ||
-  (process.getuid?.() === 0 ? false : "FUSE mounts need root") ||
-  (existsSync("/dev/fuse") ? false : "this kernel has no FUSE");
-
-const GIB = 1024 ** 3;
-const CALLER: Caller = { who: "tester", via: "test", tx: "00000000-0000-1000-8000-000000000000" };
-
-function imageOf(service: StorageService, volumeID: string): string {
-  const { source } = service.volume(volumeID);
-  assert.ok(source.kind === "file");
-  return source.path;
-}
-
-/** The blocks of a volume that nobody has. */
-async function blocksOfVolume(
-  service: StorageService,
-  volumeID: string,
-  folder: string,
-): Promise<number> {
-  const path = imageOf(service, volumeID);
-  const format = path.endsWith(".raw") ? "raw" : "qcow2";
-  const raw = join(folder, "out.raw");
-  await run("qemu-img", "convert", "-f", format, "-O", "raw", path, raw);
-  const blocks = blocksIn(raw);
-  rmSync(raw);
-  return blocks;
-}
 
 for (const mode of ["overlays", "inner"] as const)
   describe(`live, with snapshots as ${mode}`, { skip }, () => {
@@ -400,76 +368,3 @@ for (const mode of ["overlays", "inner"] as const)
       assert.ok(blocks >= first.least && blocks <= first.most);
     });
   });
-
-it("a daemon with a user of its own goes on in a new layer", { skip }, async () => {
-  const scratch = makeScratch("lu");
-  chmodSync(scratch.path, 0o711);
-  const host = await DoorHost.open(scratch.path, { daemon: { daemonUser: "nobody" } });
-  try {
-    const service = host.storage.service(SERVICE);
-    const volumeID = await host.volume("qcow2");
-    const door = await host.add({ volumeID, type: "nbd", writable: true });
-    await through(door, "write -P 1 0 64k", "flush");
-    await service.volumeSnapshot(volumeID, { name: "s", fields: {} }, CALLER);
-    await through(door, "read -P 1 0 64k", "write -P 2 0 64k", "flush");
-    await service.volumeExpand(volumeID, 2 * GIB, CALLER);
-    await through(door, "read -P 2 0 64k", "write -P 3 1500M 64k", "flush");
-    assert.notEqual(statSync(imageOf(service, volumeID)).uid, 0);
-    await host.remove(door.id ?? "", "hard");
-  } finally {
-    await host.close();
-    await scratch.remove();
-  }
-});
-
-describe("live, for another host", { skip }, () => {
-  const scratch = makeScratch("lh");
-  let host: DoorHost;
-  before(async () => {
-    host = await DoorHost.open(scratch.path, { exports: [], hasHosts: true });
-  });
-  after(async () => {
-    const { inventory } = host.storage.service(SERVICE);
-    for (const { id } of inventory.volumes.all())
-      await host.storage.service(SERVICE).volumeRemove(id, true, CALLER);
-    await host.close();
-    await scratch.remove();
-  });
-
-  for (const format of ["raw", "qcow2"] as const)
-    it(`a ${format} volume grows and is snapshotted under a client that waits and comes again`, async () => {
-      const service = host.storage.service(SERVICE);
-      const volumeID = await host.volume(format);
-      const metadata = {
-        hostName: "b",
-        bootID: "00000000-0000-4000-8000-000000000000",
-        addresses: ["127.0.0.1"],
-      };
-      const to = { id: "host-b", driver: "image", service: "", metadata };
-      const request = { to, deviceName: "", force: false };
-      const { attachment } = await service.volumeAttach(volumeID, request, CALLER);
-      const { address = "", export: name } = attachment.fields ?? {};
-      const [server, port] = address.split(":");
-      const place = `server.type=inet,server.host=${server},server.port=${port},export=${name}`;
-      const writer = new Writer(nbdTarget(place));
-      await writer.goesOn();
-      await service.volumeExpand(volumeID, 2 * GIB, CALLER);
-      await writer.goesOn();
-      const least = writer.flushed;
-      const snapshot =
-        format === "raw"
-          ? undefined
-          : await service.volumeSnapshot(volumeID, { name: "s", fields: {} }, CALLER);
-      await writer.goesOn();
-      await service.volumeExpand(volumeID, 3 * GIB, CALLER);
-      await writer.goesOn();
-      assert.equal(Number(await run("nbdinfo", "--size", `nbd://${address}/${name}`)), 3 * GIB);
-      await writer.end();
-      await service.volumeDetach(volumeID, to, false, CALLER);
-      assert.equal(await blocksOfVolume(service, volumeID, scratch.path), writer.flushed);
-      if (snapshot === undefined) return;
-      const wanted = { name: "from", fields: {} };
-      const made = await service.volumeCreateFromSnapshot(snapshot.id, wanted, CALLER);
-      assert.ok((await blocksOfVolume(service, made.id, scratch.path)) >= least);
-    });
-});
