@@ -17,6 +17,10 @@ export interface DoorHostOptions {
   readonly daemon?: object;
   readonly exports?: readonly (keyof typeof EXPORTERS)[];
   readonly shareable?: boolean;
+  /** Keys of the image driver. */
+  readonly image?: object;
+  /** Whether other hosts get volumes by NBD. */
+  readonly hasHosts?: boolean;
 }
 
 export class DoorHost {
@@ -44,6 +48,7 @@ export class DoorHost {
       snapshots: "overlays",
       maxImportSize: "1TiB",
       encryptionKeyFile,
+      ...options.image,
     };
     const blockOf = (name: string): object => ({
       ...daemon,
@@ -61,6 +66,7 @@ export class DoorHost {
           driver: DRIVERS.image,
           config: image,
           exporters: exports.map(spec),
+          ...(options.hasHosts === true && { exporter: spec("nbd") }),
           settings: { shareable: options.shareable ?? false, uniqueNames: false },
         },
       ],
@@ -123,3 +129,4 @@ export async function opens(target: string): Promise<boolean> {
 }
 
 export { MIB };
+export const GIB = 1024 ** 3;

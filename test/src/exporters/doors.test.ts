@@ -1,14 +1,12 @@
 /** Exports that are made for themselves: real daemons over image volumes, and clients that are not ours. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Export } from "@libstorage/model";
 import { toolsMissing } from "../drivers/image-place.js";
 import { makeScratch } from "../faults/folders.js";
+import { Client, until } from "./client.js";
 import { DoorHost, SERVICE, opens, through } from "./door-host.js";
 import { ended, run } from "./nbd-client.js";
 
@@ -18,41 +16,6 @@ const skip =
   (existsSync("/dev/fuse") ? false : "this kernel has no FUSE");
 
 const GIB = 1024 ** 3;
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let round = 0; !(await holds()); round += 1) {
-    assert.ok(round < 600, `it never came true: ${what}`);
-    await sleep(100);
-  }
-}
-
-/** A qemu-io that stays, and what it said. */
-class Client {
-  readonly #child;
-  text = "";
-
-  constructor(...args: readonly string[]) {
-    this.#child = spawn("qemu-io", ["-f", "raw", ...args], { stdio: ["pipe", "pipe", "pipe"] });
-    this.#child.stdout.on("data", (data) => (this.text += String(data)));
-    this.#child.stderr.on("data", (data) => (this.text += String(data)));
-    this.#child.stdin.on("error", () => {});
-  }
-
-  async says(command: string, expected: RegExp): Promise<void> {
-    const from = this.text.length;
-    this.#child.stdin.write(`${command}\n`);
-    const said = (): string => this.text.slice(from);
-    await until(`${command}: ${expected}`, () => expected.test(said())).catch((error: unknown) => {
-      throw new Error(`it said ${JSON.stringify(said())}`, { cause: error });
-    });
-  }
-
-  async end(): Promise<void> {
-    const closed = once(this.#child, "close");
-    this.#child.stdin.end("quit\n");
-    await closed;
-  }
-}
 
 function mountsBelow(folder: string): string[] {
   return readFileSync("/proc/self/mountinfo", "utf8")

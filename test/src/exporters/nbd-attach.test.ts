@@ -7,10 +7,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { checkHost, openExecutor, runCommand } from "@libstorage/client/host";
 import type { Attached, CheckOptions, Executor, ExecutorContext } from "@libstorage/client/host";
 import { ScopedConfig } from "@libstorage/model";
+import type { Caller } from "@libstorage/server";
 import { toolsMissing } from "../drivers/image-place.js";
 import { makeScratch } from "../faults/folders.js";
 import { loopMissing } from "../loop.js";
-import { DoorHost } from "./door-host.js";
+import { DoorHost, SERVICE } from "./door-host.js";
+import type { DoorHostOptions } from "./door-host.js";
 import { ended, run } from "./nbd-client.js";
 
 const skip =
@@ -19,6 +21,7 @@ const skip =
   (existsSync("/dev/fuse") ? false : "this kernel has no FUSE");
 
 const GIB = 1024 ** 3;
+const CALLER: Caller = { who: "tester", via: "test", tx: "00000000-0000-1000-8000-000000000000" };
 /** Of no other test here. */
 const LISTEN = "127.0.0.1:19431";
 
@@ -45,13 +48,15 @@ describe("a volume that comes by NBD", { skip }, () => {
   });
   after(async () => {
     // Their daemons outlive the server, as they should.
-    for (const { id = "" } of await host.exports()) await host.remove(id, "hard");
+    const service = host.storage.service(SERVICE);
+    for (const { id } of service.inventory.volumes.all())
+      await service.volumeRemove(id, true, CALLER);
     await host.close();
     await scratch.remove();
   });
 
-  const openServer = (): Promise<DoorHost> =>
-    DoorHost.open(scratch.path, { nbd: { listen: LISTEN }, exports: ["nbd"] });
+  const openServer = (options: DoorHostOptions = { exports: ["nbd"] }): Promise<DoorHost> =>
+    DoorHost.open(scratch.path, { nbd: { listen: LISTEN }, ...options });
 
   async function attached(): Promise<Attached> {
     const volumeID = await host.volume("qcow2");
@@ -143,6 +148,53 @@ describe("a volume that comes by NBD", { skip }, () => {
     await run("fsck.ext4", "-fn", one.device);
     await disconnect(one);
   });
+
+  const noXfs =
+    toolsMissing("mkfs.xfs", "xfs_growfs", "xfs_repair") ||
+    loopMissing({ type: "xfs", sizeMiB: 320 });
+  it(
+    "grows while it is mounted and written, and the file system with it",
+    { skip: noXfs },
+    async () => {
+      await host.close();
+      host = await openServer({ exports: [], hasHosts: true });
+      const service = host.storage.service(SERVICE);
+      const volumeID = await host.volume("qcow2");
+      const metadata = {
+        hostName: "b",
+        bootID: "00000000-0000-4000-8000-000000000000",
+        addresses: ["127.0.0.1"],
+      };
+      const to = { id: "host-b", driver: "image", service: "", metadata };
+      const request = { to, deviceName: "", force: false };
+      const { attachment } = await service.volumeAttach(volumeID, request, CALLER);
+      const one = { volumeID, device: attachment.deviceName, fields: attachment.fields ?? {} };
+      await connect(one);
+      await run("mkfs.xfs", "-q", "-f", one.device);
+      await run("mount", one.device, mountPoint);
+      for (const [gib, isWritten] of [
+        [2, true],
+        [3, false],
+      ] as const) {
+        const script = `for i in 1 2 3 4 5 6; do dd if=/dev/urandom of=${mountPoint}/f$i bs=64k count=4 conv=fsync status=none || exit 7; sleep 0.2; done`;
+        const writing = isWritten ? ended("sh", "-c", script) : undefined;
+        await service.volumeExpand(volumeID, gib * GIB, CALLER);
+        const said = await executor.expand?.(one, mountPoint, limits());
+        assert.match(said ?? "", /the xfs at .* was fitted/);
+        assert.equal(Number(await run("blockdev", "--getsize64", one.device)), gib * GIB);
+        assert.ok(
+          Number(await run("stat", "-f", "-c", "%b", mountPoint)) * 4096 > (gib - 0.3) * GIB,
+        );
+        if (writing !== undefined) assert.equal((await writing).status, 0);
+      }
+      await run("umount", mountPoint);
+      await run("xfs_repair", "-n", one.device);
+      await disconnect(one);
+      await service.volumeDetach(volumeID, to, false, CALLER);
+      await host.close();
+      host = await openServer();
+    },
+  );
 
   it("what a killed daemon leaves is found and cleared by a check of the host", async () => {
     const one = await attached();

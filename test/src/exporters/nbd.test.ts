@@ -2,7 +2,14 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -331,6 +338,14 @@ describe("nbd", { skip }, () => {
         const record = { ...(await volume("raw")), source: { kind: "block", path: loop } as const };
         const hold = await exported(exporter, record);
         await io(hold, "write -P 4 1M 64k", "flush", "read -P 4 1M 64k");
+        truncateSync(file, 8 * MIB);
+        spawnSync("losetup", ["--set-capacity", loop]);
+        const grown = { ...record, sizeBytes: 8 * MIB };
+        for (let times = 0; times < 2; times += 1) {
+          await exporter.expanded?.(grown, contextOf());
+          assert.equal(Number(await run("nbdinfo", "--size", uriOf(hold))), 8 * MIB);
+        }
+        await io(hold, "write -P 5 7M 64k", "flush");
         await exporter.unexport(hold, contextOf());
         spawnSync("blockdev", ["--flushbufs", loop]);
         assert.equal(readFileSync(file)[MIB + 5], 4);

@@ -12,6 +12,7 @@ import { DRIVERS, EXPORTERS, SILENT, Storage, openVolumeService } from "@libstor
 import type { Caller } from "@libstorage/server";
 import * as v from "valibot";
 import { toolsMissing } from "../drivers/image-place.js";
+import { ended } from "../exporters/nbd-client.js";
 import { makeScratch } from "../faults/folders.js";
 
 const CALLER: Caller = { who: "tester", via: "test", tx: "00000000-0000-1000-8000-000000000000" };
@@ -107,14 +108,13 @@ describe("an image service", { skip }, () => {
     assert.ok(!(await canReach(second)));
   });
 
-  it("a held volume is not copied, snapshotted, expanded, converted, shrunk or removed, and says why", async () => {
+  it("a held volume is not copied, converted, shrunk or removed, nor snapshotted by a copy, and says why", async () => {
     const service = storage.service("disks");
     const id = await create("held");
     const uri = await attach(id, "host-b");
     const held = { code: "failed-precondition", message: /host-b/ };
     await assert.rejects(service.volumeCopy(id, { name: "x", fields: {} }, CALLER), held);
     await assert.rejects(service.volumeSnapshot(id, { name: "x", fields: {} }, CALLER), held);
-    await assert.rejects(service.volumeExpand(id, 2 * GIB, CALLER), held);
     await assert.rejects(service.volumeConvert(id, "raw", CALLER), held);
     await assert.rejects(
       service.volumeShrink(id, { sizeBytes: GIB / 2, discardData: true }, CALLER),
@@ -124,6 +124,18 @@ describe("an image service", { skip }, () => {
     assert.ok(await canReach(uri), "and nothing has changed for who has it");
     await service.volumeRemove(id, true, CALLER);
     assert.ok(!(await canReach(uri)));
+  });
+
+  it("a held volume grows, and who has it sees so when it comes again", async () => {
+    const service = storage.service("disks");
+    assert.ok(service.abilities.includes("expandOnline"));
+    const id = await create("growing");
+    const uri = await attach(id, "host-b");
+    assert.equal((await service.volumeExpand(id, 2 * GIB, CALLER)).sizeBytes, 2 * GIB);
+    const { stdout } = await ended("nbdinfo", "--size", uri);
+    assert.equal(Number(stdout), 2 * GIB);
+    await service.volumeDetach(id, host("host-b"), false, CALLER);
+    await service.volumeRemove(id, false, CALLER);
   });
 
   it("a server that starts again serves its holders, under the same names", async () => {

@@ -21,6 +21,7 @@ import type {
   VolumeExtent,
 } from "@libstorage/model";
 import type { Exec } from "./exec.js";
+import type { LiveImage } from "./exporter.js";
 import type { Files } from "./files.js";
 import type { Logger } from "./log.js";
 
@@ -219,6 +220,17 @@ export interface IdScheme {
   normalize?(id: string): string;
 }
 
+/**
+ * The image of a volume that an exporter has open; undefined when none does that would stand in the way.
+ * @param isLocked whether the caller has the volume's lock, so that nobody takes its exports away meanwhile: then they
+ * are served again first, should they just be lost. Otherwise an image that is not open now is not opened
+ */
+export type LiveImages = (
+  volume: VolumeRecord,
+  isLocked: boolean,
+  context: OpContext,
+) => Promise<LiveImage | undefined>;
+
 /** What a driver can do on this host, for `--check`. */
 export interface Ability {
   readonly name: string;
@@ -242,6 +254,9 @@ export interface StorageDriver {
   readonly isHostBound?: boolean;
   /** Folders that no other server may work in; the core locks them before the first listing. */
   readonly ownFolders?: readonly string[];
+
+  /** Told once, before any other call; left out when exporters never stand in its way. */
+  useLive?(live: LiveImages): void;
 
   /** Everything there is, in as few calls as the backend allows. Never fails for one bad record. */
   list(context: OpContext): Promise<Listing>;

@@ -75,6 +75,28 @@ export interface DoorAbilities {
   hide(hold: Hold, shutdown: boolean, context: OpContext): Promise<void>;
 }
 
+/**
+ * The image of a volume that is exported, changed by who has it open. Each change is made between two requests: what
+ * was answered before is in it. Each may be made again. A failure has changed nothing, except that with the codes
+ * `unavailable` and `deadline-exceeded` it is not known whether it has.
+ */
+export interface LiveImage {
+  /**
+   * Never shrinks it. @throws {StorageError} `failed-precondition` while a client is there that would have to be cut
+   * off to learn the new size, and would not come again by itself
+   */
+  grow(sizeBytes: number): Promise<void>;
+  /**
+   * Keeps the present content inside the image, under a name.
+   * @returns whether it is kept; not when requests come in ways that cannot be stopped all at one moment
+   */
+  keep(name: string): Promise<boolean>;
+  /** Lets go of what was kept. What is not there is fine. @throws {StorageError} `failed-precondition` as with keeping */
+  drop(name: string): Promise<void>;
+  /** Goes on in an empty image, which names the present one as what lies below it. */
+  layOver(path: string): Promise<void>;
+}
+
 /** Each method may be called again, and tolerates half states. @throws {StorageError} */
 export interface Exporter {
   readonly name: string;
@@ -93,6 +115,12 @@ export interface Exporter {
   unexport(hold: Hold, context: OpContext): Promise<void>;
   /** Makes the volume's new size known to its holders; called after it has grown. */
   expanded?(volume: VolumeRecord, context: OpContext): Promise<void>;
+  /** The image of a volume that it exports, as `LiveImages`; left out when it keeps nobody from changing it. */
+  live?(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined>;
   /** Left out when it serves hosts that have attached, and nobody else. */
   readonly doors?: DoorAbilities;
   /**

@@ -9,7 +9,7 @@ import type { InstanceID } from "@libstorage/model";
 import { heldBy } from "./access.js";
 import type { AttachmentRecord, OpContext, StorageDriver, VolumeRecord } from "./driver.js";
 import { exporterOf, fieldsOfDoor, holdsOf } from "./exporter.js";
-import type { Exporter, Hold, NotRestored, Session } from "./exporter.js";
+import type { Exporter, Hold, LiveImage, NotRestored, Session } from "./exporter.js";
 import { stored } from "./operations.js";
 import { isThisHost } from "./this-host.js";
 
@@ -118,6 +118,19 @@ export class Holds {
     for (const [name, exporter] of this.#exporters)
       if (used.has(name)) await exporter.expanded?.(expanded, context);
     return expanded;
+  }
+
+  /** A volume's image as its exporters have it. Those of one volume share who has it open. */
+  async live(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined> {
+    for (const { attachment } of holdsOf([volume])) {
+      const exporter = this.#exporters.get(exporterOf(attachment) ?? "");
+      if (exporter?.live !== undefined) return exporter.live(volume, isLocked, context);
+    }
+    return undefined;
   }
 
   attachToken(attachment: AttachmentRecord): string {

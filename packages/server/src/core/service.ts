@@ -78,6 +78,7 @@ export class StorageService {
     this.driver = driver;
     this.exporter = exporter;
     this.holds = new Holds(name, driver, exporter, exporters);
+    driver.useLive?.((...asked) => this.holds.live(...asked));
     this.settings = settings;
     this.inventory = new Inventory(name, driver, operations, this.#log);
     this.#operations = operations;

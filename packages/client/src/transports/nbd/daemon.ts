@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { mkdir, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
@@ -216,8 +216,9 @@ function refused(error: unknown, door: NbdDoor): unknown {
   return error;
 }
 
-/** Makes a new size known to the file. */
-export async function resizeDisk({ folder }: DaemonPlace, sizeBytes: number): Promise<void> {
+/** Gives the file the size that the export has now: the daemon asks for none that differs, and looks. */
+export async function refitDisk({ folder, disk }: DaemonPlace): Promise<void> {
   const socket = join(folder, "qmp.sock");
-  await tellDaemon(socket, "block_resize", { "node-name": NODE, size: sizeBytes });
+  const { size } = await stat(disk);
+  await tellDaemon(socket, "block_resize", { "node-name": NODE, size });
 }

@@ -18,7 +18,7 @@ import {
   nbdFolderOf,
   placeOfExport,
   removeDaemon,
-  resizeDisk,
+  refitDisk,
   showDisk,
 } from "./daemon.js";
 import type { DaemonPlace } from "./daemon.js";
@@ -129,13 +129,18 @@ export class NbdTransport implements BlockTransport {
   async rescan(attached: Attached, limits: Limits): Promise<void> {
     const door = nbdDoorOf(attached);
     const deadline = new Deadline(limits);
-    const sizeBytes = Number(attached.fields["sizeBytes"]);
     await this.#lock(door, deadline, async () => {
       const place = placeOfExport(this.#context.libFolder, door.export);
       const { path } = await this.prove(attached);
-      if (Number.isSafeInteger(sizeBytes) && sizeBytes > 0) await resizeDisk(place, sizeBytes);
-      const limit = { signal: deadline.signal, timeoutMs: deadline.left(15_000) };
-      await this.#context.exec("losetup", ["--set-capacity", path], limit);
+      const limit = () => ({ signal: deadline.signal, timeoutMs: deadline.left(15_000) });
+      // The daemon learns the size when it comes to the export anew, which it does with its next request.
+      const read = [`if=${place.disk}`, "of=/dev/null", "iflag=direct", "bs=4096", "count=1"];
+      await this.#context.exec("dd", read, limit());
+      await refitDisk(place);
+      // The kernel remembers a file's size for a second, and a loop device takes what it remembers.
+      const look = ["--cached=never", "--format=%s", "--", place.disk];
+      await this.#context.exec("stat", look, limit());
+      await this.#context.exec("losetup", ["--set-capacity", path], limit());
     });
   }
 

@@ -2,10 +2,11 @@
 import { StorageError, parseSize } from "@libstorage/model";
 import { join } from "node:path";
 import type { ContentIn, OpContext, VolumeRecord } from "../../core/driver.js";
+import type { LiveImage } from "../../core/exporter.js";
 import type { ImageNote } from "../folders/records.js";
 import { copyTree } from "../folders/cp.js";
 import type { ImageConfig } from "./config.js";
-import { copyDisk, diskPath, freeze, overlayOf, qemuFormat } from "./layers.js";
+import { copyDisk, diskPath, freeze, linkLayers, overlayOf, qemuFormat } from "./layers.js";
 import type { Format } from "./layers.js";
 import { layersBelow } from "../../images/layers.js";
 import {
@@ -28,6 +29,13 @@ export interface Original {
   readonly id: string;
   readonly folder: string;
   readonly note: ImageNote;
+}
+
+/** A volume that is exported: whoever has it open changes its image. */
+export interface Served extends Original {
+  readonly live: LiveImage;
+  /** Who may write to it meanwhile. */
+  readonly holder: string;
 }
 
 /** How a volume's options spell what the service's keys say for all. */
@@ -192,16 +200,47 @@ export class ImageBuilder {
       );
   }
 
-  snapshot(
+  async snapshot(
     from: Original,
     folder: string,
     snapshotID: string,
     context: OpContext,
   ): Promise<ImageNote> {
     const mode = this.#config.snapshots;
-    if (mode === "inner" && from.note.format === "qcow2" && from.what === "volume")
-      return this.#inner(from, folder, snapshotID, context);
+    if (mode === "inner" && from.note.format === "qcow2" && from.what === "volume") {
+      const kept = await this.#inner(from, folder, snapshotID, context);
+      if (kept !== undefined) return kept;
+    }
     return this.#duplicate(from, folder, mode === "inner" ? "files" : mode, context);
+  }
+
+  /**
+   * A snapshot while it is written. One that cannot be made inside the image, because there are several ways to it,
+   * is made as a layer.
+   */
+  async liveSnapshot(
+    from: Served,
+    folder: string,
+    snapshotID: string,
+    context: OpContext,
+  ): Promise<ImageNote> {
+    const { snapshots } = this.#config;
+    const { live, note } = from;
+    if (note.format === "qcow2" && snapshots === "inner") {
+      const kept = await this.#inner(from, folder, snapshotID, context, live);
+      if (kept !== undefined) return kept;
+    }
+    const why = whyNotLayered(from, snapshots);
+    if (why !== undefined)
+      throw new StorageError(
+        "failed-precondition",
+        `volume ${from.id} cannot be snapshotted while it is exported to ${from.holder}: ${why}`,
+        { volumeID: from.id, holder: from.holder },
+      );
+    const disk = this.opened(from).path;
+    await freeze(disk, note, context, live);
+    await overlayOf(disk, folder, note, context);
+    return note;
   }
 
   async #duplicate(
@@ -232,14 +271,28 @@ export class ImageBuilder {
     return note;
   }
 
-  /** The snapshot's folder has a name of the volume's file of its own, so that it outlives the volume. */
-  async #inner(from: Original, folder: string, snapshotID: string, context: OpContext) {
+  /**
+   * The snapshot's folder has a name of the volume's file of its own, so that it outlives the volume.
+   * @returns undefined, with nothing done, when who has the image open cannot make it
+   */
+  async #inner(
+    from: Original,
+    folder: string,
+    snapshotID: string,
+    context: OpContext,
+    live?: LiveImage,
+  ): Promise<ImageNote | undefined> {
     const image = this.opened(from);
-    checkUnused(from, image.path, "snapshotted");
-    await context.files.hardLink(image.path, diskPath(folder, "qcow2"), { isSyncDeferred: true });
-    const { inner } = await inspectImage(image, context);
-    if (!inner.includes(snapshotID)) await createInner(image, snapshotID, context);
+    if (live !== undefined) {
+      if (!(await live.keep(snapshotID))) return undefined;
+    } else {
+      checkUnused(from, image.path, "snapshotted");
+      const { inner } = await inspectImage(image, context);
+      if (!inner.includes(snapshotID)) await createInner(image, snapshotID, context);
+    }
     await context.files.syncFile(image.path);
+    await context.files.hardLink(image.path, diskPath(folder, "qcow2"), { isSyncDeferred: true });
+    await linkLayers(image.path, folder, context);
     return { ...from.note, inner: snapshotID };
   }
 
@@ -266,4 +319,25 @@ export function checkUnused(
     `${what} ${id} cannot be ${doing}: ${user} has its image open for writing; detach it there and try again`,
     { resourceID: id, path, user },
   );
+}
+
+/** Why the present content of a volume that is written cannot become a layer; undefined when it can. */
+function whyNotLayered(
+  { folder, note }: Original,
+  snapshots: ImageConfig["snapshots"],
+): string | undefined {
+  const { format, isEncrypted = false } = note;
+  const torn = "is copied as a file, and the copy would be of no one moment";
+  const detach = "detach it there and try again";
+  if (format !== "qcow2") return `a volume of the format ${format} ${torn}; ${detach}`;
+  if (isEncrypted)
+    return snapshots === "inner"
+      ? `it is encrypted and has several exports; remove all but one, and try again`
+      : `an encrypted volume ${torn}; ${detach}, or set the service's key "snapshots" to inner`;
+  if (snapshots === "files")
+    return `in this service a volume ${torn}; ${detach}, or set the service's key "snapshots" to overlays or inner`;
+  const { innerSnapshots } = readQcow2Header(diskPath(folder, "qcow2"));
+  if (innerSnapshots > 0 && snapshots !== "inner")
+    return `it has snapshots inside its image, which are no part of others; ${detach}`;
+  return undefined;
 }

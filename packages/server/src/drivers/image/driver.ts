@@ -15,6 +15,7 @@ import type {
   DriverContext,
   ImageAbilities,
   Listing,
+  LiveImages,
   OpContext,
   SnapshotRecord,
   StorageDriver,
@@ -56,6 +57,10 @@ export class ImageDriver implements StorageDriver {
     this.#store = new ImageStore(root, this.#builder, context);
     this.content = imageContent(this.#store, this.#builder);
     this.changes = imageChanges(this.#store, this.#builder);
+  }
+
+  useLive(live: LiveImages): void {
+    this.#store.useLive(live);
   }
 
   list(context: OpContext): Promise<Listing> {
@@ -145,9 +150,12 @@ export class ImageDriver implements StorageDriver {
             `volume ${id} is an ISO file, which has one size`,
           );
         const image = this.#builder.opened({ folder: this.#store.folderOf(id), note });
-        await resizeImage(image, sizeBytes, {}, context).catch((error: unknown) => {
-          throw whileHeld(volume, error);
-        });
+        const live = await this.#store.live(volume, true, context);
+        if (live !== undefined) await live.grow(sizeBytes);
+        else
+          await resizeImage(image, sizeBytes, {}, context).catch((error: unknown) => {
+            throw whileHeld(volume, error);
+          });
         await context.files.syncFile(image.path);
         return this.#store.writeVolume({ ...volume, sizeBytes }, { ...note, sizeBytes }, context);
       }),
@@ -199,10 +207,30 @@ export class ImageDriver implements StorageDriver {
 
   readonly snapshots = {
     snapshotCreate: (source: VolumeRecord, snapshot: SnapshotRecord, context: OpContext) =>
-      this.#store.makeSnapshot(() => this.#store.originalVolume(source.id), snapshot, context),
+      this.#store.makeSnapshot(
+        async (folder) => {
+          const served = await this.#store.served(source.id, context);
+          if (served !== undefined)
+            return this.#builder.liveSnapshot(served, folder, snapshot.id, context);
+          const original = this.#store.originalVolume(source.id);
+          return this.#builder.snapshot(original, folder, snapshot.id, context);
+        },
+        snapshot,
+        context,
+      ),
     snapshotRemove: (id: string, context: OpContext) => this.#store.removeSnapshot(id, context),
     snapshotCopy: (source: SnapshotRecord, snapshot: SnapshotRecord, context: OpContext) =>
-      this.#store.makeSnapshot(() => this.#store.originalSnapshot(source.id), snapshot, context),
+      this.#store.makeSnapshot(
+        async (folder) =>
+          this.#builder.snapshot(
+            this.#store.originalSnapshot(source.id),
+            folder,
+            snapshot.id,
+            context,
+          ),
+        snapshot,
+        context,
+      ),
     volumeCreateFromSnapshot: (source: SnapshotRecord, volume: VolumeRecord, context: OpContext) =>
       this.#store.makeVolume(volume, context, (folder) =>
         this.#store.families.run(source.volumeID, () =>

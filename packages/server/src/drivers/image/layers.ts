@@ -7,6 +7,7 @@ import { lstatSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
+import type { LiveImage } from "../../core/exporter.js";
 import type { ImageNote } from "../folders/records.js";
 import { createImage } from "./qemu-img.js";
 import { LAYER, layersBelow } from "../../images/layers.js";
@@ -39,8 +40,17 @@ export function flawOfFolder(folder: string): string | undefined {
   return undefined;
 }
 
-/** Freezes the present content of a disk as a layer, and lays a new, empty overlay over it. */
-export async function freeze(disk: string, note: ImageNote, context: OpContext): Promise<void> {
+/**
+ * Freezes the present content of a disk as a layer, and lays a new, empty overlay over it.
+ * @param live who has the disk open. The names are changed first: should it end before it has heard of the new overlay,
+ * the next one opens what it has written, with an empty layer over it
+ */
+export async function freeze(
+  disk: string,
+  note: ImageNote,
+  context: OpContext,
+  live?: LiveImage,
+): Promise<void> {
   const { files } = context;
   const folder = dirname(disk);
   const [top] = layersBelow(disk);
@@ -53,7 +63,7 @@ export async function freeze(disk: string, note: ImageNote, context: OpContext):
     );
   const name = `${depth + 1}.qcow2`;
   const layer = join(folder, name);
-  const overlay = join(folder, "next.qcow2");
+  const overlay = join(folder, NEXT);
   await files.unlink(overlay, DEFERRED);
   // One that was cut short has left the name of what is still in use.
   await files.unlink(layer, DEFERRED);
@@ -63,10 +73,36 @@ export async function freeze(disk: string, note: ImageNote, context: OpContext):
   await createImage({ path: overlay, format: "qcow2", ...size }, context);
   await files.syncFile(overlay);
   await files.rename(overlay, disk);
+  await live?.layOver(disk).catch(async (error: unknown) => {
+    if (isKnownFailure(error)) await unfreeze(disk, layer, context);
+    throw error;
+  });
+}
+
+const NEXT = "next.qcow2";
+
+/** Whether it is known that nothing has changed. */
+function isKnownFailure(error: unknown): boolean {
+  const code = error instanceof StorageError ? error.code : "internal";
+  return code !== "unavailable" && code !== "deadline-exceeded";
+}
+
+/** The layer is the disk again; the overlay has stayed empty. */
+async function unfreeze(disk: string, layer: string, context: OpContext): Promise<void> {
+  const { files } = context;
+  const next = join(dirname(disk), NEXT);
+  await files.unlink(next, DEFERRED);
+  await files.hardLink(layer, next, DEFERRED);
+  await files.rename(next, disk);
+  await files.unlink(layer);
 }
 
 /** Gives a folder the layers below a disk. */
-async function linkLayers(disk: string, folder: string, context: OpContext): Promise<string[]> {
+export async function linkLayers(
+  disk: string,
+  folder: string,
+  context: OpContext,
+): Promise<string[]> {
   const layers = layersBelow(disk);
   for (const layer of layers)
     await context.files.hardLink(layer, join(folder, basename(layer)), DEFERRED);

@@ -118,7 +118,8 @@ export async function createImage(
   if (keyFile !== undefined && format === "raw")
     options.push(`key-secret=${KEY},iter-time=${KEY_MS}`);
   if (preallocation !== "off") options.push(`preallocation=${preallocation}`);
-  const base = backing === undefined ? [] : ["-b", backing.name, "-F", backing.format];
+  // It is a layer of ours, which may be open for writing at this moment: that is not looked at.
+  const base = backing === undefined ? [] : ["-u", "-b", backing.name, "-F", backing.format];
   const args = [
     "create",
     "-q",
@@ -223,7 +224,8 @@ export async function convertImage(
     ...(keys === undefined ? ["--target-is-zero"] : keyObject(keys)),
     ...target,
     ...(keys === undefined ? [] : ["--image-opts"]),
-    ...(inner === undefined ? [] : ["-l", `snapshot.name=${inner}`]),
+    // What an inner snapshot holds is never written again, whoever has the image open.
+    ...(inner === undefined ? [] : ["-U", "-l", `snapshot.name=${inner}`]),
     "--",
     source,
     keys === undefined ? to.path : optionsOf(to),

@@ -5,12 +5,14 @@ import type {
   Change,
   DriverContext,
   Listing,
+  LiveImages,
   OpContext,
   SnapshotRecord,
   Source,
   VolumeRecord,
 } from "../../core/driver.js";
 import { exporterOf } from "../../core/exporter.js";
+import type { LiveImage } from "../../core/exporter.js";
 import { Locks } from "../../core/locks.js";
 import { readQcow2Header } from "../../images/qcow2-header.js";
 import { failureOf } from "../folders/failures.js";
@@ -24,7 +26,7 @@ import { change, existing, isSameVolume, orUndo, ownEnd, whatIsThere } from "../
 import type { Verb } from "../folders/steps.js";
 import { OwnChanges, watchShelf } from "../folders/watch.js";
 import { checkUnused } from "./build.js";
-import type { ImageBuilder, Original } from "./build.js";
+import type { ImageBuilder, Original, Served } from "./build.js";
 import { diskPath, flawOfFolder } from "./layers.js";
 import { leftSpools } from "./spool.js";
 
@@ -63,6 +65,7 @@ export class ImageStore {
   /** By volume: its inner snapshots are in one file with it, and a freeze replaces that file. */
   readonly families = new Locks();
   #cleaning: Promise<void> | undefined;
+  #live: LiveImages | undefined;
 
   constructor(root: string, builder: ImageBuilder, context: DriverContext) {
     this.root = root;
@@ -177,6 +180,30 @@ export class ImageStore {
     return { what: "volume", id, folder: this.#volumes.dataPath(id), note };
   }
 
+  useLive(live: LiveImages): void {
+    this.#live = live;
+  }
+
+  /** A volume's image as an exporter has it open. */
+  async live(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined> {
+    return this.#live?.(volume, isLocked, context);
+  }
+
+  /** A volume whose image an exporter has open; undefined for any other. */
+  async served(id: string, context: OpContext): Promise<Served | undefined> {
+    const note = noteOf(this.#volumes, id);
+    const volume = this.#volumes.read(id)?.record;
+    const holder = volume?.attachments.find(exporterOf)?.instanceID.id;
+    if (volume === undefined || holder === undefined) return undefined;
+    const live = await this.live(volume, true, context);
+    if (live === undefined) return undefined;
+    return { what: "volume", id, folder: this.#volumes.dataPath(id), note, live, holder };
+  }
+
   originalSnapshot(id: string): Original {
     const note = noteOf(this.#snapshots, id);
     return { what: "snapshot", id, folder: this.#snapshots.dataPath(id), note };
@@ -257,7 +284,12 @@ export class ImageStore {
     return diskPath(this.folderOf(id), this.noteOf(id).format);
   }
 
-  makeSnapshot(original: () => Original, snapshot: SnapshotRecord, context: OpContext) {
+  /** @param fill puts the image into an empty folder; called while nobody else changes the volume's files */
+  makeSnapshot(
+    fill: (folder: string) => Promise<ImageNote>,
+    snapshot: SnapshotRecord,
+    context: OpContext,
+  ) {
     const shelf = this.#snapshots;
     const { id, volumeID } = snapshot;
     return change(this.#ownSnapshots, id, "create", context, async () => {
@@ -272,9 +304,7 @@ export class ImageStore {
       }
       let text = "";
       const build = async (folder: string): Promise<string> => {
-        const note = await this.families.run(volumeID, () =>
-          this.#builder.snapshot(original(), folder, id, context),
-        );
+        const note = await this.families.run(volumeID, () => fill(folder));
         text = snapshotText(snapshot, true, note);
         return text;
       };
@@ -301,15 +331,26 @@ export class ImageStore {
       (this.#snapshots.read(id)?.image ?? this.#volumes.read(volumeID)?.image)?.isEncrypted ===
       true;
     const seen = new Set<number>();
-    const folders = [this.#snapshots.dataPath(id), this.#volumes.dataPath(volumeID)];
+    const folders = [this.#volumes.dataPath(volumeID), this.#snapshots.dataPath(id)];
     for (const folder of folders) {
       const path = diskPath(folder, "qcow2");
       const stats = statSync(path, { throwIfNoEntry: false });
       if (stats === undefined || seen.has(stats.ino)) continue;
       seen.add(stats.ino);
-      if (readQcow2Header(path).innerSnapshots > 0)
-        await this.#builder.removeInner(folder, id, isEncrypted, context);
+      if (readQcow2Header(path).innerSnapshots === 0) continue;
+      const live = folder === folders[0] ? await this.#liveOf(volumeID, context) : undefined;
+      if (live === undefined) await this.#builder.removeInner(folder, id, isEncrypted, context);
+      else {
+        await live.drop(id);
+        await context.files.syncFile(path);
+      }
     }
+  }
+
+  async #liveOf(volumeID: string, context: OpContext): Promise<LiveImage | undefined> {
+    const volume = this.volume(volumeID);
+    if (volume === undefined || volume.broken !== undefined) return undefined;
+    return this.live(volume, false, context);
   }
 }
 

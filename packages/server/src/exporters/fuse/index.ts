@@ -10,6 +10,7 @@ import type {
   Exporter,
   ExporterContext,
   Hold,
+  LiveImage,
   Session,
   WantedDoor,
 } from "../../core/exporter.js";
@@ -95,9 +96,19 @@ class FuseExporter extends NoHosts implements Exporter {
     await this.#files.remove(hold, context);
   }
 
-  async expanded(volume: VolumeRecord): Promise<void> {
+  async expanded(volume: VolumeRecord, context: OpContext): Promise<void> {
+    await this.#daemons.expanded(volume, context);
     for (const hold of holdsOf([volume]))
-      if (exporterOf(hold.attachment) === NAME) await this.#files.resize(hold, volume.sizeBytes);
+      if (exporterOf(hold.attachment) === NAME)
+        await this.#files.resize(hold, volume.sizeBytes, context);
+  }
+
+  live(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined> {
+    return this.#daemons.live(volume, isLocked, context);
   }
 
   async restore(holds: readonly Hold[], context: OpContext, all: readonly Hold[] = holds) {

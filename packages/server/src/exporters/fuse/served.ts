@@ -24,6 +24,9 @@ interface Hidden {
 
 const HIDDEN = "hidden.json";
 
+/** A client of NBD that was cut off comes again at once, and after a second. */
+const READ_MS = 30_000;
+
 export function fileOf({ attachment }: Hold): string {
   return attachment.fields?.["file"] ?? "";
 }
@@ -65,7 +68,8 @@ export class FuseFiles {
       await daemon.add({ id, type: "fuse", options: { ...fuse, ...write }, filter });
       return;
     }
-    await daemon.add({ id, type: "nbd", options: { name, ...write }, filter });
+    const nbd = { name, ...write };
+    await daemon.add({ id, type: "nbd", options: nbd, filter, isWaitedFor: true });
     const companion = await this.#companion(hold, door.isWritable, daemon.socket, context);
     if ((await companion.exports()).includes(id) && fuseMountsAt(file).length > 0) return;
     await companion.removeExport(id);
@@ -82,16 +86,18 @@ export class FuseFiles {
     const name = exportNameOf(hold);
     const known = this.#companions.get(name);
     if (known !== undefined) return known;
-    const node = (nodeName: string): object => ({
-      driver: "nbd",
-      "node-name": nodeName,
-      server: { type: "unix", path: socket },
-      export: name,
-      "reconnect-delay": this.#reconnectSeconds,
-      "read-only": !isWritable,
-      discard: "unmap",
-    });
-    const companion = await Daemon.open(this.folderOf(hold), { node }, context);
+    const nodes = (nodeName: string): readonly object[] => [
+      {
+        driver: "nbd",
+        "node-name": nodeName,
+        server: { type: "unix", path: socket },
+        export: name,
+        "reconnect-delay": this.#reconnectSeconds,
+        "read-only": !isWritable,
+        discard: "unmap",
+      },
+    ];
+    const companion = await Daemon.open(this.folderOf(hold), { nodes }, context);
     this.#companions.set(name, companion);
     void companion.closed.then(() => {
       if (this.#companions.get(name) !== companion) return;
@@ -118,8 +124,12 @@ export class FuseFiles {
   }
 
   /** Tells a file of its volume's new size. */
-  async resize(hold: Hold, sizeBytes: number): Promise<void> {
-    await this.#companions.get(exportNameOf(hold))?.resize(sizeBytes);
+  async resize(hold: Hold, sizeBytes: number, context: OpContext): Promise<void> {
+    const companion = this.#companions.get(exportNameOf(hold));
+    if (companion === undefined) return;
+    // It learns the size when it comes to the export anew, which it does with its next request.
+    await readStart(fileOf(hold), context);
+    await companion.resize(sizeBytes);
   }
 
   userOf(hold: Hold): string | undefined {
@@ -173,6 +183,12 @@ export class FuseFiles {
     this.#companions.clear();
     for (const companion of all) companion.release();
   }
+}
+
+/** Reads from what serves a file, and not from memory. */
+async function readStart(file: string, { exec, signal }: OpContext): Promise<void> {
+  const args = [`if=${file}`, "of=/dev/null", "iflag=direct", "bs=4096", "count=1", "status=none"];
+  await exec("dd", args, signal, { timeoutMs: READ_MS });
 }
 
 function entriesOf(folder: string): readonly string[] {

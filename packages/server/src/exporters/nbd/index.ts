@@ -5,7 +5,15 @@
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import { defineExporter, doorOf, restoreEach } from "../../core/exporter.js";
-import type { Door, Exporter, Hold, NotRestored, Session, Wanted } from "../../core/exporter.js";
+import type {
+  Door,
+  Exporter,
+  Hold,
+  LiveImage,
+  NotRestored,
+  Session,
+  Wanted,
+} from "../../core/exporter.js";
 import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
 import { VolumeDaemons, exportIDOf } from "../qemu-storage-daemon/daemons.js";
 import { plainName } from "../qemu-storage-daemon/names.js";
@@ -75,7 +83,8 @@ class NbdExporter implements Exporter {
       description: `volume ${volume.id} of service ${this.#service}`,
       ...(this.#isWrittenThrough(volume) && { writethrough: true }),
     };
-    await daemon.add({ id: exportIDOf(hold), type: NAME, options });
+    // Our client waits and comes again.
+    await daemon.add({ id: exportIDOf(hold), type: NAME, options, isWaitedFor: true });
     const clients = fields.clients.toLowerCase().split(",");
     this.#gate.admit(fields.export, {
       volumeID: volume.id,
@@ -97,6 +106,18 @@ class NbdExporter implements Exporter {
     await this.#gate.expel(name);
     if (socket !== undefined) await context.files.unlink(socket);
     await this.#daemons.withdraw(hold.volume.id, exportIDOf(hold), context);
+  }
+
+  async expanded(volume: VolumeRecord, context: OpContext): Promise<void> {
+    await this.#daemons.expanded(volume, context);
+  }
+
+  live(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined> {
+    return this.#daemons.live(volume, isLocked, context);
   }
 
   async restore(

@@ -4,28 +4,32 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
-import { clearFilter, filterOf, makeFilter, openFilter } from "./filters.js";
+import { FILTER, clearFilter, filterOf, makeFilter, openFilter } from "./filters.js";
 import type { Filter } from "./filters.js";
+import { NODE, nodesIn, topOf } from "./graph.js";
+import type { BlockNode } from "./graph.js";
 import { KEY } from "./nodes.js";
 import { goneFrom, killIn, monitorIn, pidIn, startIn } from "./process.js";
 import type { Confinement } from "./process.js";
 import { Qmp, QmpError } from "./qmp.js";
 
-const NODE = "volume";
-
 /** How long a request that is on its way when its export is removed may take to end. */
 const FENCE_MS = 10_000;
 const SHORT_MS = 5_000;
+
+const LOOKS = 10;
+const LOOK_EVERY_MS = 50;
 
 /** Of QEMU 5.2 and later. */
 const NEEDED = ["block-export-add", "block-export-del", "nbd-server-start"];
 
 /** What a daemon opens. */
 export interface Opening {
-  /** As `blockdev-add` takes it; its name is the daemon's affair. */
-  readonly node: (name: string) => object;
+  /** As `blockdev-add` takes them, the volume's last; its name is the daemon's affair. */
+  readonly nodes: (name: string) => readonly object[];
   /** The file with the passphrase that the node needs. */
   readonly keyFile?: string | undefined;
   readonly confinement?: Confinement;
@@ -39,11 +43,17 @@ export interface WantedExport {
   readonly options: Readonly<Record<string, unknown>>;
   /** Whether its requests can be throttled, and made to fail, while it is in use. */
   readonly filter?: Filter;
+  /** Whether its clients come again by themselves, and notice a pause and no more. */
+  readonly isWaitedFor?: boolean;
 }
 
 export class Daemon {
   readonly folder: string;
   readonly #qmp: Qmp;
+  /** Exports as they were asked for: the daemon does not tell. */
+  readonly #wanted = new Map<string, WantedExport>();
+  /** The size that exports were made for last. */
+  fitted: number | undefined;
 
   private constructor(folder: string, qmp: Qmp) {
     this.folder = folder;
@@ -98,15 +108,19 @@ export class Daemon {
   }
 
   async #isPrepared(): Promise<boolean> {
-    return (await this.#nodes()).includes(NODE) && existsSync(this.socket);
+    return (await this.nodes()).some(({ name }) => name === NODE) && existsSync(this.socket);
   }
 
-  async #nodes(): Promise<readonly string[]> {
-    const nodes = await this.#qmp.execute("query-named-block-nodes", { flat: true });
-    return (nodes as { "node-name": string }[]).map((one) => one["node-name"]);
+  async nodes(): Promise<readonly BlockNode[]> {
+    return nodesIn(await this.#qmp.execute("query-named-block-nodes", { flat: true }));
   }
 
-  async #prepare({ node, keyFile }: Opening): Promise<void> {
+  /** The node that is written: the volume's, or the last layer that was laid over it. */
+  async top(): Promise<BlockNode> {
+    return topOf(await this.nodes());
+  }
+
+  async #prepare({ nodes, keyFile }: Opening): Promise<void> {
     const commands = (await this.#qmp.execute("query-commands")) as { name: string }[];
     const missing = NEEDED.filter((name) => !commands.some((one) => one.name === name));
     if (missing.length > 0)
@@ -119,7 +133,7 @@ export class Daemon {
       const secret = { "qom-type": "secret", id: KEY, file: keyFile };
       await this.#qmp.execute("object-add", secret);
     }
-    await this.#qmp.execute("blockdev-add", node(NODE)).catch(explain);
+    for (const node of nodes(NODE)) await this.#qmp.execute("blockdev-add", node).catch(explain);
     const addr = { type: "unix", data: { path: this.socket } };
     await this.#qmp.execute("nbd-server-start", { addr });
   }
@@ -133,14 +147,17 @@ export class Daemon {
    * Adds an export; one that is there is fine. It gets no thread of its own: with one, a client that leaves
    * ends the daemon.
    */
-  async add({ id, type, options, filter }: WantedExport): Promise<void> {
+  async add(asked: WantedExport): Promise<void> {
+    const { id, type, options, filter } = asked;
+    this.#wanted.set(id, asked);
     if ((await this.exports()).includes(id)) return;
+    const { name: top } = await this.top();
     if (filter !== undefined) {
       // Of an export that went without it.
       await clearFilter(this.#qmp, id);
-      await makeFilter(this.#qmp, id, NODE, filter);
+      await makeFilter(this.#qmp, id, top, filter);
     }
-    const node = filter === undefined ? NODE : filterOf(id);
+    const node = filter === undefined ? top : filterOf(id);
     const wanted = { type, id, "node-name": node, ...options };
     try {
       await this.#qmp.execute("block-export-add", wanted);
@@ -157,12 +174,7 @@ export class Daemon {
 
   /** Dirty bitmaps of the volume. */
   async bitmaps(): Promise<readonly string[]> {
-    const nodes = (await this.#qmp.execute("query-named-block-nodes", { flat: true })) as {
-      "node-name": string;
-      "dirty-bitmaps"?: { name: string }[];
-    }[];
-    const own = nodes.find((one) => one["node-name"] === NODE);
-    return (own?.["dirty-bitmaps"] ?? []).map(({ name }) => name);
+    return (await this.top()).bitmaps;
   }
 
   /**
@@ -184,7 +196,10 @@ export class Daemon {
       if (!isLate) throw error;
     }
     const isGone = (await deleted) || !(await this.exports()).includes(id);
-    if (isGone) await clearFilter(this.#qmp, id);
+    if (isGone) {
+      this.#wanted.delete(id);
+      await clearFilter(this.#qmp, id);
+    }
     return isGone;
   }
 
@@ -200,11 +215,60 @@ export class Daemon {
     return this.removeExport(id);
   }
 
-  /** Tells it of a new size, or gives the volume one. No NBD export may be there: with a bitmap, it would end. */
+  /**
+   * Gives the volume a new size, or tells the daemon of one that it has. NBD exports stand in the way and do not
+   * change their size: they are taken away and made again, and clients that come again find the new one.
+   * @throws {StorageError} `failed-precondition`, with nothing changed, while a client that would not come again is there
+   */
   async resize(sizeBytes: number): Promise<void> {
-    const filters = (await this.#nodes()).filter((name) => name.startsWith(filterOf("e-")));
-    for (const node of [NODE, ...filters])
-      await this.#qmp.execute("block_resize", { "node-name": node, size: sizeBytes });
+    const taken: WantedExport[] = [];
+    try {
+      await this.#takeNbd(taken);
+      const { name: top } = await this.top();
+      const filters = (await this.nodes()).filter(({ name }) => name.startsWith(FILTER));
+      for (const node of [top, ...filters.map(({ name }) => name)])
+        await this.#qmp.execute("block_resize", { "node-name": node, size: sizeBytes });
+      this.fitted = sizeBytes;
+    } finally {
+      for (const one of taken) await this.add(one).catch((error: unknown) => this.#giveUp(error));
+    }
+  }
+
+  /** What it does not serve any more is served by the next daemon, once this one is gone. */
+  async #giveUp(error: unknown): Promise<never> {
+    await killIn(this.folder);
+    throw error;
+  }
+
+  /** @param taken gets those that were taken away */
+  async #takeNbd(taken: WantedExport[]): Promise<void> {
+    const there = (await this.#qmp.execute("query-block-exports")) as {
+      id: string;
+      type: string;
+    }[];
+    const nbd = there
+      .filter(({ type }) => type === "nbd")
+      .map(({ id }) => ({ id, wanted: this.#wanted.get(id) }));
+    // Those that may not be taken away come first: they are a reason to leave all as it is.
+    const inOrder = nbd.toSorted(
+      (a, b) => Number(a.wanted?.isWaitedFor ?? false) - Number(b.wanted?.isWaitedFor ?? false),
+    );
+    for (const { id, wanted } of inOrder) {
+      if (wanted === undefined) throw unresizable("an export that is on its way out");
+      const isGone =
+        wanted.isWaitedFor === true ? await this.removeExport(id) : await this.#removeDeserted(id);
+      if (!isGone) throw unresizable(`the NBD export ${String(wanted.options["name"])}`);
+      taken.push(wanted);
+    }
+  }
+
+  /** A client that has just ended is there for a moment still. */
+  async #removeDeserted(id: string): Promise<boolean> {
+    for (let looks = 0; looks < LOOKS; looks += 1) {
+      if (await this.removeUnused(id)) return true;
+      await sleep(LOOK_EVERY_MS);
+    }
+    return false;
   }
 
   /** Runs a command of QMP on the volume's node. */
@@ -227,12 +291,19 @@ export class Daemon {
   }
 }
 
+function unresizable(what: string): StorageError {
+  return new StorageError(
+    "failed-precondition",
+    `a client is connected to ${what}: NBD tells a client its size once, when it comes, so the client would be cut off; end it, and try again`,
+  );
+}
+
 function explain(error: unknown): never {
   throw explained(error);
 }
 
 /** A lock that someone else has is not the daemon's fault; nor is what two exports want of one volume. */
-function explained(error: unknown): unknown {
+export function explained(error: unknown): unknown {
   if (!(error instanceof QmpError)) return error;
   const { desc } = error;
   const lock = /Failed to get (?:shared )?"(\w+)" lock/.exec(desc)?.[1];

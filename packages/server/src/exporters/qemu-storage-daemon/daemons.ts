@@ -5,13 +5,14 @@ import { dirname, join } from "node:path";
 import { StorageError, parseSize } from "@libstorage/model";
 import type { OpContext, Source, VolumeRecord } from "../../core/driver.js";
 import { doorOf } from "../../core/exporter.js";
-import type { ExporterContext, Hold } from "../../core/exporter.js";
+import type { ExporterContext, Hold, LiveImage } from "../../core/exporter.js";
 import type { DaemonConfig } from "./config.js";
 import { Daemon } from "./daemon.js";
 import { probeFeatures } from "./features.js";
 import type { Features } from "./features.js";
 import type { Filter } from "./filters.js";
-import { isEncrypted, isReadOnly, nodeOf } from "./nodes.js";
+import { LiveVolume } from "./live.js";
+import { isEncrypted, isReadOnly, nodesOf } from "./nodes.js";
 import { killIn, pidIn } from "./process.js";
 import type { Confinement } from "./process.js";
 
@@ -88,7 +89,7 @@ export class VolumeDaemons {
 
   /** @throws {StorageError} for what a daemon cannot open; changes nothing */
   check({ id, source }: VolumeRecord): void {
-    nodeOf(source, "volume", true);
+    nodesOf(source, "volume", true);
     if (!isEncrypted(source) || this.#config.encryptionKeyFile !== undefined) return;
     throw new StorageError(
       "failed-precondition",
@@ -118,7 +119,7 @@ export class VolumeDaemons {
 
   #opening(source: Source) {
     return {
-      node: (name: string) => nodeOf(source, name, !isReadOnly(source)),
+      nodes: (name: string) => nodesOf(source, name, !isReadOnly(source)),
       keyFile: isEncrypted(source) ? this.#config.encryptionKeyFile : undefined,
       confinement: {
         ...this.confinement,
@@ -143,6 +144,28 @@ export class VolumeDaemons {
   async shutDown(hold: Hold): Promise<void> {
     const daemon = await this.known(hold.volume.id);
     await daemon?.setFilter(exportIDOf(hold), { ...filterFor(hold), isShutDown: true });
+  }
+
+  /** The image of a volume that is exported. Without the volume's lock a daemon is not started: it might stay. */
+  async live(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined> {
+    const features = await this.features(context);
+    const daemon = isLocked ? await this.open(volume, context) : await this.known(volume.id);
+    return daemon && new LiveVolume(volume, daemon, features, context);
+  }
+
+  /** Makes the new size of a device known, which has grown by itself; images are grown by their daemon. */
+  async expanded({ id, source, sizeBytes }: VolumeRecord, context: OpContext): Promise<void> {
+    if (source.kind !== "block") return;
+    const daemon = await this.known(id);
+    if (daemon === undefined || daemon.fitted === sizeBytes) return;
+    await daemon.resize(sizeBytes).catch((error: unknown) => {
+      // It has its size, and who is in the way sees it when they come anew.
+      context.log.warn({ error, volumeID: id }, "exports have the old size");
+    });
   }
 
   async #found(volumeID: string): Promise<Daemon | undefined> {

@@ -72,3 +72,18 @@ export function needExport(
       { exporter: type, missing },
     );
 }
+
+/** @throws {StorageError} `unimplemented` for a daemon that says it does not know them */
+export function needCommands(
+  { commands }: Features,
+  needed: readonly string[],
+  what: string,
+): void {
+  const missing = needed.filter((command) => !commands.has(command));
+  if (missing.length === 0) return;
+  throw new StorageError(
+    "unimplemented",
+    `the qemu-storage-daemon of this host cannot ${what} while it is exported: its schema (query-qmp-schema) has no ${missing.join(", ")}; install a later QEMU, or detach the volume first`,
+    { missing },
+  );
+}

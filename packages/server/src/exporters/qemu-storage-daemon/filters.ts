@@ -15,9 +15,12 @@ export interface Filter {
 
 const ESHUTDOWN = 108;
 
+/** How the names of filters begin. */
+export const FILTER = "x-";
+
 /** The node's name; names have at most 31 characters. */
 export function filterOf(id: string): string {
-  return id.replace(/^e-/, "x-");
+  return id.replace(/^e-/, FILTER);
 }
 
 const groupOf = (id: string): string => id.replace(/^e-/, "t-");

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { it } from "node:test";
 import type { Source } from "../../core/driver.js";
-import { nodeOf } from "./nodes.js";
+import { nodesOf } from "./nodes.js";
 
 const file = (path: string, format: string): Source => ({ kind: "file", path, format });
 
@@ -20,20 +20,27 @@ function qcow2(backing = ""): Buffer {
 }
 
 it("a writable raw image is locked, and an ISO file cannot be written", () => {
-  const raw = nodeOf(file("/r", "raw"), "n", true);
+  const [raw = {}] = nodesOf(file("/r", "raw"), "n", true);
   const { driver, ...child } = raw["file"] as Record<string, unknown>;
   assert.equal(driver, "blkdebug");
   assert.deepEqual(child["unshare-child-perms"], ["write", "resize"]);
-  assert.equal(nodeOf(file("/r", "iso"), "n", false)["read-only"], true);
+  assert.equal(nodesOf(file("/r", "iso"), "n", false)[0]?.["read-only"], true);
 });
 
 it("a qcow2's backing is always stated, layer by layer, and only layers beside it are followed", () => {
   const folder = mkdtempSync(join(tmpdir(), "nodes-"));
   const path = join(folder, "disk.qcow2");
-  const node = () => nodeOf(file(path, "qcow2"), "n", true);
+  const node = () => nodesOf(file(path, "qcow2"), "n", true)[1] ?? {};
   try {
     writeFileSync(path, qcow2());
     assert.equal(node()["backing"], null);
+    const [own] = nodesOf(file(path, "qcow2"), "n", true);
+    assert.equal(own?.["node-name"], "n-file");
+    assert.equal(
+      node()["file"],
+      "n-file",
+      "not opened anew by its path when a layer is laid over it",
+    );
     writeFileSync(path, qcow2("2.qcow2"));
     writeFileSync(join(folder, "2.qcow2"), qcow2("1.qcow2"));
     writeFileSync(join(folder, "1.qcow2"), qcow2());
@@ -61,6 +68,6 @@ it("a qcow2's backing is always stated, layer by layer, and only layers beside i
 
 it("what it cannot open is refused", () => {
   const refused = { code: "unimplemented" };
-  assert.throws(() => nodeOf({ kind: "directory", path: "/r" }, "n", true), refused);
-  assert.throws(() => nodeOf(file("/r", "vmdk"), "n", true), refused);
+  assert.throws(() => nodesOf({ kind: "directory", path: "/r" }, "n", true), refused);
+  assert.throws(() => nodesOf(file("/r", "vmdk"), "n", true), refused);
 });

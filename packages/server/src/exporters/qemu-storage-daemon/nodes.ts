@@ -40,11 +40,34 @@ export function isEncrypted(source: Source): boolean {
   return source.kind === "file" && (source.format === "luks" || source.format === "qcow2+luks");
 }
 
+/** The name of the node of a qcow2's file. */
+export function fileNodeOf(name: string): string {
+  return `${name}-file`;
+}
+
 /**
- * @param name the node's
+ * Those to be added, in their order. A qcow2's file is a node of its own: one within another is opened anew by its
+ * path when the other becomes a layer, and by then another file may have that path.
+ * @param name the volume's node
  * @throws {StorageError} `unimplemented` for a source that the daemon cannot open
  */
-export function nodeOf(source: Source, name: string, isWritable: boolean): Options {
+export function nodesOf(source: Source, name: string, isWritable: boolean): readonly Options[] {
+  const node = nodeOf(source, name, isWritable);
+  if (node["driver"] !== "qcow2") return [node];
+  return [
+    { ...(node["file"] as Options), "node-name": fileNodeOf(name) },
+    { ...node, file: fileNodeOf(name) },
+  ];
+}
+
+/** A new layer over a volume that is open: what lies below it is stated when it is laid there. */
+export function overlayNodes(path: string, name: string): readonly Options[] {
+  const [file, node] = nodesOf({ kind: "file", path, format: "qcow2" }, name, true);
+  return [{ ...file }, { ...node, backing: null }];
+}
+
+/** @param name the node's */
+function nodeOf(source: Source, name: string, isWritable: boolean): Options {
   const common = { "node-name": name, discard: "unmap", "read-only": !isWritable };
   if (source.kind === "block") {
     const file = { driver: "host_device", filename: source.path, discard: "unmap" };

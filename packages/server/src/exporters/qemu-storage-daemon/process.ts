@@ -32,6 +32,14 @@ export function pidIn(folder: string): number | undefined {
   }
 }
 
+/** As whom a process runs. @see proc(5), status */
+export function ownerOf(pid: number): { readonly uid: number; readonly gid: number } {
+  const text = readFileSync(`/proc/${pid}/status`, "utf8");
+  const effective = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s+\\d+\\s+(\\d+)`, "m").exec(text)?.[1]);
+  return { uid: effective("Uid"), gid: effective("Gid") };
+}
+
 /** Kills a folder's daemon and waits for its end. @throws {StorageError} when it does not end */
 export async function killIn(folder: string): Promise<void> {
   const pid = pidIn(folder);

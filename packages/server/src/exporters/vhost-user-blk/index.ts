@@ -8,6 +8,7 @@ import type {
   Exporter,
   ExporterContext,
   Hold,
+  LiveImage,
   Session,
   WantedDoor,
 } from "../../core/exporter.js";
@@ -107,6 +108,18 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
     await context.files.unlink(socketOf(hold));
     await this.#daemons.withdraw(hold.volume.id, exportIDOf(hold), context);
     await context.files.unlink(this.#ownSocket(hold), { isSyncDeferred: true });
+  }
+
+  async expanded(volume: VolumeRecord, context: OpContext): Promise<void> {
+    await this.#daemons.expanded(volume, context);
+  }
+
+  live(
+    volume: VolumeRecord,
+    isLocked: boolean,
+    context: OpContext,
+  ): Promise<LiveImage | undefined> {
+    return this.#daemons.live(volume, isLocked, context);
   }
 
   async restore(holds: readonly Hold[], context: OpContext, all: readonly Hold[] = holds) {
