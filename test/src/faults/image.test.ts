@@ -1,9 +1,9 @@
 /** The fault run over images, raw ones and qcow2 with its own snapshots or with layers, by the real qemu-img. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readFileSync, readdirSync } from "node:fs";
+import { readFileSync, readdirSync, statSync } from "node:fs";
 import { mkdir, open } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { after, before, describe } from "node:test";
 import { promisify } from "node:util";
 import { GIB } from "@libstorage/model";
@@ -39,6 +39,9 @@ const WAYS: readonly Required<Way>[] = [
   { format: "qcow2", copies: "files", snapshots: "inner" },
   { format: "qcow2", copies: "overlays", snapshots: "overlays" },
 ];
+/** Those that are done in another way than with raw images. */
+const OF_QCOW2 =
+  /^(?:copy|snapshot|create from snapshot|snapshot copy|expand|revert|snapshot remove)$/;
 
 function nameOf({ format, snapshots }: Required<Way>): string {
   return format === "raw" ? "raw" : `${format}-${snapshots}`;
@@ -75,8 +78,15 @@ async function markOf(disk: string, format: string): Promise<string> {
 }
 
 interface ImageInfo {
+  readonly filename: string;
   readonly "virtual-size": number;
   readonly snapshots?: readonly { readonly name: string }[];
+}
+
+/** What a layer that was being laid leaves when its process is killed; the next one takes it away. */
+function isOfNextLayer(folder: string, name: string): boolean {
+  const { ino } = statSync(join(folder, "disk.qcow2"));
+  return name === "next.qcow2" || statSync(join(folder, name)).ino === ino;
 }
 
 /** Content and layers of one disk, which has to be sound and to have no file beside it that it does not need. */
@@ -85,7 +95,13 @@ async function dataOf(folder: string, { format }: Way, inner: string | undefined
   const args = ["info", "--output=json", "--backing-chain", "-f", format, disk];
   const { stdout } = await execute("qemu-img", args);
   const chain = JSON.parse(stdout) as readonly ImageInfo[];
-  assert.equal(readdirSync(folder).length, chain.length, `files that no layer needs in ${folder}`);
+  const needed = new Set(chain.map(({ filename }) => basename(filename)));
+  const others = readdirSync(folder).filter((name) => !needed.has(name));
+  assert.deepEqual(
+    others.filter((name) => !isOfNextLayer(folder, name)),
+    [],
+    `files that no layer needs in ${folder}`,
+  );
   if (format === "qcow2") await execute("qemu-img", ["check", "-q", "-f", format, disk]);
   const names = chain[0]?.snapshots?.map(({ name }) => name) ?? [];
   if (inner === undefined)
@@ -94,13 +110,20 @@ async function dataOf(folder: string, { format }: Way, inner: string | undefined
   return "inner";
 }
 
+/** The qcow2's own snapshot that a record stands for, if it does. */
+function innerOf(record: string): string | undefined {
+  const { "x-libstorage": more } = JSON.parse(readFileSync(record, "utf8")) as {
+    readonly "x-libstorage"?: { readonly image?: { readonly inner?: string } };
+  };
+  return more?.image?.inner;
+}
+
 async function read(folder: string, way: Required<Way>): Promise<WorldState> {
   const state = new Map<string, ObjectState>();
   for (const [key, object] of readWorld(folder, () => "")) {
-    const isSnapshot = key.startsWith("snapshot ");
-    const place = join(folder, "root", isSnapshot ? "snap" : "vol", object.id);
-    const inner = isSnapshot && way.snapshots === "inner" ? object.id : undefined;
-    state.set(key, { ...object, data: await dataOf(place, way, inner) });
+    const place = join(folder, "root", key.startsWith("snapshot ") ? "snap" : "vol", object.id);
+    const data = await dataOf(place, way, innerOf(`${place}.json`));
+    state.set(key, { ...object, data });
   }
   return state;
 }
@@ -148,10 +171,10 @@ describe("faults in images", { skip: toolsMissing("qemu-img", "qemu-io") }, () =
           { free: FREE, held: "image-001", snapshot: SNAPSHOT },
           HOST_A,
           HOST_B,
-        ),
+        ).filter(({ name }) => way.format === "raw" || OF_QCOW2.test(name)),
         make: () => imageWorld(way),
         depth: { modes: ["fail", "lost-answer", "kill-after"], further: [] },
-        leastCases: 150,
+        leastCases: 140,
       });
     });
 });

@@ -21,14 +21,14 @@ import type { Backing, Purpose } from "./backing.js";
 import { CONTENT_FIELD, folderContent } from "./content.js";
 import { failureOf } from "./failures.js";
 import { checkNothingMounted, checkUnmounted, place, removeAll, takeAway } from "./placing.js";
-import { exchange, settle } from "./reverting.js";
+import { exchange, settle, settleAll } from "./reverting.js";
 import { snapshotText, volumeText } from "./records.js";
 import type { SnapshotText, VolumeText } from "./records.js";
 import type { Shelf } from "./shelf.js";
 import { openSnapshotShelf, openVolumeShelf } from "./shelves.js";
 import { change, existing, folderOf, isSameVolume, orUndo, ownEnd, whatIsThere } from "./steps.js";
 import type { Verb } from "./steps.js";
-import { OwnChanges, watchShelf } from "./watch.js";
+import { OwnChanges, watchShelves } from "./watch.js";
 
 const SNAPSHOT = { what: "snapshot", sizeBytes: 0, projectID: undefined } as const;
 
@@ -113,16 +113,13 @@ export class FolderDriver implements StorageDriver {
   #clean(paths: readonly string[], reverts: ReadonlySet<string>, context: OpContext): void {
     if (this.#cleaning !== undefined || paths.length + reverts.size === 0) return;
     if (!this.#ownVolumes.isIdle || !this.#ownSnapshots.isIdle) return;
-    const ends = [...reverts].map((id) =>
-      settle(this.#backing, this.#volumes, id, context).catch((error: unknown) =>
-        context.log.warn({ error, volumeID: id }, "a revert that was cut short could not be ended"),
-      ),
-    );
-    this.#cleaning = Promise.all([removeAll(this.#backing, paths, context), ...ends])
-      .then(() => {})
-      .finally(() => {
-        this.#cleaning = undefined;
-      });
+    const work = [
+      removeAll(this.#backing, paths, context),
+      settleAll(this.#backing, this.#volumes, reverts, context),
+    ];
+    this.#cleaning = Promise.all(work).then(() => {
+      this.#cleaning = undefined;
+    });
   }
 
   async volumeInspect(id: string): Promise<VolumeRecord | undefined> {
@@ -134,17 +131,7 @@ export class FolderDriver implements StorageDriver {
   }
 
   watch(onChange: (change: Change) => void): () => void {
-    const { log } = this.#context;
-    const stopVolumes = watchShelf(this.#ownVolumes, log, (volumeIDs) =>
-      onChange(volumeIDs === undefined ? {} : { volumeIDs }),
-    );
-    const stopSnapshots = watchShelf(this.#ownSnapshots, log, (snapshotIDs) =>
-      onChange(snapshotIDs === undefined ? {} : { snapshotIDs }),
-    );
-    return () => {
-      stopVolumes();
-      stopSnapshots();
-    };
+    return watchShelves(this.#ownVolumes, this.#ownSnapshots, this.#context.log, onChange);
   }
 
   volumeCreate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord> {

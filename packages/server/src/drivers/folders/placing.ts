@@ -116,7 +116,7 @@ export async function takeAway<T extends Parsed>(
 
 /** Tries twice: what stays even so is found by the next list. */
 export async function removeAll(
-  backing: Backing,
+  backing: Pick<Backing, "discard">,
   paths: readonly string[],
   context: OpContext,
 ): Promise<void> {

@@ -61,6 +61,20 @@ export async function settle<T extends Parsed>(
   return isWhole;
 }
 
+/** Ends what was cut short of several volumes. What cannot be ended is found by the next list. */
+export async function settleAll<T extends Parsed>(
+  remover: Remover,
+  shelf: Shelf<T>,
+  ids: ReadonlySet<string>,
+  context: OpContext,
+): Promise<void> {
+  const end = (id: string): Promise<unknown> =>
+    settle(remover, shelf, id, context).catch((error: unknown) =>
+      context.log.warn({ error, volumeID: id }, "a revert that was cut short could not be ended"),
+    );
+  await Promise.all([...ids].map(end));
+}
+
 /** Removes what an exchange has left of a volume that goes itself. */
 export async function dropRevert<T extends Parsed>(
   remover: Remover,

@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, lstatSync, openSync, readdirSync, readSync } from "node:fs";
 import type { Dirent, Stats } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import { TEMPORARY_PREFIX } from "../../core/files.js";
@@ -35,6 +35,9 @@ export interface ShelfOf<T extends Parsed> {
 /** No id begins so, nor does anything that may be removed at any time. */
 const NEXT = ".next-";
 const PREVIOUS = ".previous-";
+/** Data of an id that are not whole yet, and that are on their way out. */
+const COPY_PREFIX = `${TEMPORARY_PREFIX}copy-`;
+const GONE_PREFIX = `${TEMPORARY_PREFIX}gone-`;
 
 /** The volume that a revert was about, by what is left of it. */
 function revertIn(name: string): string | undefined {
@@ -99,12 +102,19 @@ export class Shelf<T extends Parsed> {
 
   /** Where data is put together before it gets its name; never listed. */
   copyPath(id: string): string {
-    return join(this.folder, `${TEMPORARY_PREFIX}copy-${id}`);
+    return join(this.folder, `${COPY_PREFIX}${id}`);
   }
 
   /** Where data waits for its removal; never listed. */
   gonePath(id: string): string {
-    return join(this.folder, `${TEMPORARY_PREFIX}gone-${id}`);
+    return join(this.folder, `${GONE_PREFIX}${id}`);
+  }
+
+  /** Whose data a temporary path holds, or held; undefined for any other. */
+  idOf(path: string): string | undefined {
+    const name = basename(path);
+    const prefix = [COPY_PREFIX, GONE_PREFIX].find((one) => name.startsWith(one));
+    return prefix === undefined ? undefined : name.slice(prefix.length);
   }
 
   /** Where the data are put together that a volume goes back to. @see reverting.ts */

@@ -1,6 +1,7 @@
 /** Notices what is changed by hand below a root, and not what this driver changes itself. */
 import { watch } from "node:fs";
 import { basename } from "node:path";
+import type { Change } from "../../core/driver.js";
 import type { Logger } from "../../core/log.js";
 import type { Parsed, Shelf } from "./shelf.js";
 
@@ -72,11 +73,27 @@ export class OwnChanges<T extends Parsed> {
   }
 }
 
+/** Both shelves of a root. @returns how to stop */
+export function watchShelves<V extends Parsed, S extends Parsed>(
+  volumes: OwnChanges<V>,
+  snapshots: OwnChanges<S>,
+  log: Logger,
+  onChange: (change: Change) => void,
+): () => void {
+  const stops = [
+    watchShelf(volumes, log, (volumeIDs) => onChange(volumeIDs === undefined ? {} : { volumeIDs })),
+    watchShelf(snapshots, log, (snapshotIDs) =>
+      onChange(snapshotIDs === undefined ? {} : { snapshotIDs }),
+    ),
+  ];
+  return () => stops.forEach((stop) => stop());
+}
+
 /**
  * @param onChange told of ids; of undefined when anything may have changed
  * @returns how to stop
  */
-export function watchShelf<T extends Parsed>(
+function watchShelf<T extends Parsed>(
   own: OwnChanges<T>,
   log: Logger,
   onChange: (ids: readonly string[] | undefined) => void,

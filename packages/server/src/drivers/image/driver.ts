@@ -24,6 +24,7 @@ import type {
 import { exporterOf } from "../../core/exporter.js";
 import { folderIDs } from "../folders/ids.js";
 import type { ImageNote } from "../folders/records.js";
+import { orUndo } from "../folders/steps.js";
 import { abilitiesOf } from "./abilities.js";
 import { ImageBuilder, checkUnused } from "./build.js";
 import { imageChanges } from "./changes.js";
@@ -151,13 +152,29 @@ export class ImageDriver implements StorageDriver {
           );
         const image = this.#builder.opened({ folder: this.#store.folderOf(id), note });
         const live = await this.#store.live(volume, true, context);
-        if (live !== undefined) await live.grow(sizeBytes);
-        else
-          await resizeImage(image, sizeBytes, {}, context).catch((error: unknown) => {
-            throw whileHeld(volume, error);
-          });
-        await context.files.syncFile(image.path);
-        return this.#store.writeVolume({ ...volume, sizeBytes }, { ...note, sizeBytes }, context);
+        const grow = async (): Promise<void> => {
+          if (live !== undefined) await live.grow(sizeBytes);
+          else
+            await resizeImage(image, sizeBytes, {}, context).catch((error: unknown) => {
+              throw whileHeld(volume, error);
+            });
+          await context.files.syncFile(image.path);
+        };
+        let grown = volume;
+        await orUndo(
+          async () => {
+            await grow();
+            const wanted = { ...volume, sizeBytes };
+            grown = await this.#store.writeVolume(wanted, { ...note, sizeBytes }, context);
+          },
+          // Nobody has been told of what came to it. Who has it open keeps it: a size is never taken from a user.
+          async (own) => {
+            if (live === undefined && this.#store.noteOf(id).sizeBytes === note.sizeBytes)
+              await resizeImage(image, note.sizeBytes, { shrink: true }, own);
+          },
+          context,
+        );
+        return grown;
       }),
     );
   }

@@ -9,6 +9,7 @@ import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
 import type { LiveImage } from "../../core/exporter.js";
 import type { ImageNote } from "../folders/records.js";
+import { orUndo } from "../folders/steps.js";
 import { createImage } from "./qemu-img.js";
 import { LAYER, layersBelow } from "../../images/layers.js";
 
@@ -67,12 +68,18 @@ export async function freeze(
   await files.unlink(overlay, DEFERRED);
   // One that was cut short has left the name of what is still in use.
   await files.unlink(layer, DEFERRED);
-  await files.hardLink(disk, layer, DEFERRED);
   const backing = { name, format: "qcow2" } as const;
-  const size = { sizeBytes: note.sizeBytes, backing };
-  await createImage({ path: overlay, format: "qcow2", ...size }, context);
-  await files.syncFile(overlay);
-  await files.rename(overlay, disk);
+  const wanted = { path: overlay, format: "qcow2", sizeBytes: note.sizeBytes, backing } as const;
+  await orUndo(
+    async () => {
+      await files.hardLink(disk, layer, DEFERRED);
+      await createImage(wanted, context);
+      await files.syncFile(overlay);
+      await files.rename(overlay, disk);
+    },
+    (own) => forgetLayer(disk, layer, overlay, own),
+    context,
+  );
   await live?.layOver(disk).catch(async (error: unknown) => {
     if (isKnownFailure(error)) await unfreeze(disk, layer, context);
     throw error;
@@ -80,6 +87,18 @@ export async function freeze(
 }
 
 const NEXT = "next.qcow2";
+
+/** Takes back a layer that did not come to lie below its disk. */
+async function forgetLayer(
+  disk: string,
+  layer: string,
+  overlay: string,
+  { files }: OpContext,
+): Promise<void> {
+  await files.unlink(overlay, DEFERRED);
+  if (lstatSync(layer, { throwIfNoEntry: false })?.ino === lstatSync(disk).ino)
+    await files.unlink(layer, DEFERRED);
+}
 
 /** Whether it is known that nothing has changed. */
 function isKnownFailure(error: unknown): boolean {

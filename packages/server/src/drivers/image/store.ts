@@ -1,5 +1,5 @@
 /** What stands below a root: the images with their records, and how they come and go. */
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { StorageError } from "@libstorage/model";
 import type {
   Change,
@@ -16,15 +16,15 @@ import type { LiveImage } from "../../core/exporter.js";
 import { Locks } from "../../core/locks.js";
 import { readQcow2Header } from "../../images/qcow2-header.js";
 import { failureOf } from "../folders/failures.js";
-import { takeAway } from "../folders/placing.js";
+import { removeAll, takeAway } from "../folders/placing.js";
 import { snapshotText, volumeText } from "../folders/records.js";
 import type { ImageNote, SnapshotText, VolumeText } from "../folders/records.js";
 import type { Parsed, Shelf } from "../folders/shelf.js";
 import { openSnapshotShelf, openVolumeShelf } from "../folders/shelves.js";
-import { exchange, settle } from "../folders/reverting.js";
+import { exchange, settle, settleAll } from "../folders/reverting.js";
 import { change, existing, isSameVolume, orUndo, ownEnd, whatIsThere } from "../folders/steps.js";
 import type { Verb } from "../folders/steps.js";
-import { OwnChanges, watchShelf } from "../folders/watch.js";
+import { OwnChanges, watchShelves } from "../folders/watch.js";
 import { checkUnused } from "./build.js";
 import type { ImageBuilder, Original, Served } from "./build.js";
 import { diskPath, flawOfFolder } from "./layers.js";
@@ -83,8 +83,8 @@ export class ImageStore {
       const snapshots = await this.#snapshots.list((...half) =>
         this.#ownSnapshots.isOnItsWay(...half),
       );
-      const left = [...volumes.temporaries, ...snapshots.temporaries, ...leftSpools(this.root)];
-      this.#clean(left, volumes.reverts, context);
+      const plain = [...volumes.temporaries, ...leftSpools(this.root)];
+      this.#clean(plain, snapshots.temporaries, volumes.reverts, context);
       return {
         volumes: volumes.entries.map(({ record }) => record),
         snapshots: snapshots.entries.map(({ record }) => record),
@@ -95,19 +95,25 @@ export class ImageStore {
   }
 
   /** Removes or ends what earlier runs left; only when nothing of this run can be among it. */
-  #clean(paths: readonly string[], reverts: ReadonlySet<string>, context: OpContext): void {
-    if (this.#cleaning !== undefined || paths.length + reverts.size === 0) return;
+  #clean(
+    plain: readonly string[],
+    ofSnapshots: readonly string[],
+    reverts: ReadonlySet<string>,
+    context: OpContext,
+  ): void {
+    const count = plain.length + ofSnapshots.length + reverts.size;
+    if (this.#cleaning !== undefined || count === 0) return;
     if (!this.#ownVolumes.isIdle || !this.#ownSnapshots.isIdle) return;
-    const remove = async (path: string): Promise<void> =>
-      PLAIN.discard(path, context).catch((error: unknown) =>
-        context.log.warn({ error, path }, "a leftover could not be removed"),
-      );
-    const end = async (id: string): Promise<void> => {
-      await settle(PLAIN, this.#volumes, id, context).catch((error: unknown) =>
-        context.log.warn({ error, volumeID: id }, "a revert that was cut short could not be ended"),
-      );
+    const discard = (path: string, own: OpContext): Promise<void> => {
+      const id = this.#snapshots.idOf(path);
+      return id === undefined ? PLAIN.discard(path, own) : this.#discardSnapshot(id, path, own);
     };
-    this.#cleaning = Promise.all([...paths.map(remove), ...[...reverts].map(end)]).then(() => {
+    const work = [
+      removeAll(PLAIN, plain, context),
+      removeAll({ discard }, ofSnapshots, context),
+      settleAll(PLAIN, this.#volumes, reverts, context),
+    ];
+    this.#cleaning = Promise.all(work).then(() => {
       this.#cleaning = undefined;
     });
   }
@@ -126,17 +132,7 @@ export class ImageStore {
   }
 
   watch(onChange: (change: Change) => void): () => void {
-    const { log } = this.#context;
-    const stopVolumes = watchShelf(this.#ownVolumes, log, (volumeIDs) =>
-      onChange(volumeIDs === undefined ? {} : { volumeIDs }),
-    );
-    const stopSnapshots = watchShelf(this.#ownSnapshots, log, (snapshotIDs) =>
-      onChange(snapshotIDs === undefined ? {} : { snapshotIDs }),
-    );
-    return () => {
-      stopVolumes();
-      stopSnapshots();
-    };
+    return watchShelves(this.#ownVolumes, this.#ownSnapshots, this.#context.log, onChange);
   }
 
   removeVolume(id: string, context: OpContext): Promise<void> {
@@ -318,26 +314,32 @@ export class ImageStore {
   }
 
   #takeSnapshotAway(id: string, context: OpContext): Promise<void> {
-    return this.families.run(id.replace(SNAPSHOT_NUMBER, ""), async () => {
-      await this.#removeInner(id, context);
-      await takeAway(PLAIN, this.#snapshots, id, context);
-    });
+    const discard = (path: string, own: OpContext): Promise<void> =>
+      this.#discardSnapshot(id, path, own);
+    return this.families.run(id.replace(SNAPSHOT_NUMBER, ""), () =>
+      takeAway({ isAtomic: false, discard }, this.#snapshots, id, context),
+    );
   }
 
-  /** One that was cut short may be in the volume's file without a folder of its own. */
-  async #removeInner(id: string, context: OpContext): Promise<void> {
+  /** Of one that is inside its volume's image the content first: the folder is what tells of it. */
+  async #discardSnapshot(id: string, folder: string, context: OpContext): Promise<void> {
+    if (!existsSync(folder)) return;
+    await this.#removeInner(id, folder, context);
+    await PLAIN.discard(folder, context);
+  }
+
+  /** @param own has a name of the image, unless its making was cut short */
+  async #removeInner(id: string, own: string, context: OpContext): Promise<void> {
     const volumeID = id.replace(SNAPSHOT_NUMBER, "");
-    const isEncrypted =
-      (this.#snapshots.read(id)?.image ?? this.#volumes.read(volumeID)?.image)?.isEncrypted ===
-      true;
     const seen = new Set<number>();
-    const folders = [this.#volumes.dataPath(volumeID), this.#snapshots.dataPath(id)];
+    const folders = [this.#volumes.dataPath(volumeID), own];
     for (const folder of folders) {
       const path = diskPath(folder, "qcow2");
       const stats = statSync(path, { throwIfNoEntry: false });
       if (stats === undefined || seen.has(stats.ino)) continue;
       seen.add(stats.ino);
-      if (readQcow2Header(path).innerSnapshots === 0) continue;
+      const { innerSnapshots, isEncrypted } = readQcow2Header(path);
+      if (innerSnapshots === 0) continue;
       const live = folder === folders[0] ? await this.#liveOf(volumeID, context) : undefined;
       if (live === undefined) await this.#builder.removeInner(folder, id, isEncrypted, context);
       else {
