@@ -3,12 +3,11 @@
  * commands that are held as `hold` asked.
  */
 import { open } from "node:fs/promises";
-import { hostname } from "node:os";
-import { openClient } from "@libstorage/client";
-import { HostVolumes, loadSettings, runCommand } from "@libstorage/client/host";
+import { runCommand } from "@libstorage/client/host";
 import type { Exec } from "@libstorage/client/host";
 import type { HostSessionOptions, When } from "../remote-host.js";
 import { answerCalls, say } from "./answer-calls.js";
+import { openOwnHost } from "./own-host.js";
 
 const { service, ...times } = JSON.parse(process.argv[2] ?? "{}") as HostSessionOptions;
 
@@ -33,28 +32,7 @@ const exec: Exec = async (file, args, options) => {
   return result;
 };
 
-const settings = await loadSettings({ env: process.env });
-const client = openClient({
-  host: settings.host,
-  ...(settings.tls !== undefined && { tls: settings.tls }),
-  ...times,
-});
-const volumes = new HostVolumes({
-  service: client,
-  name: service,
-  server: client.address,
-  executors: {
-    config: settings.config,
-    libFolder: settings.folders.lib,
-    hostName: hostname(),
-    isRoot: true,
-    exec,
-  },
-  operations: settings.operations,
-  attachTimeoutMs: settings.attachTimeoutMs,
-  scan: settings.scan,
-  instanceIDCacheMs: settings.instanceIDCacheMs,
-});
+const { client, volumes } = await openOwnHost({ service, exec, ...times });
 
 /** Until its first block has been read. */
 async function readFirst(device: string): Promise<void> {

@@ -4,10 +4,8 @@
  */
 import { constants } from "node:fs";
 import { open, readFile, realpath } from "node:fs/promises";
-import { hostname } from "node:os";
 import { basename } from "node:path";
-import { openClient } from "@libstorage/client";
-import { HostVolumes, loadSettings, runCommand } from "@libstorage/client/host";
+import { openOwnHost } from "./own-host.js";
 
 export interface ManyOptions {
   readonly service: string;
@@ -67,29 +65,12 @@ function randomFrom(start: number): () => number {
 }
 
 const random = randomFrom(seed);
-const settings = await loadSettings({ env: process.env });
-const client = openClient({
-  host: settings.host,
-  ...(settings.tls !== undefined && { tls: settings.tls }),
+const { client, volumes: host } = await openOwnHost({
+  service,
   // Eight handshakes at once take a slow machine long.
   connectTimeoutMs: 120_000,
   responseTimeoutMs: 300_000,
-});
-const host = new HostVolumes({
-  service: client,
-  name: service,
-  server: client.address,
-  executors: {
-    config: settings.config,
-    libFolder: settings.folders.lib,
-    hostName: hostname(),
-    isRoot: true,
-    exec: runCommand,
-  },
-  operations: settings.operations,
   attachTimeoutMs: 240_000,
-  scan: settings.scan,
-  instanceIDCacheMs: settings.instanceIDCacheMs,
 });
 
 const all: Mine[] = [];

@@ -2,10 +2,9 @@
  * A client in a lab machine that ends with SIGKILL right before or right after one of its commands:
  * `mortal-volumes.js JSON`. Without a plan for its death it prints its commands.
  */
-import { hostname } from "node:os";
-import { openClient } from "@libstorage/client";
-import { HostVolumes, loadSettings, runCommand } from "@libstorage/client/host";
+import { runCommand } from "@libstorage/client/host";
 import type { Exec } from "@libstorage/client/host";
+import { openOwnHost } from "./own-host.js";
 
 export interface MortalPlan {
   readonly operation: "mount" | "unmount";
@@ -31,23 +30,10 @@ const exec: Exec = async (file, args, options) => {
   }
 };
 
-const settings = await loadSettings({ env: process.env });
-const client = openClient({ host: settings.host });
-const volumes = new HostVolumes({
-  service: client,
-  name: plan.service,
-  server: client.address,
-  executors: {
-    config: settings.config,
-    libFolder: settings.folders.lib,
-    hostName: hostname(),
-    isRoot: true,
-    exec,
-  },
-  operations: settings.operations,
+const { client, volumes } = await openOwnHost({
+  service: plan.service,
+  exec,
   attachTimeoutMs: 120_000,
-  scan: "quick",
-  instanceIDCacheMs: 60_000,
 });
 if (plan.operation === "mount") await volumes.mount(plan.volume, {}, {});
 else await volumes.unmount(plan.volume, {}, {});

@@ -2,7 +2,7 @@
 import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
-import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
+import type { Ability, LiveImages, OpContext, VolumeRecord } from "../../core/driver.js";
 import { defineExporter, doorOf, exporterOf, holdsOf, restoreEach } from "../../core/exporter.js";
 import type {
   Door,
@@ -10,7 +10,6 @@ import type {
   Exporter,
   ExporterContext,
   Hold,
-  LiveImage,
   Session,
   WantedDoor,
 } from "../../core/exporter.js";
@@ -29,6 +28,7 @@ const NAME = "fuse";
 class FuseExporter extends NoHosts implements Exporter {
   readonly name = NAME;
   readonly sources = ["file", "block"] as const;
+  readonly live: LiveImages;
   readonly #service: string;
   readonly #daemons: VolumeDaemons;
   readonly #folder: string;
@@ -39,6 +39,7 @@ class FuseExporter extends NoHosts implements Exporter {
     super(NAME);
     this.#service = service;
     this.#daemons = daemons;
+    this.live = (...of) => daemons.live(...of);
     this.#folder = folder;
     this.#files = new FuseFiles(daemons, config.reconnectSeconds, () => this.#onLost());
   }
@@ -101,14 +102,6 @@ class FuseExporter extends NoHosts implements Exporter {
     for (const hold of holdsOf([volume]))
       if (exporterOf(hold.attachment) === NAME)
         await this.#files.resize(hold, volume.sizeBytes, context);
-  }
-
-  live(
-    volume: VolumeRecord,
-    isLocked: boolean,
-    context: OpContext,
-  ): Promise<LiveImage | undefined> {
-    return this.#daemons.live(volume, isLocked, context);
   }
 
   async restore(holds: readonly Hold[], context: OpContext, all: readonly Hold[] = holds) {

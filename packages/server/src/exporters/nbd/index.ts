@@ -5,16 +5,8 @@
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import { defineExporter, doorOf, restoreEach } from "../../core/exporter.js";
-import type {
-  Door,
-  Exporter,
-  Hold,
-  LiveImage,
-  NotRestored,
-  Session,
-  Wanted,
-} from "../../core/exporter.js";
-import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
+import type { Door, Exporter, Hold, NotRestored, Session, Wanted } from "../../core/exporter.js";
+import type { Ability, LiveImages, OpContext, VolumeRecord } from "../../core/driver.js";
 import { VolumeDaemons, exportIDOf } from "../qemu-storage-daemon/daemons.js";
 import { plainName } from "../qemu-storage-daemon/names.js";
 import { isReadOnly } from "../qemu-storage-daemon/nodes.js";
@@ -31,6 +23,7 @@ const NAME = "nbd";
 class NbdExporter implements Exporter {
   readonly name = NAME;
   readonly sources = ["file", "block"] as const;
+  readonly live: LiveImages;
   readonly doors: NbdDoors;
   readonly #config: NbdConfig;
   readonly #service: string;
@@ -47,6 +40,7 @@ class NbdExporter implements Exporter {
     this.#config = config;
     this.#service = service;
     this.#daemons = daemons;
+    this.live = (...of) => daemons.live(...of);
     this.#gate = gate;
     const tls = config.tls === undefined && config.pskFile === undefined ? "none" : "required";
     this.doors = new NbdDoors({ service, daemons, gate, folder, tls });
@@ -110,14 +104,6 @@ class NbdExporter implements Exporter {
 
   async expanded(volume: VolumeRecord, context: OpContext): Promise<void> {
     await this.#daemons.expanded(volume, context);
-  }
-
-  live(
-    volume: VolumeRecord,
-    isLocked: boolean,
-    context: OpContext,
-  ): Promise<LiveImage | undefined> {
-    return this.#daemons.live(volume, isLocked, context);
   }
 
   async restore(

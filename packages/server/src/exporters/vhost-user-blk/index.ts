@@ -1,6 +1,6 @@
 /** vhost-user-blk: volumes as disks of virtual machines on this host, over shared memory and a Unix socket. */
 import { join } from "node:path";
-import type { Ability, OpContext, VolumeRecord } from "../../core/driver.js";
+import type { Ability, LiveImages, OpContext, VolumeRecord } from "../../core/driver.js";
 import { defineExporter, doorOf, exporterOf, holdsOf, restoreEach } from "../../core/exporter.js";
 import type {
   Door,
@@ -8,7 +8,6 @@ import type {
   Exporter,
   ExporterContext,
   Hold,
-  LiveImage,
   Session,
   WantedDoor,
 } from "../../core/exporter.js";
@@ -27,6 +26,7 @@ const NAME = "vhost-user-blk";
 class VhostUserBlkExporter extends NoHosts implements Exporter {
   readonly name = NAME;
   readonly sources = ["file", "block"] as const;
+  readonly live: LiveImages;
   readonly #service: string;
   readonly #daemons: VolumeDaemons;
   readonly #folder: string;
@@ -35,6 +35,7 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
     super(NAME);
     this.#service = service;
     this.#daemons = daemons;
+    this.live = (...of) => daemons.live(...of);
     this.#folder = folder;
   }
 
@@ -112,14 +113,6 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
 
   async expanded(volume: VolumeRecord, context: OpContext): Promise<void> {
     await this.#daemons.expanded(volume, context);
-  }
-
-  live(
-    volume: VolumeRecord,
-    isLocked: boolean,
-    context: OpContext,
-  ): Promise<LiveImage | undefined> {
-    return this.#daemons.live(volume, isLocked, context);
   }
 
   async restore(holds: readonly Hold[], context: OpContext, all: readonly Hold[] = holds) {
