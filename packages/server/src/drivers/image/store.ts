@@ -48,6 +48,11 @@ export function sourceFormat({ format, isEncrypted = false }: ImageNote): string
   return format === "qcow2" ? "qcow2+luks" : "luks";
 }
 
+/** The volume of a snapshot, by its id. */
+function familyOf(snapshotID: string): string {
+  return snapshotID.replace(SNAPSHOT_NUMBER, "");
+}
+
 /** Only plain files and folders of the driver's own are removed. */
 const PLAIN = {
   isAtomic: false,
@@ -106,7 +111,8 @@ export class ImageStore {
     if (!this.#ownVolumes.isIdle || !this.#ownSnapshots.isIdle) return;
     const discard = (path: string, own: OpContext): Promise<void> => {
       const id = this.#snapshots.idOf(path);
-      return id === undefined ? PLAIN.discard(path, own) : this.#discardSnapshot(id, path, own);
+      if (id === undefined) return PLAIN.discard(path, own);
+      return this.families.run(familyOf(id), () => this.#discardSnapshot(id, path, own));
     };
     const work = [
       removeAll(PLAIN, plain, context),
@@ -313,10 +319,11 @@ export class ImageStore {
     });
   }
 
-  #takeSnapshotAway(id: string, context: OpContext): Promise<void> {
+  async #takeSnapshotAway(id: string, context: OpContext): Promise<void> {
+    await this.#cleaning;
     const discard = (path: string, own: OpContext): Promise<void> =>
       this.#discardSnapshot(id, path, own);
-    return this.families.run(id.replace(SNAPSHOT_NUMBER, ""), () =>
+    await this.families.run(familyOf(id), () =>
       takeAway({ isAtomic: false, discard }, this.#snapshots, id, context),
     );
   }
@@ -330,7 +337,7 @@ export class ImageStore {
 
   /** @param own has a name of the image, unless its making was cut short */
   async #removeInner(id: string, own: string, context: OpContext): Promise<void> {
-    const volumeID = id.replace(SNAPSHOT_NUMBER, "");
+    const volumeID = familyOf(id);
     const seen = new Set<number>();
     const folders = [this.#volumes.dataPath(volumeID), own];
     for (const folder of folders) {
