@@ -25,8 +25,7 @@ import { WayClosed } from "./way.js";
 import type { Way } from "./way.js";
 
 /** Where Debian has them; start-stop-daemon wants the whole path. */
-const CLIENT = "/sbin/nbd-client";
-const STARTER = "/sbin/start-stop-daemon";
+const PROGRAMS = { client: "/sbin/nbd-client", starter: "/sbin/start-stop-daemon" };
 const EXPORT = "disk";
 const FREE_MS = 20_000;
 
@@ -51,15 +50,18 @@ function clientFile({ folder }: Place): string {
 export class KernelWay implements Way {
   readonly name = "kernel";
   readonly #context: ExecutorContext;
+  readonly #programs: typeof PROGRAMS;
 
-  constructor(context: ExecutorContext) {
+  constructor(context: ExecutorContext, programs = PROGRAMS) {
     this.#context = context;
+    this.#programs = programs;
   }
 
   async missing(deadline: Deadline): Promise<string | undefined> {
+    const { client, starter } = this.#programs;
     for (const [path, name] of [
-      [CLIENT, "nbd-client"],
-      [STARTER, "dpkg"],
+      [client, "nbd-client"],
+      [starter, "dpkg"],
     ] as const)
       if (!(await isThere(path)))
         return `${path} is not on this host; install Debian's package ${name}`;
@@ -104,10 +106,11 @@ export class KernelWay implements Way {
   async up(place: Place, door: NbdDoor, deadline: Deadline): Promise<void> {
     const file = clientFile(place);
     await rm(file, { force: true });
-    const start = ["--start", "--quiet", "--make-pidfile", "--pidfile", file, "--startas", CLIENT];
+    const { client, starter } = this.#programs;
+    const start = ["--start", "--quiet", "--make-pidfile", "--pidfile", file, "--startas", client];
     const args = [...start, "--", "-unix", place.socket, "-name", EXPORT];
     const { exec } = this.#context;
-    const said = await exec(STARTER, args, this.#within(deadline, 30_000)).catch(
+    const said = await exec(starter, args, this.#within(deadline, 30_000)).catch(
       (error: unknown) => {
         if (!(error instanceof CommandError) || error.exitCode < 0) throw error;
         throw closed(door, error.stderr.trim().replaceAll(/\s*\n\s*/g, " "), error);
@@ -127,13 +130,16 @@ export class KernelWay implements Way {
   }
 
   async down(device: string, deadline: Deadline): Promise<void> {
-    await this.#context.exec(CLIENT, ["-d", `/dev/${device}`], this.#within(deadline, 30_000));
+    const { exec } = this.#context;
+    await exec(this.#programs.client, ["-d", `/dev/${device}`], this.#within(deadline, 30_000));
     const folder = join(placesOf(this.#context).sys, "class/block", device);
     const isFree = async () =>
       (await sysText(join(folder, "pid"))) === "" && (await sysText(join(folder, "size"))) === "0";
     const end = performance.now() + deadline.left(FREE_MS);
     while (!(await isFree())) {
-      if (performance.now() > end || deadline.signal.aborted)
+      if (deadline.signal.aborted)
+        throw new StorageError("cancelled", `waiting for /dev/${device} to go was ended`);
+      if (performance.now() > end)
         throw new StorageError(
           "failed-precondition",
           `/dev/${device} was disconnected, and the kernel does not let it go: a program has it open; end it (fuser -v /dev/${device}) and try again`,
