@@ -2,7 +2,7 @@
  * The way for a kernel with NBD: its client is connected to a Unix socket of the daemon. The daemon stays between the
  * kernel and the server, because the kernel's client alone cannot wait for a server that restarts: nbd-client 3.24
  * never tells it how long (NBD_ATTR_DEAD_CONN_TIMEOUT), so it fails every request at once, and `-persist` gives up
- * with the device, since NBD_DO_IT of today's kernels ends without an error. Nor can it do TLS by itself.
+ * with the device, since NBD_DO_IT of today's kernels ends without an error. Its TLS would be a process in between, too.
  *
  * The kernel chooses the device, so that nobody else's can be hit: over ioctl (`-nonetlink`) a second client at one
  * device throws the first one out. It keeps the number of the process that connected it, also when that has
