@@ -24,7 +24,15 @@ const AWAY_MS = 40_000;
 /** Of somebody else, from before to after. */
 const FOREIGN = "nbd0";
 
-const host = new NbdHost("/suite/h", { listen: "127.0.0.1:19431" }, { nbd: { client: "kernel" } });
+const host = new NbdHost(
+  "/suite/h",
+  { listen: "127.0.0.1:19431" },
+  // A server takes its time to start here.
+  { nbd: { client: "kernel", reconnectSeconds: 600 } },
+);
+/** Few, since each costs the slow machine a storage daemon. */
+let one: Attached;
+let other: Attached;
 
 function deviceOf({ device }: Attached): string {
   const path = realpathSync(device);
@@ -42,25 +50,19 @@ async function assertForeignWorks(): Promise<void> {
 }
 
 function life(): void {
-  it("is a disk of the volume's size, and what is written there is read at another door", async () => {
-    const one = await host.attached();
-    await host.connect(one);
-    const path = deviceOf(one);
-    await host.connect(one);
-    assert.equal(deviceOf(one), path, "doing it again changes nothing");
-    assert.equal(await sizeOf(one), GIB);
+  it("is a disk of the volume's size, and nothing of it is left when it goes", async () => {
+    await host.connect(other);
+    const path = deviceOf(other);
+    await host.connect(other);
+    assert.equal(deviceOf(other), path, "doing it again changes nothing");
+    assert.equal(await sizeOf(other), GIB);
     await sh(`tr '\\0' '\\253' < /dev/zero | head -c 4M | dd of=${path} bs=1M conv=fsync`);
-    await host.disconnect(one);
-    await host.disconnect(one);
+    await host.disconnect(other);
+    await host.disconnect(other);
     host.assertNothingLeft([FOREIGN]);
-    await host.server.remove((await host.server.exports())[0]?.id ?? "");
-    const door = await host.server.add({ volumeID: one.volumeID, type: "nbd" });
-    await through(door, "read -P 171 0 4M", "read -P 0 4M 1M");
-    await host.server.remove(door.id ?? "");
   });
 
   it("carries a file system, and does not leave while that is mounted", async () => {
-    const one = await host.attached();
     await host.connect(one);
     const wanted = { type: "ext4", isAsked: true };
     const { signal } = host.limits();
@@ -86,7 +88,6 @@ function life(): void {
   });
 
   it("a server that is away under a writer is a pause, and no I/O error", async () => {
-    const one = await host.attached();
     await host.connect(one);
     await run("mkfs.ext4", "-q", "-F", one.device);
     await sh(`mkdir -p ${MOUNT} && mount ${one.device} ${MOUNT}`);
@@ -105,19 +106,29 @@ function life(): void {
     host.assertNothingLeft([FOREIGN]);
   });
 
-  it("several volumes at once get devices of their own, and nobody else's", async () => {
-    const all = [await host.attached(), await host.attached(), await host.attached()];
-    await Promise.all(all.map((one) => host.connect(one)));
+  it("two volumes at once get devices of their own, and nobody else's", async () => {
+    const all = [one, other];
+    await Promise.all(all.map((each) => host.connect(each)));
     assert.equal(new Set(all.map(deviceOf)).size, all.length);
     assert.equal(connectedDevices().length, all.length + 1);
-    for (const [index, one] of all.entries())
-      await sh(`echo volume ${index} | dd of=${one.device} conv=fsync status=none`);
+    for (const [index, { device }] of all.entries())
+      await sh(`echo volume ${index} | dd of=${device} conv=fsync status=none`);
     await assertForeignWorks();
-    for (const [index, one] of all.entries())
-      assert.match(await sh(`head -c 9 ${one.device}`), new RegExp(`^volume ${index}`));
-    await Promise.all(all.map((one) => host.disconnect(one)));
+    for (const [index, { device }] of all.entries())
+      assert.match(await sh(`head -c 9 ${device}`), new RegExp(`^volume ${index}`));
+    await Promise.all(all.map((each) => host.disconnect(each)));
     await assertForeignWorks();
     host.assertNothingLeft([FOREIGN]);
+  });
+
+  it("what was written is read at another door", async () => {
+    const { volumeID } = other;
+    const { id = "" } =
+      (await host.server.exports()).find((each) => each.volumeID === volumeID) ?? {};
+    await host.server.remove(id);
+    const door = await host.server.add({ volumeID, type: "nbd" });
+    await through(door, "read -P 171 1M 3M", "read -P 0 4M 1M");
+    await host.server.remove(door.id ?? "");
   });
 }
 
@@ -135,7 +146,6 @@ function leftovers(): void {
 
   for (const command of ["qemu-storage-daemon", "start-stop-daemon"])
     it(`of a client that was killed after ${command} are cleared by a check of the host`, async () => {
-      const one = await host.attached();
       const killed = await ended("node", KILLED, host.folder, command, JSON.stringify(one));
       assert.equal(killed.status, null, `it was killed: ${killed.stderr}`);
       const isConnected = command === "start-stop-daemon";
@@ -144,7 +154,6 @@ function leftovers(): void {
     });
 
   it("of a killed client are taken over by the next one", async () => {
-    const one = await host.attached();
     await ended("node", KILLED, host.folder, "start-stop-daemon", JSON.stringify(one));
     const [, device] = connectedDevices();
     await host.connect(one);
@@ -159,7 +168,6 @@ function leftovers(): void {
   };
 
   it("of a killed storage daemon are cleared, and not while something uses the device", async () => {
-    const one = await host.attached();
     await host.connect(one);
     await sh(
       `mkfs.ext4 -q -F ${one.device} && mkdir -p ${MOUNT} && mount -o ro ${one.device} ${MOUNT}`,
@@ -180,7 +188,6 @@ function leftovers(): void {
   });
 
   it("of a killed storage daemon do not keep the volume from being connected anew", async () => {
-    const one = await host.attached();
     await host.connect(one);
     await killDaemon();
     await host.connect(one);
@@ -192,7 +199,7 @@ function leftovers(): void {
 
 function refusals(): void {
   it("of an export that is not for this host are in clear words, and leave nothing", async () => {
-    const { volumeID, fields } = await host.attached();
+    const { volumeID, fields } = one;
     const device = "/dev/disk/by-id/nbd-other";
     await assert.rejects(
       host.connect({ volumeID, device, fields: { ...fields, export: "other" } }),
@@ -212,6 +219,8 @@ insideOneMachine(import.meta.url, { limitMs: 1_700_000 }, () => {
       shInOneGo("qemu-nbd --fork -t -f raw -x disk -k /suite/foreign.sock /suite/foreign");
       shInOneGo(`nbd-client -unix /suite/foreign.sock -N disk /dev/${FOREIGN}`);
       await host.start();
+      one = await host.attached();
+      other = await host.attached();
     });
     after(() => host.remove());
     describe("in its life", life);

@@ -25,7 +25,8 @@ export async function chooseWays(
   [kernel, fuse]: readonly [kernel: Way, fuse: Way],
   deadline: Deadline,
 ): Promise<readonly Way[]> {
-  const wish = String(config.find(KEY)?.value ?? "auto").toLowerCase();
+  const { value = "auto" } = config.find(KEY) ?? {};
+  const wish = typeof value === "string" ? value.toLowerCase() : JSON.stringify(value);
   if (wish === "daemon") return [fuse];
   if (wish !== "auto" && wish !== "kernel")
     throw new StorageError(
