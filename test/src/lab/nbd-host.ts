@@ -41,9 +41,14 @@ export class NbdHost {
     return this.#server;
   }
 
-  async start(): Promise<void> {
+  /** Serves exports of their own, or volumes to hosts that attach them. */
+  async start(serves: "exports" | "hosts" = "exports"): Promise<void> {
     mkdirSync(this.folder, { recursive: true });
-    this.#server = await DoorHost.open(this.folder, { nbd: this.#options, exports: ["nbd"] });
+    const doors =
+      serves === "hosts"
+        ? ({ exports: [], hasHosts: true } as const)
+        : { exports: ["nbd"] as const };
+    this.#server = await DoorHost.open(this.folder, { nbd: this.#options, ...doors });
   }
 
   async stop(): Promise<void> {

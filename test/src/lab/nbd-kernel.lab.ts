@@ -6,7 +6,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { checkHost } from "@libstorage/client/host";
 import type { Attached } from "@libstorage/client/host";
-import { through } from "../exporters/door-host.js";
+import type { Caller } from "@libstorage/server";
+import { SERVICE, through } from "../exporters/door-host.js";
 import { ended, run } from "../exporters/nbd-client.js";
 import { insideOneMachine } from "./inside.js";
 import { connectedDevices, NbdHost } from "./nbd-host.js";
@@ -16,6 +17,8 @@ import { sh as shInOneGo } from "./shell.js";
 const sh = (script: string): Promise<string> => run("bash", "-euc", script);
 
 const GIB = 1024 ** 3;
+const ZERO_ID = "00000000-0000-4000-8000-000000000000";
+const CALLER: Caller = { who: "tester", via: "test", tx: ZERO_ID };
 const KILLED = fileURLToPath(new URL("nbd-killed.js", import.meta.url));
 const MOUNT = "/mnt/nbd";
 /** Longer than the 30 s after which the kernel asks what became of a request. */
@@ -72,11 +75,6 @@ function life(): void {
       code: "failed-precondition",
       message: /cannot leave this host: the mount \/mnt\/nbd uses \/dev\/nbd\d+/,
     });
-    const grown = { ...one, fields: { ...one.fields, sizeBytes: String(2 * GIB) } };
-    await assert.rejects(async () => host.executor.expand?.(grown, MOUNT, host.limits()), {
-      message: /gets it with a new connection only, while the mount .* uses it/,
-    });
-    await host.executor.expand?.(one, MOUNT, host.limits());
     await host.executor.unmount?.({ ...one, mountPoint: MOUNT, removeFolder: true, signal });
     await host.disconnect(one);
     await host.connect(one);
@@ -118,6 +116,19 @@ function life(): void {
       assert.match(await sh(`head -c 9 ${device}`), new RegExp(`^volume ${index}`));
     await Promise.all(all.map((each) => host.disconnect(each)));
     await assertForeignWorks();
+    host.assertNothingLeft([FOREIGN]);
+  });
+
+  it("is not said to be gone while a program has its device open", async () => {
+    await host.connect(other);
+    const holding = ended("sh", "-c", `exec 3< ${other.device}; sleep 60`);
+    await sleep(1000);
+    await assert.rejects(host.disconnect(other), {
+      code: "failed-precondition",
+      message: /was disconnected.*a program has it open/,
+    });
+    await holding;
+    await host.disconnect(other);
     host.assertNothingLeft([FOREIGN]);
   });
 
@@ -212,6 +223,48 @@ function refusals(): void {
   });
 }
 
+async function attachedToHost(volumeID: string): Promise<Attached> {
+  const metadata = { hostName: "b", bootID: ZERO_ID, addresses: ["127.0.0.1"] };
+  const to = { id: "host-b", driver: "image", service: "", metadata };
+  const request = { to, deviceName: "", force: false };
+  const service = host.server.storage.service(SERVICE);
+  const { attachment } = await service.volumeAttach(volumeID, request, CALLER);
+  return { volumeID, device: attachment.deviceName, fields: attachment.fields ?? {} };
+}
+
+function growth(): void {
+  it("takes a new connection, so not while the volume is used; nothing is lost", async () => {
+    await host.stop();
+    await host.start("hosts");
+    const volumeID = await host.server.volume("qcow2");
+    const grown = await attachedToHost(volumeID);
+    const { signal } = host.limits();
+    const mount = { ...grown, mountPoint: MOUNT, signal };
+    const expand = (mountPoint?: string) =>
+      host.executor.expand?.(grown, mountPoint, host.limits());
+    await host.connect(grown);
+    await host.executor.mount?.({ ...mount, fileSystem: { type: "ext4", isAsked: true } });
+    await sh(`echo before > ${MOUNT}/file && sync`);
+    await expand(MOUNT);
+    await host.server.storage.service(SERVICE).volumeExpand(volumeID, 2 * GIB, CALLER);
+    await sh(`echo after >> ${MOUNT}/file && sync`);
+    await assert.rejects(async () => expand(MOUNT), {
+      code: "failed-precondition",
+      message: /has grown on the server.*with a new connection only, while the mount .* uses it/,
+    });
+    await host.executor.unmount?.({ ...mount, removeFolder: false });
+    await expand();
+    assert.equal(await sizeOf(grown), 2 * GIB);
+    deviceOf(grown);
+    await host.executor.mount?.(mount);
+    assert.equal(await sh(`cat ${MOUNT}/file`), "before\nafter\n");
+    assert.ok(Number(await run("stat", "-f", "-c", "%b", MOUNT)) * 4096 > 1.7 * GIB);
+    await host.executor.unmount?.({ ...mount, removeFolder: false });
+    await host.disconnect(grown);
+    host.assertNothingLeft([FOREIGN]);
+  });
+}
+
 insideOneMachine(import.meta.url, { limitMs: 1_700_000 }, () => {
   describe("a volume by the kernel's NBD client", { timeout: 1_600_000 }, () => {
     before(async () => {
@@ -226,5 +279,6 @@ insideOneMachine(import.meta.url, { limitMs: 1_700_000 }, () => {
     describe("in its life", life);
     describe("leftovers", leftovers);
     describe("refusals", refusals);
+    describe("growth", growth);
   });
 });

@@ -7,12 +7,14 @@ import { readFileSync } from "node:fs";
 import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../executor/exec.js";
 import type { ExecutorContext } from "../../executor/executor.js";
 import { readMountTable } from "../../executor/mount-table.js";
 import type { Deadline } from "../transport.js";
 import type { Credentials, NbdDoor } from "./door.js";
+import { tellDaemon } from "./monitor.js";
 import type { Place } from "./place.js";
 import type { Way } from "./way.js";
 
@@ -22,6 +24,7 @@ const RECONNECT_SECONDS = 120;
 const END_MS = 10_000;
 /** The disk, within the daemon. */
 export const NODE = "remote";
+const TLS = "tls0";
 /** A path of a Unix socket has at most 107 bytes. @see unix(7) */
 const MAX_FOLDER_BYTES = 107 - "/qmp.sock".length;
 
@@ -83,13 +86,13 @@ function argumentsFor(
   hasTls: boolean,
   reconnectSeconds: number,
 ): readonly string[] {
-  const tls = `tls-creds-x509,id=tls0,endpoint=client,dir=${plain(join(folder, "tls"))},verify-peer=on`;
+  const tls = `tls-creds-x509,id=${TLS},endpoint=client,dir=${plain(join(folder, "tls"))},verify-peer=on`;
   const node = [
     `driver=nbd,node-name=${NODE},export=${door.export},discard=unmap`,
     `server.type=inet,server.host=${plain(door.host)},server.port=${door.port}`,
     `reconnect-delay=${reconnectSeconds}`,
     ...(door.isReadOnly ? ["read-only=on"] : []),
-    ...(hasTls ? ["tls-creds=tls0"] : []),
+    ...(hasTls ? [`tls-creds=${TLS}`] : []),
   ];
   return [
     "--pidfile",
@@ -184,4 +187,31 @@ function refused(error: unknown, door: NbdDoor): unknown {
       "and this host do not agree on TLS; look at nbd.certFile, nbd.keyFile and nbd.trustedCertsFile, and whether the server's certificate names its address",
     );
   return error;
+}
+
+const LOOK = "look";
+const Nodes = v.array(
+  v.object({ "node-name": v.string(), image: v.object({ "virtual-size": v.number() }) }),
+);
+
+/** The size that the export has now, in bytes; asked by a second connection, as the first one does not hear of it. */
+export async function sizeOfExport({ monitor }: Place, door: NbdDoor): Promise<number> {
+  const remove = () => tellDaemon(monitor, "blockdev-del", { "node-name": LOOK });
+  // One that was killed here has left it.
+  await remove().catch(() => {});
+  await tellDaemon(monitor, "blockdev-add", {
+    driver: "nbd",
+    "node-name": LOOK,
+    export: door.export,
+    server: { type: "inet", host: door.host, port: door.port },
+    "read-only": true,
+    ...(door.hasTls && { "tls-creds": TLS }),
+  });
+  try {
+    const answer = await tellDaemon(monitor, "query-named-block-nodes", { flat: true });
+    const node = v.parse(Nodes, answer).find((one) => one["node-name"] === LOOK);
+    return node?.image["virtual-size"] ?? 0;
+  } finally {
+    await remove();
+  }
 }

@@ -125,17 +125,15 @@ export class NbdTransport implements BlockTransport {
     const door = nbdDoorOf(attached);
     const deadline = new Deadline(limits);
     const { volumeID } = attached;
-    const sizeBytes = Number(attached.fields["sizeBytes"]);
     await this.#lock(door, deadline, async () => {
       const place = placeOfExport(this.#context.libFolder, door.export);
       const { device, way } = await this.#proven(attached);
-      if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) return;
-      if (await way.grow(place, device, sizeBytes, deadline)) return;
+      if (await way.grow(place, door, device, deadline)) return;
       const [user] = await usersOf(placesOf(this.#context).sys, device);
       if (user !== undefined)
         throw new StorageError(
           "failed-precondition",
-          `volume ${volumeID} has its new size on the server, and /dev/${device} gets it with a new connection only, while ${user} uses it; unmount it and mount it again`,
+          `volume ${volumeID} has grown on the server, and the kernel's NBD client gives /dev/${device} its new size with a new connection only, while ${user} uses it; unmount the volume and mount it again`,
           { volumeID, device: `/dev/${device}`, user },
         );
       await this.#build(place, door, attached, deadline);

@@ -18,7 +18,7 @@ import { placesOf } from "../../executor/executor.js";
 import type { ExecutorContext } from "../../executor/executor.js";
 import { sysEntries, sysText } from "../kernel.js";
 import type { Deadline } from "../transport.js";
-import { NODE, plain } from "./daemon.js";
+import { NODE, plain, sizeOfExport } from "./daemon.js";
 import type { NbdDoor } from "./door.js";
 import type { Place } from "./place.js";
 import { WayClosed } from "./way.js";
@@ -149,9 +149,10 @@ export class KernelWay implements Way {
     }
   }
 
-  async grow(_place: Place, device: string, sizeBytes: number): Promise<boolean> {
-    const size = join(placesOf(this.#context).sys, "class/block", device, "size");
-    return Number(await sysText(size)) * 512 === sizeBytes;
+  async grow(place: Place, door: NbdDoor, device: string): Promise<boolean> {
+    const { sys } = placesOf(this.#context);
+    const sectors = Number(await sysText(join(sys, "class/block", device, "size")));
+    return sectors * 512 === (await sizeOfExport(place, door));
   }
 
   #within(deadline: Deadline, mostMs: number): { signal: AbortSignal; timeoutMs: number } {

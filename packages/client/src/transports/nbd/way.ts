@@ -27,8 +27,11 @@ export interface Way {
   up(place: Place, door: NbdDoor, deadline: Deadline): Promise<void>;
   /** Takes a device of a place away, which nobody uses, and proves it. */
   down(device: string, deadline: Deadline): Promise<void>;
-  /** @returns whether the device has that size now; false: it takes a new connection */
-  grow(place: Place, device: string, sizeBytes: number, deadline: Deadline): Promise<boolean>;
+  /**
+   * Gives a device the size that the export has now.
+   * @returns false: it has another one, and it takes a new connection to change that
+   */
+  grow(place: Place, door: NbdDoor, device: string, deadline: Deadline): Promise<boolean>;
 }
 
 /** This host cannot go one way, and may try the other. */

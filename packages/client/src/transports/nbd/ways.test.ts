@@ -1,8 +1,10 @@
 /** Which way a disk takes, and how a device of the kernel's NBD client is known again. */
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { ConfigTree, ScopedConfig } from "@libstorage/model";
 import { CommandError } from "../../executor/exec.js";
@@ -211,8 +213,23 @@ describe("the kernel's client", () => {
     assert.match(args, /writable=off/);
   });
 
-  it("says whether a size is the device's already", async () => {
-    assert.equal(await kernelWay().grow(place, "nbd0", 1024 * 1024), true);
-    assert.equal(await kernelWay().grow(place, "nbd0", 2 * 1024 * 1024), false);
+  it("says whether the size that the export has is the device's already", async () => {
+    let bytes = 1024 * 1024;
+    const monitor = createServer((socket) => {
+      createInterface({ input: socket }).on("line", (line) => {
+        const { execute, id } = JSON.parse(line) as { execute: string; id: number };
+        const nodes = [{ "node-name": "look", image: { "virtual-size": bytes } }];
+        const isQuery = execute === "query-named-block-nodes";
+        socket.write(`${JSON.stringify({ id, return: isQuery ? nodes : {} })}\n`);
+      });
+    });
+    await new Promise<void>((resolve) => monitor.listen(place.monitor, resolve));
+    try {
+      assert.equal(await kernelWay().grow(place, door, "nbd0"), true);
+      bytes *= 2;
+      assert.equal(await kernelWay().grow(place, door, "nbd0"), false);
+    } finally {
+      monitor.close();
+    }
   });
 });
