@@ -56,13 +56,6 @@ export class NbdHost {
     this.#server = undefined;
   }
 
-  /** Ends the server, with all that it serves. */
-  async remove(): Promise<void> {
-    for (const { id = "" } of (await this.#server?.exports()) ?? [])
-      await this.server.remove(id, "hard");
-    await this.stop();
-  }
-
   async attached(): Promise<Attached> {
     const volumeID = await this.server.volume("qcow2");
     const { fields } = await this.server.add({ volumeID, type: "nbd", writable: true });

@@ -275,7 +275,8 @@ insideOneMachine(import.meta.url, { limitMs: 1_700_000 }, () => {
       one = await host.attached();
       other = await host.attached();
     });
-    after(() => host.remove());
+    // What it serves goes with the machine.
+    after(() => host.stop());
     describe("in its life", life);
     describe("leftovers", leftovers);
     describe("refusals", refusals);
