@@ -9,7 +9,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/libstorage-lab
 packages=(
   # storage
   lvm2 thin-provisioning-tools targetcli-fb python3-rtslib-fb dbus open-iscsi multipath-tools sg3-utils tgt libiscsi-bin
-  btrfs-progs xfsprogs e2fsprogs nfs-kernel-server nfs-common nbd-client qemu-utils quota acl attr
+  btrfs-progs xfsprogs e2fsprogs nfs-kernel-server nfs-common nbd-client qemu-utils qemu-system-common quota acl attr
   # the runtime whose volumes we serve
   docker.io
   # the machine itself

@@ -1,11 +1,11 @@
-/** What connections by NBD have left: daemons, files and loop devices of no volume that this host is connected to. */
+/** What connections by NBD have left: daemons, files and devices of no volume that this host is connected to. */
 import { readdir, readlink, unlink } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { placesOf } from "../executor/executor.js";
 import { usersOf } from "../transports/block-use.js";
-import { loopsOn } from "../transports/loop.js";
-import { isShown, nbdPlaces, pidAt, placeOfExport } from "../transports/nbd/daemon.js";
-import { takeDown } from "../transports/nbd/index.js";
+import { pidAt } from "../transports/nbd/daemon.js";
+import { nbdPlaces, placeOfExport } from "../transports/nbd/place.js";
+import { devicesAt, takeDown, wayAt } from "../transports/nbd/ways.js";
 import { Deadline } from "../transports/transport.js";
 import { readKnown } from "./known.js";
 import type { Check, CheckOptions, Leftover } from "./leftover.js";
@@ -23,11 +23,12 @@ export const checkNbd: Check = async (options) => {
   const known = new Set(exports.map((name) => placeOfExport(libFolder, name).folder));
   const found: Leftover[] = [];
   for (const place of await nbdPlaces(libFolder)) {
-    const isBroken = known.has(place.folder) && !(await isShown(place));
+    const isBroken =
+      known.has(place.folder) && (await wayAt(options.executors, place)) === undefined;
     if (known.has(place.folder) && !isBroken) continue;
     const { sys } = placesOf(options.executors);
-    const loops = await loopsOn(sys, place.disk);
-    const users = (await Promise.all(loops.map((loop) => usersOf(sys, loop)))).flat();
+    const devices = (await devicesAt(options.executors, place)).map(({ device }) => device);
+    const users = (await Promise.all(devices.map((device) => usersOf(sys, device)))).flat();
     const leftover = {
       kind: "nbd-leftover",
       what: place.folder,
@@ -43,7 +44,7 @@ export const checkNbd: Check = async (options) => {
         fix: async () =>
           locked(options, `${place.folder}.lock`, async () => {
             const deadline = new Deadline({ signal: options.signal, timeoutMs: TAKE_DOWN_MS });
-            const targets = new Set(loops.map((loop) => `../../${loop}`));
+            const targets = new Set(devices.map((device) => `../../${device}`));
             const links = (await nbdLinks(options)).filter(({ target }) => targets.has(target));
             await takeDown(options.executors, place, basename(place.folder), deadline);
             for (const { path } of links) await unlink(path);
@@ -80,13 +81,14 @@ async function staleLinks(
   options: CheckOptions,
   exports: ReadonlySet<string>,
 ): Promise<readonly Leftover[]> {
-  const { sys } = placesOf(options.executors);
+  const { executors } = options;
   const found: Leftover[] = [];
   for (const { path, name, target } of await nbdLinks(options)) {
     if (exports.has(name)) continue;
-    const { disk } = placeOfExport(options.executors.libFolder, name);
-    // One that leads to what is no loop device is not of this client's making.
-    if (!/^\.\.\/\.\.\/loop\d+$/.test(target) || (await loopsOn(sys, disk)).length > 0) continue;
+    // One that leads to anything else is not of this client's making.
+    if (!/^\.\.\/\.\.\/(?:loop|nbd)\d+$/.test(target)) continue;
+    const place = placeOfExport(executors.libFolder, name);
+    if ((await devicesAt(executors, place)).length > 0) continue;
     found.push({
       kind: "nbd-leftover",
       what: path,

@@ -1,13 +1,13 @@
 /**
- * The way of a volume that comes by NBD to this host, where the kernel has no NBD: a storage daemon is the client,
- * and shows the disk as a file by FUSE. The daemon waits when the server is away, and goes on when it is back,
- * so that a restart of the server is a pause and no error. All of it stands in one folder of this volume's.
+ * The storage daemon of a volume that comes by NBD to this host. It is the server's client: it does TLS, waits when the
+ * server is away, and goes on when it is back, so that a restart of the server is a pause and no error. How this host's
+ * kernel gets the disk from it is the affair of a way.
  */
-import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { mkdir, readdir, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../executor/exec.js";
 import type { ExecutorContext } from "../../executor/executor.js";
@@ -15,45 +15,21 @@ import { readMountTable } from "../../executor/mount-table.js";
 import type { Deadline } from "../transport.js";
 import type { Credentials, NbdDoor } from "./door.js";
 import { tellDaemon } from "./monitor.js";
+import type { Place } from "./place.js";
+import type { Way } from "./way.js";
 
 const PROGRAM = "qemu-storage-daemon";
 /** As long as requests over iSCSI wait. */
 const RECONNECT_SECONDS = 120;
 const END_MS = 10_000;
-const NODE = "remote";
+/** The disk, within the daemon. */
+export const NODE = "remote";
+const TLS = "tls0";
 /** A path of a Unix socket has at most 107 bytes. @see unix(7) */
 const MAX_FOLDER_BYTES = 107 - "/qmp.sock".length;
 
-export interface DaemonPlace {
-  readonly folder: string;
-  /** The disk, once the daemon shows it. */
-  readonly disk: string;
-}
-
-/** Where the ways of all volumes stand. */
-export function nbdFolderOf(libFolder: string): string {
-  return join(libFolder, "nbd-client");
-}
-
-export function placeOfExport(libFolder: string, name: string): DaemonPlace {
-  const folder = join(
-    nbdFolderOf(libFolder),
-    createHash("sha256").update(name).digest("hex").slice(0, 16),
-  );
-  return { folder, disk: join(folder, "disk") };
-}
-
-/** The places that are there, whoever made them. */
-export async function nbdPlaces(libFolder: string): Promise<readonly DaemonPlace[]> {
-  const names = await readdir(nbdFolderOf(libFolder)).catch(() => []);
-  return names
-    .filter((name) => /^[\da-f]{16}$/.test(name))
-    .map((name) => join(nbdFolderOf(libFolder), name))
-    .map((folder) => ({ folder, disk: join(folder, "disk") }));
-}
-
 /** The daemon of a place while it lives. Numbers of processes come again, so its arguments count. */
-export function pidAt({ folder }: DaemonPlace): number | undefined {
+export function pidAt({ folder }: Place): number | undefined {
   try {
     const pid = Number.parseInt(readFileSync(join(folder, "pid"), "latin1"), 10);
     return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(`${folder}/pid`) ? pid : undefined;
@@ -62,20 +38,15 @@ export function pidAt({ folder }: DaemonPlace): number | undefined {
   }
 }
 
-/** Whether the file of a place is a disk now: FUSE is over it, and its daemon lives. */
-export async function isShown(place: DaemonPlace): Promise<boolean> {
-  return pidAt(place) !== undefined && (await mountsOver(place)) > 0;
-}
-
-/** Without a look at the file itself, which would wait for its daemon. */
-async function mountsOver({ disk }: DaemonPlace): Promise<number> {
+/** How often FUSE is over the file of a place; without a look at the file itself, which would wait for its daemon. */
+export async function mountsOver({ disk }: Place): Promise<number> {
   return (await readMountTable()).filter(({ mountPoint }) => mountPoint === disk).length;
 }
 
 /** Takes the daemon and what it shows away. What is not there is fine. */
 export async function removeDaemon(
   { exec }: ExecutorContext,
-  place: DaemonPlace,
+  place: Place,
   deadline: Deadline,
 ): Promise<void> {
   await endProcess(place);
@@ -88,7 +59,7 @@ export async function removeDaemon(
   await rm(place.folder, { recursive: true, force: true });
 }
 
-async function endProcess(place: DaemonPlace): Promise<void> {
+async function endProcess(place: Place): Promise<void> {
   for (const signal of ["SIGTERM", "SIGKILL"] as const) {
     const pid = pidAt(place);
     if (pid === undefined) return;
@@ -105,38 +76,35 @@ async function endProcess(place: DaemonPlace): Promise<void> {
 }
 
 /** A value within a list of options. */
-function plain(value: string): string {
+export function plain(value: string): string {
   return value.replaceAll(",", ",,");
 }
 
 function argumentsFor(
-  { folder, disk }: DaemonPlace,
+  { folder, monitor }: Place,
   door: NbdDoor,
   hasTls: boolean,
   reconnectSeconds: number,
 ): readonly string[] {
-  const tls = `tls-creds-x509,id=tls0,endpoint=client,dir=${plain(join(folder, "tls"))},verify-peer=on`;
+  const tls = `tls-creds-x509,id=${TLS},endpoint=client,dir=${plain(join(folder, "tls"))},verify-peer=on`;
   const node = [
     `driver=nbd,node-name=${NODE},export=${door.export},discard=unmap`,
     `server.type=inet,server.host=${plain(door.host)},server.port=${door.port}`,
     `reconnect-delay=${reconnectSeconds}`,
     ...(door.isReadOnly ? ["read-only=on"] : []),
-    ...(hasTls ? ["tls-creds=tls0"] : []),
+    ...(hasTls ? [`tls-creds=${TLS}`] : []),
   ];
-  const write = door.isReadOnly ? "off" : "on";
   return [
     "--pidfile",
     join(folder, "pid"),
     "--daemonize",
     "--chardev",
-    `socket,id=qmp,path=${plain(join(folder, "qmp.sock"))},server=on,wait=off`,
+    `socket,id=qmp,path=${plain(monitor)},server=on,wait=off`,
     "--monitor",
     "chardev=qmp",
     ...(hasTls ? ["--object", tls] : []),
     "--blockdev",
     node.join(","),
-    "--export",
-    `type=fuse,id=disk,node-name=${NODE},mountpoint=${plain(disk)},writable=${write},growable=off,allow-other=off`,
   ];
 }
 
@@ -145,11 +113,12 @@ function reconnectOf({ config }: ExecutorContext): number {
   return Number.isInteger(value) && value > 0 ? value : RECONNECT_SECONDS;
 }
 
-/** Shows the export as the file of its place; to be called when nothing is there. */
-export async function showDisk(
+/** Starts the daemon of a place, connected and showing the disk; to be called when nothing is there. */
+export async function startDaemon(
   context: ExecutorContext,
-  place: DaemonPlace,
+  place: Place,
   door: NbdDoor,
+  way: Way,
   credentials: Credentials | undefined,
   deadline: Deadline,
 ): Promise<void> {
@@ -165,7 +134,11 @@ export async function showDisk(
   for (const [name, file] of Object.entries(credentials ?? {}))
     await symlink(file, join(folder, "tls", name));
   await writeFile(disk, "", { mode: 0o600 });
-  const args = argumentsFor(place, door, credentials !== undefined, reconnectOf(context));
+  const hasTls = credentials !== undefined;
+  const args = [
+    ...argumentsFor(place, door, hasTls, reconnectOf(context)),
+    ...way.argumentsFor(place, door),
+  ];
   const limits = { signal: deadline.signal, timeoutMs: deadline.left(30_000) };
   await context.exec(PROGRAM, args, limits).catch((error: unknown) => {
     throw refused(error, door);
@@ -216,9 +189,29 @@ function refused(error: unknown, door: NbdDoor): unknown {
   return error;
 }
 
-/** Gives the file the size that the export has now: the daemon asks for none that differs, and looks. */
-export async function refitDisk({ folder, disk }: DaemonPlace): Promise<void> {
-  const socket = join(folder, "qmp.sock");
-  const { size } = await stat(disk);
-  await tellDaemon(socket, "block_resize", { "node-name": NODE, size });
+const LOOK = "look";
+const Nodes = v.array(
+  v.object({ "node-name": v.string(), image: v.object({ "virtual-size": v.number() }) }),
+);
+
+/** The size that the export has now, in bytes; asked by a second connection, as the first one does not hear of it. */
+export async function sizeOfExport({ monitor }: Place, door: NbdDoor): Promise<number> {
+  const remove = () => tellDaemon(monitor, "blockdev-del", { "node-name": LOOK });
+  // One that was killed here has left it.
+  await remove().catch(() => {});
+  await tellDaemon(monitor, "blockdev-add", {
+    driver: "nbd",
+    "node-name": LOOK,
+    export: door.export,
+    server: { type: "inet", host: door.host, port: door.port },
+    "read-only": true,
+    ...(door.hasTls && { "tls-creds": TLS }),
+  });
+  try {
+    const answer = await tellDaemon(monitor, "query-named-block-nodes", { flat: true });
+    const node = v.parse(Nodes, answer).find((one) => one["node-name"] === LOOK);
+    return node?.image["virtual-size"] ?? 0;
+  } finally {
+    await remove();
+  }
 }

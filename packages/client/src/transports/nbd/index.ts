@@ -1,7 +1,7 @@
 /**
- * Volumes that come by NBD: a storage daemon of this host shows the export as a file, a loop device with direct I/O
- * the file as a disk, and a link below /dev/disk/by-id names it after the export, which is of one hold and never
- * of another. Everything is taken down in the opposite order.
+ * Volumes that come by NBD: a storage daemon of this host is connected to the export, a device of the kernel is over
+ * the daemon (ways.ts), and a link below /dev/disk/by-id names the device after the export, which is of one hold and
+ * never of another. Everything is taken down in the opposite order.
  */
 import { lstat, mkdir, readlink, realpath, symlink, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
@@ -10,20 +10,17 @@ import { placesOf } from "../../executor/executor.js";
 import type { Attached, ExecutorContext, Limits } from "../../executor/executor.js";
 import { withHostLock } from "../../host/host-lock.js";
 import { usersOf } from "../block-use.js";
-import { loopsOn } from "../loop.js";
 import { Deadline } from "../transport.js";
 import type { BlockTransport, ProvenDevice } from "../transport.js";
-import {
-  isShown,
-  nbdFolderOf,
-  placeOfExport,
-  removeDaemon,
-  refitDisk,
-  showDisk,
-} from "./daemon.js";
-import type { DaemonPlace } from "./daemon.js";
+import { startDaemon } from "./daemon.js";
 import { credentialsFor, nbdDoorOf } from "./door.js";
 import type { NbdDoor } from "./door.js";
+import { lockOfExport, nbdFolderOf, placeOfExport } from "./place.js";
+import type { Place } from "./place.js";
+import { WayClosed } from "./way.js";
+import type { Way } from "./way.js";
+import { devicesAt, takeDown, wayAt, waysFor } from "./ways.js";
+import type { PlaceDevice } from "./ways.js";
 
 export class NbdTransport implements BlockTransport {
   readonly connects = true;
@@ -52,54 +49,47 @@ export class NbdTransport implements BlockTransport {
     await mkdir(nbdFolderOf(this.#context.libFolder), { recursive: true, mode: 0o700 });
     await this.#lock(door, deadline, async () => {
       const place = placeOfExport(this.#context.libFolder, door.export);
-      if (!(await isShown(place))) {
-        // What a daemon that was killed has left stands in the way, and gives nothing but errors.
-        await takeDown(this.#context, place, attached.volumeID, deadline);
-        const credentials = await credentialsFor(this.#context.config, door);
-        await this.#build(place, door, attached, credentials, deadline);
-      } else await this.#showDevice(place, door, attached, deadline);
+      const way = await wayAt(this.#context, place);
+      if (way === undefined) await this.#build(place, door, attached, deadline);
+      else await this.#showDevice(place, door, way, deadline);
       await this.prove(attached);
     });
   }
 
+  /** By the first way that this host can go. */
   async #build(
-    place: DaemonPlace,
-    door: NbdDoor,
-    attached: Attached,
-    credentials: Awaited<ReturnType<typeof credentialsFor>>,
-    deadline: Deadline,
-  ): Promise<void> {
-    try {
-      await showDisk(this.#context, place, door, credentials, deadline);
-      await this.#showDevice(place, door, attached, deadline);
-    } catch (error) {
-      const undoing = new Deadline({ signal: AbortSignal.timeout(60_000), timeoutMs: 60_000 });
-      await takeDown(this.#context, place, attached.volumeID, undoing).catch(() => {});
-      throw error;
-    }
-  }
-
-  async #showDevice(
-    { disk }: DaemonPlace,
+    place: Place,
     door: NbdDoor,
     { volumeID }: Attached,
     deadline: Deadline,
   ): Promise<void> {
-    const { sys } = placesOf(this.#context);
-    const limit = { signal: deadline.signal, timeoutMs: deadline.left(15_000) };
-    if ((await loopsOn(sys, disk)).length === 0) {
-      const readOnly = door.isReadOnly ? ["--read-only"] : [];
-      const args = ["--find", "--direct-io=on", ...readOnly, "--", disk];
-      await this.#context.exec("losetup", args, limit);
-    }
-    const [loop] = await loopsOn(sys, disk);
-    if (loop === undefined)
+    // What a daemon that was killed has left stands in the way, and gives nothing but errors.
+    await takeDown(this.#context, place, volumeID, deadline);
+    const credentials = await credentialsFor(this.#context.config, door);
+    const ways = await waysFor(this.#context, deadline);
+    for (const way of ways)
+      try {
+        await startDaemon(this.#context, place, door, way, credentials, deadline);
+        await this.#showDevice(place, door, way, deadline);
+        return;
+      } catch (error) {
+        const undoing = new Deadline({ signal: AbortSignal.timeout(60_000), timeoutMs: 60_000 });
+        await takeDown(this.#context, place, volumeID, undoing).catch(() => {});
+        if (!(error instanceof WayClosed) || way === ways.at(-1)) throw error;
+        this.#context.warn?.(`${error.message}. It is shown by FUSE instead`);
+      }
+  }
+
+  async #showDevice(place: Place, door: NbdDoor, way: Way, deadline: Deadline): Promise<void> {
+    if ((await way.devices(place)).length === 0) await way.up(place, door, deadline);
+    const [device] = await way.devices(place);
+    if (device === undefined)
       throw new StorageError(
         "failed-precondition",
-        `volume ${volumeID} is not used: losetup made no loop device over ${disk}; are there free ones (losetup -f)?`,
-        { volumeID, path: disk },
+        `the disk ${door.export} has no device here, though one was made over ${place.folder}; did somebody remove it? Try again`,
+        { export: door.export, folder: place.folder },
       );
-    await makeLink(this.#linkOf(door), `../../${loop}`);
+    await makeLink(this.#linkOf(door), `../../${device}`);
   }
 
   #linkOf({ link }: NbdDoor): string {
@@ -107,12 +97,15 @@ export class NbdTransport implements BlockTransport {
   }
 
   async prove(attached: Attached): Promise<ProvenDevice> {
+    const { device } = await this.#proven(attached);
+    return { path: `/dev/${device}` };
+  }
+
+  async #proven(attached: Attached): Promise<PlaceDevice> {
     const door = nbdDoorOf(attached);
-    const { sys } = placesOf(this.#context);
     const { volumeID } = attached;
     const place = placeOfExport(this.#context.libFolder, door.export);
     const path = await realpath(this.#linkOf(door)).catch(() => undefined);
-    const loops = await loopsOn(sys, place.disk);
     const refused = (why: string): StorageError =>
       new StorageError(
         "failed-precondition",
@@ -120,27 +113,30 @@ export class NbdTransport implements BlockTransport {
         { volumeID, device: door.link },
       );
     if (path === undefined) throw refused(`${door.link} is not on this host`);
-    if (!loops.includes(basename(path)))
-      throw refused(`${door.link} leads to ${path}, which is another disk`);
-    if (!(await isShown(place))) throw refused(`its storage daemon has ended, and ${path} fails`);
-    return { path };
+    const devices = await devicesAt(this.#context, place);
+    const found = devices.find(({ device }) => device === basename(path));
+    if (found === undefined) throw refused(`${door.link} leads to ${path}, which is another disk`);
+    if ((await wayAt(this.#context, place)) === undefined)
+      throw refused(`its storage daemon has ended, and ${path} fails`);
+    return found;
   }
 
   async rescan(attached: Attached, limits: Limits): Promise<void> {
     const door = nbdDoorOf(attached);
     const deadline = new Deadline(limits);
+    const { volumeID } = attached;
     await this.#lock(door, deadline, async () => {
       const place = placeOfExport(this.#context.libFolder, door.export);
-      const { path } = await this.prove(attached);
-      const limit = () => ({ signal: deadline.signal, timeoutMs: deadline.left(15_000) });
-      // The daemon learns the size when it comes to the export anew, which it does with its next request.
-      const read = [`if=${place.disk}`, "of=/dev/null", "iflag=direct", "bs=4096", "count=1"];
-      await this.#context.exec("dd", read, limit());
-      await refitDisk(place);
-      // The kernel remembers a file's size for a second, and a loop device takes what it remembers.
-      const look = ["--cached=never", "--format=%s", "--", place.disk];
-      await this.#context.exec("stat", look, limit());
-      await this.#context.exec("losetup", ["--set-capacity", path], limit());
+      const { device, way } = await this.#proven(attached);
+      if (await way.grow(place, door, device, deadline)) return;
+      const [user] = await usersOf(placesOf(this.#context).sys, device);
+      if (user !== undefined)
+        throw new StorageError(
+          "failed-precondition",
+          `volume ${volumeID} has grown on the server, and the kernel's NBD client gives /dev/${device} its new size with a new connection only, while ${user} uses it; unmount the volume and mount it again`,
+          { volumeID, device: `/dev/${device}`, user },
+        );
+      await this.#build(place, door, attached, deadline);
     });
   }
 
@@ -158,10 +154,6 @@ export class NbdTransport implements BlockTransport {
   }
 }
 
-export function lockOfExport(libFolder: string, name: string): string {
-  return `${placeOfExport(libFolder, name).folder}.lock`;
-}
-
 /** Replaces a link of ours that leads to a number of an earlier day. */
 async function makeLink(link: string, target: string): Promise<void> {
   await mkdir(dirname(link), { recursive: true });
@@ -175,31 +167,4 @@ async function makeLink(link: string, target: string): Promise<void> {
     );
   if (there !== undefined) await unlink(link);
   await symlink(target, link);
-}
-
-/**
- * Device, file and daemon, in this order: each is flushed into the next. What is not there is fine.
- * @throws {StorageError} `failed-precondition` while the device is used
- */
-export async function takeDown(
-  context: ExecutorContext,
-  place: DaemonPlace,
-  volumeID: string,
-  deadline: Deadline,
-): Promise<void> {
-  const { sys } = placesOf(context);
-  const limit = () => ({ signal: deadline.signal, timeoutMs: deadline.left(60_000) });
-  for (const loop of await loopsOn(sys, place.disk)) {
-    const [user] = await usersOf(sys, loop);
-    if (user !== undefined)
-      throw new StorageError(
-        "failed-precondition",
-        `volume ${volumeID} cannot leave this host: ${user} uses /dev/${loop}; stop that and try again`,
-        { volumeID, device: `/dev/${loop}`, user },
-      );
-    // Where the way is broken already nothing can be saved.
-    if (await isShown(place)) await context.exec("sync", ["--", `/dev/${loop}`], limit());
-    await context.exec("losetup", ["--detach", `/dev/${loop}`], limit());
-  }
-  await removeDaemon(context, place, deadline);
 }
