@@ -104,8 +104,11 @@ describe("tasks over REST", () => {
   it("a repeat with the same Idempotency-Key answers the first answer", async () => {
     const headers = { "Idempotency-Key": "once" };
     const body = { name: "once", size: 3 };
-    const first = await server.ask("POST", "/volumes/one", { headers, body });
-    const second = await server.ask("POST", "/volumes/one", { headers, body });
+    const ask = () => server.ask("POST", "/volumes/one", { headers, body });
+    let first = await ask();
+    // On a busy machine it may take longer than this server waits; the same request then asks for its answer.
+    for (let times = 0; first.status === 408 && times < 50; times += 1) first = await ask();
+    const second = await ask();
     assert.deepEqual([first.status, second.status], [201, 201]);
     assert.equal(second.text, first.text);
     const other = await server.ask("POST", "/volumes/one", { headers, body: { name: "other" } });
