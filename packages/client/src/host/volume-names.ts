@@ -33,7 +33,10 @@ export function findNamed<T extends Named>(
     for (const object of Object.values(objects))
       if (object.id === text || object.name === text) found.push({ service, object });
   const [first] = found;
-  if (first === undefined) throw notFound(what, text);
+  if (first === undefined) {
+    const { code, message, data } = notFound(what, text);
+    throw new StorageError(code, `${message}; "libstorage ${what} ls" lists those there are`, data);
+  }
   if (found.length === 1) return first;
   const ids = found.map(({ service, object }) => `${object.id} in ${service}`).join(", ");
   throw new StorageError(
