@@ -1,6 +1,7 @@
 export * from "./config.js";
 export * from "./core/driver.js";
 export * from "./core/exporter.js";
+export * from "./core/live-image.js";
 export * from "./core/exec.js";
 export * from "./core/faults.js";
 export * from "./core/files.js";

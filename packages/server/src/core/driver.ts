@@ -21,8 +21,8 @@ import type {
   VolumeExtent,
 } from "@libstorage/model";
 import type { Exec } from "./exec.js";
-import type { LiveImage } from "./exporter.js";
 import type { Files } from "./files.js";
+import type { LiveImage } from "./live-image.js";
 import type { Logger } from "./log.js";
 
 /** Where a volume's bytes are, for an exporter or for a client on the same host. */

@@ -11,6 +11,7 @@ import type * as v from "valibot";
 import { StorageError } from "@libstorage/model";
 import type { ExportAddRequest, HostFacts, InstanceID } from "@libstorage/model";
 import type { Ability, AttachmentRecord, OpContext, Source, VolumeRecord } from "./driver.js";
+import type { LiveImage } from "./live-image.js";
 
 /** What is asked for: a holder, which is another host, and the epoch with which it is let in. */
 export interface Wanted {
@@ -73,28 +74,6 @@ export interface DoorAbilities {
   userOf(hold: Hold, context: OpContext): Promise<string | undefined>;
   /** Nobody new gets in; who is in stays. With `shutdown` all further requests fail. */
   hide(hold: Hold, shutdown: boolean, context: OpContext): Promise<void>;
-}
-
-/**
- * The image of a volume that is exported, changed by who has it open. Each change is made between two requests: what
- * was answered before is in it. Each may be made again. A failure has changed nothing, except that with the codes
- * `unavailable` and `deadline-exceeded` it is not known whether it has.
- */
-export interface LiveImage {
-  /**
-   * Never shrinks it. @throws {StorageError} `failed-precondition` while a client is there that would have to be cut
-   * off to learn the new size, and would not come again by itself
-   */
-  grow(sizeBytes: number): Promise<void>;
-  /**
-   * Keeps the present content inside the image, under a name.
-   * @returns whether it is kept; not when requests come in ways that cannot be stopped all at one moment
-   */
-  keep(name: string): Promise<boolean>;
-  /** Lets go of what was kept. What is not there is fine. @throws {StorageError} `failed-precondition` as with keeping */
-  drop(name: string): Promise<void>;
-  /** Goes on in an empty image, which names the present one as what lies below it. */
-  layOver(path: string): Promise<void>;
 }
 
 /** Each method may be called again, and tolerates half states. @throws {StorageError} */

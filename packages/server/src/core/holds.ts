@@ -9,7 +9,8 @@ import type { InstanceID } from "@libstorage/model";
 import { heldBy } from "./access.js";
 import type { AttachmentRecord, OpContext, StorageDriver, VolumeRecord } from "./driver.js";
 import { exporterOf, fieldsOfDoor, holdsOf } from "./exporter.js";
-import type { Exporter, Hold, LiveImage, NotRestored, Session } from "./exporter.js";
+import type { Exporter, Hold, NotRestored, Session } from "./exporter.js";
+import type { LiveImage } from "./live-image.js";
 import { stored } from "./operations.js";
 import { isThisHost } from "./this-host.js";
 

@@ -2,7 +2,7 @@
 import { StorageError, parseSize } from "@libstorage/model";
 import { join } from "node:path";
 import type { ContentIn, OpContext, VolumeRecord } from "../../core/driver.js";
-import type { LiveImage } from "../../core/exporter.js";
+import type { LiveImage } from "../../core/live-image.js";
 import type { ImageNote } from "../folders/records.js";
 import { copyTree } from "../folders/cp.js";
 import type { ImageConfig } from "./config.js";

@@ -7,7 +7,7 @@ import { lstatSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
-import type { LiveImage } from "../../core/exporter.js";
+import type { LiveImage } from "../../core/live-image.js";
 import type { ImageNote } from "../folders/records.js";
 import { orUndo } from "../folders/steps.js";
 import { createImage } from "./qemu-img.js";

@@ -12,7 +12,7 @@ import type {
   VolumeRecord,
 } from "../../core/driver.js";
 import { exporterOf } from "../../core/exporter.js";
-import type { LiveImage } from "../../core/exporter.js";
+import type { LiveImage } from "../../core/live-image.js";
 import { Locks } from "../../core/locks.js";
 import { readQcow2Header } from "../../images/qcow2-header.js";
 import { failureOf } from "../folders/failures.js";

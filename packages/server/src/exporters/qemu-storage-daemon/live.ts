@@ -3,7 +3,7 @@ import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
-import type { LiveImage } from "../../core/exporter.js";
+import type { LiveImage } from "../../core/live-image.js";
 import { explained } from "./daemon.js";
 import type { Daemon } from "./daemon.js";
 import { needCommands } from "./features.js";

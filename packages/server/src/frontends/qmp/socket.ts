@@ -6,7 +6,7 @@ import { dirname } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { Logger } from "../../core/log.js";
 import { claimSocketPath } from "../../listening/socket-path.js";
-import type { Qmp } from "./index.js";
+import type { Qmp } from "./qmp.js";
 
 export interface QmpSocket {
   close(): Promise<void>;
