@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
+import { mkdir, mkdtemp, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { it } from "node:test";
 import { CommandError } from "../../executor/exec.js";
 import type { Exec } from "../../executor/exec.js";
 import { iscsiDoorOf, portalText } from "./door.js";
 import { Iscsiadm, loginFailure } from "./iscsiadm.js";
-import { editRecord, recordLines } from "./node-record.js";
+import { clearEmptyRecords, editRecord, recordLines } from "./node-record.js";
 import { parseScsiID } from "./scsi-id.js";
 
 const FIELDS = {
@@ -152,4 +155,29 @@ it("asks again when another target's record went away while iscsiadm read them",
     run([24, 0], (tool) => tool.login(door(), portal, limit)),
     { exitCode: 24 },
   );
+});
+
+it("takes away records of own targets that were left empty, and nothing else", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "iscsi-records-"));
+  const record = async (iqn: string, text: string, ageMs: number): Promise<string> => {
+    const at = join(folder, "nodes", iqn, "10.0.0.1,3260,1");
+    await mkdir(at, { recursive: true });
+    const file = join(at, "default");
+    await writeFile(file, text);
+    const time = new Date(Date.now() - ageMs);
+    await utimes(file, time, time);
+    return file;
+  };
+  const own = "iqn.2026-01.io.libstorage:x:lvm-000";
+  const left = await record(`${own}:1`, "", 60_000);
+  const kept = [
+    await record(`${own}:2`, RECORD, 60_000),
+    await record(`${own}:3`, "", 0),
+    await record("iqn.2026-01.local.test:t1", "", 60_000),
+  ];
+  const places = { dev: "", sys: "", iscsi: [folder, join(folder, "none")] };
+  await clearEmptyRecords(places, "iqn.2026-01.io.libstorage:");
+  await assert.rejects(stat(left), { code: "ENOENT" });
+  for (const file of kept) await stat(file);
+  await rm(folder, { recursive: true });
 });

@@ -11,7 +11,7 @@ import type { Deadline } from "../transport.js";
 import { portalText } from "./door.js";
 import type { IscsiDoor, Portal } from "./door.js";
 import { Iscsiadm, loginFailure } from "./iscsiadm.js";
-import { recordLines, writeRecord } from "./node-record.js";
+import { clearEmptyRecords, recordLines, writeRecord } from "./node-record.js";
 import { credentialsFor } from "./secrets.js";
 import { isSamePortal, sessionsOf } from "./sessions.js";
 import type { IscsiSession } from "./sessions.js";
@@ -117,6 +117,8 @@ async function login(
   // Iscsid goes on trying after iscsiadm was killed: it is told to give up before that.
   const loginSeconds = Math.max(2, Math.min(15, Math.floor(timeoutMs / 4000)));
   const times = { loginSeconds, retries: 1, replacementSeconds: replacementOf(context) };
+  // What comes before the colon is the naming authority that the server's exporters use.
+  await clearEmptyRecords(placesOf(context), door.iqn.slice(0, door.iqn.indexOf(":") + 1));
   try {
     await tool.makeRecord(door, portal, limit);
     await writeRecord(placesOf(context), door, portal, recordLines(credentials, times));

@@ -7,9 +7,10 @@
  */
 import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { Places } from "../../executor/executor.js";
+import { syncFolder } from "../../host/durable-file.js";
 import type { IscsiDoor, Portal } from "./door.js";
 import { portalText } from "./door.js";
 import type { ChapCredentials } from "./secrets.js";
@@ -112,8 +113,51 @@ export async function writeRecord(
   const folder = places.iscsi.find((one) => file.startsWith(`${one}/`)) ?? "";
   // One process may write records of several targets at once.
   const temporary = join(folder, `${TEMPORARY}${randomUUID()}`);
-  await fs.writeFile(temporary, text, { mode: 0o600, flag: "wx" });
+  // An empty record, which a loss of power would leave, makes iscsiadm fail for every target of the host.
+  const handle = await fs.open(temporary, "wx", 0o600);
+  try {
+    await handle.writeFile(text);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
   await fs.rename(temporary, file);
+  await syncFolder(dirname(file));
+}
+
+/** A record is empty while iscsiadm makes it, for less than this. */
+const MAKING_MS = 30_000;
+
+/**
+ * Removes records that a loss of power has left empty: with one of them iscsiadm fails, whichever target it is asked for.
+ * @param prefix with which the names of their targets begin
+ */
+export async function clearEmptyRecords({ iscsi }: Places, prefix: string): Promise<void> {
+  for (const folder of iscsi) {
+    const nodes = join(folder, "nodes");
+    for (const iqn of await namesIn(nodes))
+      if (iqn.startsWith(prefix))
+        for (const file of await filesBelow(join(nodes, iqn)))
+          if (await isLeftEmpty(file)) await fs.rm(join(nodes, iqn), { recursive: true });
+  }
+}
+
+async function namesIn(folder: string): Promise<readonly string[]> {
+  return fs.readdir(folder).catch(() => []);
+}
+
+async function filesBelow(folder: string): Promise<readonly string[]> {
+  const entries = await fs
+    .readdir(folder, { recursive: true, withFileTypes: true })
+    .catch(() => []);
+  return entries
+    .filter((entry) => entry.isFile())
+    .map(({ parentPath, name }) => join(parentPath, name));
+}
+
+async function isLeftEmpty(file: string): Promise<boolean> {
+  const stats = await fs.stat(file).catch(() => undefined);
+  return stats !== undefined && stats.size === 0 && Date.now() - stats.mtimeMs > MAKING_MS;
 }
 
 /** Begins the name of a file that a process has left which was killed while it wrote a record. */
