@@ -24,6 +24,9 @@ const ASK_MS = 15_000;
 const LUN_MS = 15_000;
 const SCAN_EVERY_MS = 2_000;
 const LOOK_EVERY_MS = 50;
+/** How long a session that was lost is waited for before its device is asked for a new size. */
+const BACK_MS = 60_000;
+const BACK_EVERY_MS = 250;
 
 function about(volumeID: string, { link, iqn, lun }: IscsiDoor): Record<string, unknown> {
   return { volumeID, device: link, iqn, lun };
@@ -221,7 +224,7 @@ export async function rescanDisk(
     timeoutMs: deadline.left(30_000),
   });
   const disks: string[] = [];
-  for (const { devices } of await sessionsOf(sys, door.iqn))
+  for (const { devices } of await sessionsBack(sys, door.iqn, deadline))
     for (const { lun, folder, disk } of devices)
       if (lun === door.lun && disk !== undefined) {
         await tellKernel(exec, join(folder, "rescan"), "1\n", limit());
@@ -230,6 +233,33 @@ export async function rescanDisk(
   const [first] = disks;
   const map = first === undefined ? undefined : await mapOver(sys, first);
   if (map !== undefined) await exec("multipathd", ["resize", "map", map.name], limit());
+}
+
+/**
+ * The sessions that are logged in. Those that iscsid is making again are waited for: asked over one of them a device
+ * would keep its old size, and say nothing of it.
+ * @throws {StorageError} `unavailable` when there are some, and none comes back in time
+ */
+async function sessionsBack(
+  sys: string,
+  iqn: string,
+  deadline: Deadline,
+): Promise<readonly IscsiSession[]> {
+  const end = performance.now() + deadline.left(BACK_MS);
+  for (;;) {
+    const sessions = await sessionsOf(sys, iqn);
+    const back = sessions.filter(({ state }) => state === "LOGGED_IN");
+    if (back.length === sessions.length) return back;
+    if (performance.now() > end) {
+      if (back.length > 0) return back;
+      throw new StorageError(
+        "unavailable",
+        `the session with ${iqn} is ${sessions[0]?.state}, so that its device cannot be asked for its new size; look at the network between the hosts, and try again`,
+        { iqn },
+      );
+    }
+    await sleep(BACK_EVERY_MS);
+  }
 }
 
 /** Whether the number has gone to another volume meanwhile. A device that says nothing is not. */
