@@ -10,8 +10,14 @@
 import type * as v from "valibot";
 import { StorageError } from "@libstorage/model";
 import type { ExportAddRequest, HostFacts, InstanceID } from "@libstorage/model";
-import type { Ability, AttachmentRecord, OpContext, Source, VolumeRecord } from "./driver.js";
-import type { LiveImage } from "./live-image.js";
+import type {
+  Ability,
+  AttachmentRecord,
+  LiveImages,
+  OpContext,
+  Source,
+  VolumeRecord,
+} from "./driver.js";
 
 /** What is asked for: a holder, which is another host, and the epoch with which it is let in. */
 export interface Wanted {
@@ -94,12 +100,8 @@ export interface Exporter {
   unexport(hold: Hold, context: OpContext): Promise<void>;
   /** Makes the volume's new size known to its holders; called after it has grown. */
   expanded?(volume: VolumeRecord, context: OpContext): Promise<void>;
-  /** The image of a volume that it exports, as `LiveImages`; left out when it keeps nobody from changing it. */
-  live?(
-    volume: VolumeRecord,
-    isLocked: boolean,
-    context: OpContext,
-  ): Promise<LiveImage | undefined>;
+  /** The image of a volume that it exports; left out when it keeps nobody from changing it. */
+  readonly live?: LiveImages;
   /** Left out when it serves hosts that have attached, and nobody else. */
   readonly doors?: DoorAbilities;
   /**

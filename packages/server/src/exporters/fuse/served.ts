@@ -10,7 +10,7 @@ import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
 import type { DoorRecord, Hold } from "../../core/exporter.js";
 import { Daemon } from "../qemu-storage-daemon/daemon.js";
-import { exportIDOf, exportNameOf, short } from "../qemu-storage-daemon/daemons.js";
+import { exportIDOf, exportNameOf, filterFor, short } from "../qemu-storage-daemon/daemons.js";
 import type { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
 import { killIn, stopIn } from "../qemu-storage-daemon/process.js";
 import { clearMounts, fuseMountsAt } from "./mounts.js";
@@ -48,12 +48,11 @@ export class FuseFiles {
   }
 
   async open(hold: Hold, door: DoorRecord, context: OpContext): Promise<void> {
-    const { volume } = hold;
     const name = exportNameOf(hold);
     const id = exportIDOf(hold);
-    const { throttle, writethrough, growable = false, allowOther = "auto" } = door.options;
-    const daemon = await this.#daemons.open(volume, context);
-    const filter = { throttle, sizeBytes: volume.sizeBytes };
+    const { writethrough, growable = false, allowOther = "auto" } = door.options;
+    const daemon = await this.#daemons.open(hold.volume, context);
+    const filter = filterFor(hold);
     const write = { writable: door.isWritable, ...(writethrough === true && { writethrough }) };
     const file = fileOf(hold);
     const fuse = {
