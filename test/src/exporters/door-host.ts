@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Attached } from "@libstorage/client/host";
 import { DRIVERS, EXPORTERS, SILENT, Storage, openVolumeService } from "@libstorage/server";
-import type { ExporterModule, JournalEntry, StorageOptions } from "@libstorage/server";
+import type { Caller, ExporterModule, JournalEntry, StorageOptions } from "@libstorage/server";
 import type { Export, ExportAddRequest, VolumeService } from "@libstorage/model";
 import * as v from "valibot";
 
@@ -11,6 +12,19 @@ import { ended, run } from "./nbd-client.js";
 
 export const SERVICE = "disks";
 const MIB = 1024 ** 2;
+
+const CALLER: Caller = { who: "tester", via: "test", tx: "00000000-0000-1000-8000-000000000000" };
+/** A host other than the one that serves, which is reached over loopback. */
+export const OTHER_HOST = {
+  id: "host-b",
+  driver: "image",
+  service: "",
+  metadata: {
+    hostName: "b",
+    bootID: "00000000-0000-4000-8000-000000000000",
+    addresses: ["127.0.0.1"],
+  },
+};
 
 export interface DoorHostOptions {
   readonly nbd?: object;
@@ -83,6 +97,25 @@ export class DoorHost {
     const body = { name: "v", size: 1, opts: { format }, ...more };
     const { id } = await this.service.volumeCreate({ service: SERVICE }, body, {});
     return id;
+  }
+
+  /** Attaches a volume to another host, `host-b`: what that host's executor is told of it. */
+  async attachToHost(volumeID: string): Promise<Attached> {
+    const request = { to: OTHER_HOST, deviceName: "", force: false };
+    const service = this.storage.service(SERVICE);
+    const { attachment } = await service.volumeAttach(volumeID, request, CALLER);
+    return { volumeID, device: attachment.deviceName, fields: attachment.fields ?? {} };
+  }
+
+  async detachFromHost(volumeID: string): Promise<void> {
+    await this.storage.service(SERVICE).volumeDetach(volumeID, OTHER_HOST, false, CALLER);
+  }
+
+  /** With whatever holds them; daemons outlive the server, as they should. */
+  async removeVolumes(): Promise<void> {
+    const service = this.storage.service(SERVICE);
+    for (const { id } of service.inventory.volumes.all())
+      await service.volumeRemove(id, true, CALLER);
   }
 
   add(request: ExportAddRequest): Promise<Export> {

@@ -42,9 +42,7 @@ describe("live, for another host", { skip }, () => {
     host = await DoorHost.open(scratch.path, { exports: [], hasHosts: true });
   });
   after(async () => {
-    const { inventory } = host.storage.service(SERVICE);
-    for (const { id } of inventory.volumes.all())
-      await host.storage.service(SERVICE).volumeRemove(id, true, CALLER);
+    await host.removeVolumes();
     await host.close();
     await scratch.remove();
   });
@@ -53,15 +51,7 @@ describe("live, for another host", { skip }, () => {
     it(`a ${format} volume grows and is snapshotted under a client that waits and comes again`, async () => {
       const service = host.storage.service(SERVICE);
       const volumeID = await host.volume(format);
-      const metadata = {
-        hostName: "b",
-        bootID: "00000000-0000-4000-8000-000000000000",
-        addresses: ["127.0.0.1"],
-      };
-      const to = { id: "host-b", driver: "image", service: "", metadata };
-      const request = { to, deviceName: "", force: false };
-      const { attachment } = await service.volumeAttach(volumeID, request, CALLER);
-      const { address = "", export: name } = attachment.fields ?? {};
+      const { address = "", export: name } = (await host.attachToHost(volumeID)).fields;
       const [server, port] = address.split(":");
       const place = `server.type=inet,server.host=${server},server.port=${port},export=${name}`;
       const writer = new Writer(nbdTarget(place));
@@ -78,7 +68,7 @@ describe("live, for another host", { skip }, () => {
       await writer.goesOn();
       assert.equal(Number(await run("nbdinfo", "--size", `nbd://${address}/${name}`)), 3 * GIB);
       await writer.end();
-      await service.volumeDetach(volumeID, to, false, CALLER);
+      await host.detachFromHost(volumeID);
       assert.equal(await blocksOfVolume(service, volumeID, scratch.path), writer.flushed);
       if (snapshot === undefined) return;
       const wanted = { name: "from", fields: {} };

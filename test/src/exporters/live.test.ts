@@ -44,8 +44,7 @@ for (const mode of ["overlays", "inner"] as const)
       for (const { id = "" } of await host.exports()) await host.remove(id, "hard");
       for (const { id } of service().inventory.snapshots.all())
         await service().snapshotRemove(id, CALLER);
-      for (const { id } of service().inventory.volumes.all())
-        await service().volumeRemove(id, true, CALLER);
+      await host.removeVolumes();
       assert.deepEqual(daemonFolders(), [], "daemons are left");
     });
     after(async () => {

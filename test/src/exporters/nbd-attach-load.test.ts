@@ -11,7 +11,7 @@ import { makeCA, makeCertificate } from "@libstorage/server";
 import { toolsMissing } from "../drivers/image-place.js";
 import { makeScratch } from "../faults/folders.js";
 import { loopMissing } from "../loop.js";
-import { DoorHost } from "./door-host.js";
+import { DoorHost, OTHER_HOST } from "./door-host.js";
 import { ended, run } from "./nbd-client.js";
 
 const skip =
@@ -34,7 +34,8 @@ async function makePki(name: string): Promise<Pki> {
   writeFileSync(join(folder, "ca.pem"), ca.certificate);
   for (const purpose of ["server", "client"] as const) {
     const names = purpose === "server" ? ["127.0.0.1", "localhost"] : [];
-    const made = await makeCertificate(purpose, ca, { commonName: purpose, days: 2, names });
+    const commonName = purpose === "server" ? "server" : OTHER_HOST.id;
+    const made = await makeCertificate(purpose, ca, { commonName, days: 2, names });
     writeFileSync(join(folder, `${purpose}.pem`), made.certificate);
     writeFileSync(join(folder, `${purpose}.key`), made.key, { mode: 0o600 });
   }
@@ -59,18 +60,15 @@ function executorWith(name: string, config: object): Executor {
   return executor;
 }
 
-async function attached(host: DoorHost): Promise<Attached> {
-  const volumeID = await host.volume("qcow2");
-  const { fields } = await host.add({ volumeID, type: "nbd", writable: true, writethrough: true });
-  return { volumeID, device: `/dev/disk/by-id/nbd-${fields["export"]}`, fields };
-}
+const attached = async (host: DoorHost): Promise<Attached> =>
+  host.attachToHost(await host.volume("qcow2"));
 
 async function withHost(options: object, act: (host: DoorHost) => Promise<void>): Promise<void> {
-  const host = await DoorHost.open(scratch.path, { nbd: options, exports: ["nbd"] });
+  const host = await DoorHost.open(scratch.path, { nbd: options, exports: [], hasHosts: true });
   try {
     await act(host);
   } finally {
-    for (const { id = "" } of await host.exports()) await host.remove(id, "hard");
+    await host.removeVolumes();
     await host.close();
   }
 }
@@ -140,7 +138,7 @@ describe("a volume that comes by NBD", { skip, timeout: 300_000 }, () => {
       assert.ok(kills > 0);
       await run("fio", ...job, "--verify_only");
       await executor.disconnect?.(one, limits());
-      await host.remove((await host.exports())[0]?.id ?? "", "safe");
+      await host.detachFromHost(one.volumeID);
       const disk = join(host.folder, "root/vol", one.volumeID, "disk.qcow2");
       const check = await ended("qemu-img", "check", "-f", "qcow2", disk);
       assert.ok(check.status === 0 || check.status === 3, `sound, or with leaks: ${check.stdout}`);

@@ -12,7 +12,6 @@ import { toolsMissing } from "../drivers/image-place.js";
 import { makeScratch } from "../faults/folders.js";
 import { loopMissing } from "../loop.js";
 import { DoorHost, SERVICE } from "./door-host.js";
-import type { DoorHostOptions } from "./door-host.js";
 import { ended, run } from "./nbd-client.js";
 
 const skip =
@@ -47,22 +46,15 @@ describe("a volume that comes by NBD", { skip }, () => {
     host = await openServer();
   });
   after(async () => {
-    // Their daemons outlive the server, as they should.
-    const service = host.storage.service(SERVICE);
-    for (const { id } of service.inventory.volumes.all())
-      await service.volumeRemove(id, true, CALLER);
+    await host.removeVolumes();
     await host.close();
     await scratch.remove();
   });
 
-  const openServer = (options: DoorHostOptions = { exports: ["nbd"] }): Promise<DoorHost> =>
-    DoorHost.open(scratch.path, { nbd: { listen: LISTEN }, ...options });
+  const openServer = (): Promise<DoorHost> =>
+    DoorHost.open(scratch.path, { nbd: { listen: LISTEN }, exports: [], hasHosts: true });
 
-  async function attached(): Promise<Attached> {
-    const volumeID = await host.volume("qcow2");
-    const { fields } = await host.add({ volumeID, type: "nbd", writable: true });
-    return { volumeID, device: `/dev/disk/by-id/nbd-${fields["export"]}`, fields };
-  }
+  const attached = async (): Promise<Attached> => host.attachToHost(await host.volume("qcow2"));
 
   const limits = () => ({ timeoutMs: 120_000, signal: AbortSignal.timeout(120_000) });
   const connect = async (one: Attached) => executor.connect?.(one, limits());
@@ -156,19 +148,9 @@ describe("a volume that comes by NBD", { skip }, () => {
     "grows while it is mounted and written, and the file system with it",
     { skip: noXfs },
     async () => {
-      await host.close();
-      host = await openServer({ exports: [], hasHosts: true });
       const service = host.storage.service(SERVICE);
-      const volumeID = await host.volume("qcow2");
-      const metadata = {
-        hostName: "b",
-        bootID: "00000000-0000-4000-8000-000000000000",
-        addresses: ["127.0.0.1"],
-      };
-      const to = { id: "host-b", driver: "image", service: "", metadata };
-      const request = { to, deviceName: "", force: false };
-      const { attachment } = await service.volumeAttach(volumeID, request, CALLER);
-      const one = { volumeID, device: attachment.deviceName, fields: attachment.fields ?? {} };
+      const one = await attached();
+      const { volumeID } = one;
       await connect(one);
       await run("mkfs.xfs", "-q", "-f", one.device);
       await run("mount", one.device, mountPoint);
@@ -190,9 +172,7 @@ describe("a volume that comes by NBD", { skip }, () => {
       await run("umount", mountPoint);
       await run("xfs_repair", "-n", one.device);
       await disconnect(one);
-      await service.volumeDetach(volumeID, to, false, CALLER);
-      await host.close();
-      host = await openServer();
+      await host.detachFromHost(volumeID);
     },
   );
 
@@ -218,6 +198,34 @@ describe("a volume that comes by NBD", { skip }, () => {
     assert.equal(Number(await run("blockdev", "--getsize64", one.device)), GIB);
     await disconnect(one);
     await assertNothingLeft(one);
+  });
+
+  it("another server's disk of the same name is another device, and one that looks the same is refused", async () => {
+    const one = await attached();
+    const elsewhere = await DoorHost.open(join(scratch.path, "2"), { exports: [], hasHosts: true });
+    try {
+      const twin = await elsewhere.attachToHost(await elsewhere.volume("qcow2"));
+      const ownerOf = ({ device }: Attached) => /\.([\da-f]{10})\.1$/.exec(device)?.[1];
+      assert.ok(ownerOf(one) !== undefined);
+      assert.ok(ownerOf(twin) !== undefined);
+      assert.notEqual(ownerOf(twin), ownerOf(one));
+      await connect(one);
+      await run("dd", "if=/dev/zero", `of=${one.device}`, "bs=1M", "count=1", "conv=fsync");
+      // As a clone of the server, with its server ID, would name it.
+      const fields = { ...one.fields, address: twin.fields["address"] ?? "" };
+      const clone = { ...one, fields };
+      const expand = async (of: Attached) => executor.expand?.(of, undefined, limits());
+      for (const act of [connect, disconnect, expand])
+        await assert.rejects(act(clone), {
+          code: "failed-precondition",
+          message: /is not touched: a disk of this name, which another server has, is connected/,
+        });
+      assert.equal(Number(await run("blockdev", "--getsize64", one.device)), GIB);
+      await disconnect(one);
+    } finally {
+      await elsewhere.removeVolumes();
+      await elsewhere.close();
+    }
   });
 
   it("an export that is not for this host is refused in clear words, and nothing is left", async () => {

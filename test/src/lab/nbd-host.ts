@@ -41,14 +41,13 @@ export class NbdHost {
     return this.#server;
   }
 
-  /** Serves exports of their own, or volumes to hosts that attach them. */
-  async start(serves: "exports" | "hosts" = "exports"): Promise<void> {
+  async start(): Promise<void> {
     mkdirSync(this.folder, { recursive: true });
-    const doors =
-      serves === "hosts"
-        ? ({ exports: [], hasHosts: true } as const)
-        : { exports: ["nbd"] as const };
-    this.#server = await DoorHost.open(this.folder, { nbd: this.#options, ...doors });
+    this.#server = await DoorHost.open(this.folder, {
+      nbd: this.#options,
+      exports: [],
+      hasHosts: true,
+    });
   }
 
   async stop(): Promise<void> {
@@ -57,9 +56,7 @@ export class NbdHost {
   }
 
   async attached(): Promise<Attached> {
-    const volumeID = await this.server.volume("qcow2");
-    const { fields } = await this.server.add({ volumeID, type: "nbd", writable: true });
-    return { volumeID, device: `/dev/disk/by-id/nbd-${fields["export"]}`, fields };
+    return this.server.attachToHost(await this.server.volume("qcow2"));
   }
 
   async connect(one: Attached): Promise<void> {

@@ -28,14 +28,43 @@ const TLS = "tls0";
 /** A path of a Unix socket has at most 107 bytes. @see unix(7) */
 const MAX_FOLDER_BYTES = 107 - "/qmp.sock".length;
 
-/** The daemon of a place while it lives. Numbers of processes come again, so its arguments count. */
-export function pidAt({ folder }: Place): number | undefined {
+interface Process {
+  readonly pid: number;
+  readonly args: readonly string[];
+}
+
+function processAt({ folder }: Place): Process | undefined {
   try {
     const pid = Number.parseInt(readFileSync(join(folder, "pid"), "latin1"), 10);
-    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(`${folder}/pid`) ? pid : undefined;
+    const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+    return args.includes(join(folder, "pid")) ? { pid, args } : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** The daemon of a place while it lives. Numbers of processes come again, so its arguments count. */
+export function pidAt(place: Place): number | undefined {
+  return processAt(place)?.pid;
+}
+
+function serverOption({ host, port }: NbdDoor): string {
+  return `server.type=inet,server.host=${plain(host)},server.port=${port}`;
+}
+
+/**
+ * Servers that are clones of each other give one name to two disks.
+ * @throws {StorageError} `failed-precondition` when the place's daemon is connected to another server
+ */
+export function checkServerAt(place: Place, door: NbdDoor): void {
+  const found = processAt(place);
+  if (found === undefined || found.args.some((one) => one.includes(`,${serverOption(door)},`)))
+    return;
+  throw new StorageError(
+    "failed-precondition",
+    `the disk ${door.export} of the NBD server ${door.host}:${door.port} is not touched: a disk of this name, which another server has, is connected here (process ${found.pid}); unmount and detach that volume first. Two servers that are clones of each other should not be: see docs/exporters/nbd.md`,
+    { export: door.export, pid: found.pid },
+  );
 }
 
 /** How often FUSE is over the file of a place; without a look at the file itself, which would wait for its daemon. */
@@ -89,7 +118,7 @@ function argumentsFor(
   const tls = `tls-creds-x509,id=${TLS},endpoint=client,dir=${plain(join(folder, "tls"))},verify-peer=on`;
   const node = [
     `driver=nbd,node-name=${NODE},export=${door.export},discard=unmap`,
-    `server.type=inet,server.host=${plain(door.host)},server.port=${door.port}`,
+    serverOption(door),
     `reconnect-delay=${reconnectSeconds}`,
     ...(door.isReadOnly ? ["read-only=on"] : []),
     ...(hasTls ? [`tls-creds=${TLS}`] : []),

@@ -12,7 +12,7 @@ import { withHostLock } from "../../host/host-lock.js";
 import { usersOf } from "../block-use.js";
 import { Deadline } from "../transport.js";
 import type { BlockTransport, ProvenDevice } from "../transport.js";
-import { startDaemon } from "./daemon.js";
+import { checkServerAt, startDaemon } from "./daemon.js";
 import { credentialsFor, nbdDoorOf } from "./door.js";
 import type { NbdDoor } from "./door.js";
 import { lockOfExport, nbdFolderOf, placeOfExport } from "./place.js";
@@ -48,7 +48,7 @@ export class NbdTransport implements BlockTransport {
       );
     await mkdir(nbdFolderOf(this.#context.libFolder), { recursive: true, mode: 0o700 });
     await this.#lock(door, deadline, async () => {
-      const place = placeOfExport(this.#context.libFolder, door.export);
+      const place = this.#placeOf(door);
       const way = await wayAt(this.#context, place);
       if (way === undefined) await this.#build(place, door, attached, deadline);
       else await this.#showDevice(place, door, way, deadline);
@@ -92,6 +92,12 @@ export class NbdTransport implements BlockTransport {
     await makeLink(this.#linkOf(door), `../../${device}`);
   }
 
+  #placeOf(door: NbdDoor): Place {
+    const place = placeOfExport(this.#context.libFolder, door.export);
+    checkServerAt(place, door);
+    return place;
+  }
+
   #linkOf({ link }: NbdDoor): string {
     return join(placesOf(this.#context).dev, link.slice("/dev/".length));
   }
@@ -104,7 +110,7 @@ export class NbdTransport implements BlockTransport {
   async #proven(attached: Attached): Promise<PlaceDevice> {
     const door = nbdDoorOf(attached);
     const { volumeID } = attached;
-    const place = placeOfExport(this.#context.libFolder, door.export);
+    const place = this.#placeOf(door);
     const path = await realpath(this.#linkOf(door)).catch(() => undefined);
     const refused = (why: string): StorageError =>
       new StorageError(
@@ -126,7 +132,7 @@ export class NbdTransport implements BlockTransport {
     const deadline = new Deadline(limits);
     const { volumeID } = attached;
     await this.#lock(door, deadline, async () => {
-      const place = placeOfExport(this.#context.libFolder, door.export);
+      const place = this.#placeOf(door);
       const { device, way } = await this.#proven(attached);
       if (await way.grow(place, door, device, deadline)) return;
       const [user] = await usersOf(placesOf(this.#context).sys, device);
@@ -145,7 +151,7 @@ export class NbdTransport implements BlockTransport {
     const deadline = new Deadline(limits);
     await mkdir(nbdFolderOf(this.#context.libFolder), { recursive: true, mode: 0o700 });
     await this.#lock(door, deadline, async () => {
-      const place = placeOfExport(this.#context.libFolder, door.export);
+      const place = this.#placeOf(door);
       await takeDown(this.#context, place, attached.volumeID, deadline);
       await unlink(this.#linkOf(door)).catch((error: NodeJS.ErrnoException) => {
         if (error.code !== "ENOENT") throw error;

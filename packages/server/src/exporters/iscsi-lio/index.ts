@@ -19,7 +19,6 @@ import {
   nonce,
   ownerInBackstore,
   ownerInTarget,
-  ownerOf,
   serialOf,
   serviceTarget,
   volumeTarget,
@@ -27,7 +26,7 @@ import {
 import type { TargetName } from "../iscsi/names.js";
 import { isWildcard, listeningPortals, portalsFor } from "../iscsi/portals.js";
 import { checkInitiatorFree } from "../iscsi/initiators.js";
-import { serverID } from "../iscsi/server-id.js";
+import { ownerOf, serverID } from "../server-id.js";
 import { watchExports } from "../iscsi/watch.js";
 import { Backstores } from "./backstores.js";
 import { LioConfig } from "./config.js";

@@ -21,14 +21,13 @@ import { checkInitiatorFree } from "../iscsi/initiators.js";
 import {
   checkInitiatorName,
   ownerInTarget,
-  ownerOf,
   serialOf,
   volumeTarget,
   wwnOf,
 } from "../iscsi/names.js";
 import type { TargetName } from "../iscsi/names.js";
 import { listeningPortals, portalsFor } from "../iscsi/portals.js";
-import { serverID } from "../iscsi/server-id.js";
+import { ownerOf, serverID } from "../server-id.js";
 import { watchExports } from "../iscsi/watch.js";
 import { refusedSource, sourceOf, usedBy } from "../iscsi/source.js";
 import { Accounts } from "./accounts.js";

@@ -6,11 +6,11 @@ import {
   checkInitiatorName,
   ownerInBackstore,
   ownerInTarget,
-  ownerOf,
   serialOf,
   volumeTarget,
   wwnOf,
 } from "./names.js";
+import { ownerOf } from "../server-id.js";
 
 const name = (service: string) => ({
   prefix: "iqn.2026-01.io.libstorage",

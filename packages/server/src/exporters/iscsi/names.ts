@@ -3,8 +3,9 @@
  * again, because an initiator that was cut off goes on asking for it, and would write what it still had to
  * write to whatever answers.
  */
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { StorageError } from "@libstorage/model";
+import { digest } from "../server-id.js";
 
 /** RFC 7143, section 4.2.7: at most 223 bytes. */
 const MAX_NAME = 223;
@@ -32,15 +33,6 @@ export function checkInitiatorName(name: string | undefined, holder: string): st
     `"${name}", which ${holder} gives as its iSCSI initiator name, is none; write one such as iqn.1993-08.org.debian:01:0123456789ab to /etc/iscsi/initiatorname.iscsi there and restart iscsid (iscsi-iname makes one)`,
     { instanceID: holder, initiatorName: name },
   );
-}
-
-function digest(...parts: readonly string[]): string {
-  return createHash("sha256").update(parts.join("\0")).digest("hex");
-}
-
-/** Stands in every name that a service of a server makes: two servers never meet, even on one host. */
-export function ownerOf(serverID: string, service: string): string {
-  return digest(serverID, service).slice(0, 10);
 }
 
 /** A volume's serial number, 32 hexadecimal digits; it is the same for all who hold the volume. */

@@ -12,6 +12,7 @@ import { plainName } from "../qemu-storage-daemon/names.js";
 import { isReadOnly } from "../qemu-storage-daemon/nodes.js";
 import { folderFor } from "../qemu-storage-daemon/places.js";
 import { toolAbility } from "../qemu-storage-daemon/abilities.js";
+import { ownerOf, serverID } from "../server-id.js";
 import { NbdConfig } from "./config.js";
 import { NbdDoors } from "./doors.js";
 import { Gate, isLoopback } from "./gate.js";
@@ -27,18 +28,20 @@ class NbdExporter implements Exporter {
   readonly doors: NbdDoors;
   readonly #config: NbdConfig;
   readonly #service: string;
+  readonly #owner: string;
   readonly #daemons: VolumeDaemons;
   readonly #gate: Gate;
 
   constructor(
     config: NbdConfig,
-    service: string,
+    { service, owner }: { readonly service: string; readonly owner: string },
     daemons: VolumeDaemons,
     gate: Gate,
     folder: string,
   ) {
     this.#config = config;
     this.#service = service;
+    this.#owner = owner;
     this.#daemons = daemons;
     this.live = (...of) => daemons.live(...of);
     this.#gate = gate;
@@ -51,7 +54,8 @@ class NbdExporter implements Exporter {
     this.#daemons.check(volume);
     const { host, port } = this.#gate.address;
     const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-    const name = `${plainName(`${this.#service}.${volume.id}`)}.${epoch}`;
+    // Its device on the holder is named after it, and another server may have a service and a volume of these names.
+    const name = `${plainName(`${this.#service}.${volume.id}`)}.${this.#owner}.${epoch}`;
     const hasTls = this.#config.tls !== undefined || this.#config.pskFile !== undefined;
     const fields: NbdFields = {
       address,
@@ -188,6 +192,7 @@ export const nbd = defineExporter({
     const daemons = await VolumeDaemons.open(config, context);
     const folder = await folderFor(config.folder ?? join(context.libFolder, NAME), context);
     const gate = await Gate.open(config, context.log);
-    return new NbdExporter(config, context.service, daemons, gate, folder);
+    const owner = ownerOf(await serverID(context), context.service);
+    return new NbdExporter(config, { service: context.service, owner }, daemons, gate, folder);
   },
 });
