@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { onEnd, serve, workFolder } from "./fixture.js";
 import { alternate, figure, median } from "./measure.js";
-import type { Figure } from "./measure.js";
+import type { Figure, Say } from "./measure.js";
 
 const ROUNDS = 5;
 const OPERATIONS = 30;
@@ -69,8 +69,6 @@ function apiOf(url: string) {
     snapshotRemove: (id: string) => call("DELETE", `snapshots/btrfs/${id}`),
   };
 }
-
-type Say = (text: string) => void;
 
 export async function btrfsAgainstCommand(say: Say): Promise<Figure[]> {
   const loop = mountLoop();

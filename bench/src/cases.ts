@@ -16,9 +16,7 @@ import { imageMany } from "./image-many-cases.js";
 import { imageNetwork } from "./image-network-cases.js";
 import { answersPerSecond } from "./load.js";
 import { alternate, figure, median } from "./measure.js";
-import type { Figure } from "./measure.js";
-
-type Say = (text: string) => void;
+import type { Figure, Say } from "./measure.js";
 
 export interface Case {
   readonly name: string;

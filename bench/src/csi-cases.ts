@@ -6,9 +6,7 @@ import type { Plugin } from "./csi-fixture.js";
 import { inParallel, residentMB } from "./docker-cases.js";
 import { seedVolumes } from "./fixture.js";
 import { figure, median } from "./measure.js";
-import type { Figure } from "./measure.js";
-
-type Say = (text: string) => void;
+import type { Figure, Say } from "./measure.js";
 
 const MANY = 1_000;
 const VOLUMES = 100;

@@ -7,9 +7,7 @@ import { openPlugin } from "./csi-fixture.js";
 import type { Plugin } from "./csi-fixture.js";
 import { onEnd } from "./fixture.js";
 import { alternate, figure, median } from "./measure.js";
-import type { Figure } from "./measure.js";
-
-type Say = (text: string) => void;
+import type { Figure, Say } from "./measure.js";
 
 const ROUNDS = 5;
 const TIMES = 5;

@@ -10,9 +10,7 @@ import { fileURLToPath } from "node:url";
 import { onEnd, seedVolumes, serveReally, workFolder } from "./fixture.js";
 import type { Served } from "./fixture.js";
 import { alternate, figure, median } from "./measure.js";
-import type { Figure } from "./measure.js";
-
-type Say = (text: string) => void;
+import type { Figure, Say } from "./measure.js";
 
 const CLI = fileURLToPath(new URL("../../packages/client/bin/libstorage.mjs", import.meta.url));
 const ROUNDS = 5;

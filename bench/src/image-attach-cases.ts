@@ -17,10 +17,7 @@ import {
   timed,
 } from "./image-fixture.js";
 import type { AttachReply, ImageServer } from "./image-fixture.js";
-import { alternate, figure, median } from "./measure.js";
-import type { Figure } from "./measure.js";
-
-type Say = (text: string) => void;
+import { alternate, figure, measuredUnless, median } from "./measure.js";
 
 const ROUNDS = 9;
 const SIZE_GIB = 10;
@@ -97,12 +94,7 @@ function clearIn(folder: string): void {
   }
 }
 
-export async function imageAttach(say: Say): Promise<Figure[]> {
-  const absent = whyNot();
-  if (absent !== undefined) {
-    say(`not measured: ${absent}`);
-    return [];
-  }
+export const imageAttach = measuredUnless(whyNot, async (say) => {
   const images = await openImages();
   const folder = daemonFolder();
   const libFolder = join(images.folder, "client");
@@ -129,4 +121,4 @@ export async function imageAttach(say: Say): Promise<Figure[]> {
   await images.stop();
   const name = `attach of a ${SIZE_GIB} GiB qcow2 by NBD and FUSE until its loop device, over the commands`;
   return [figure(name, ratio, 1.5, "lower")];
-}
+});

@@ -12,10 +12,9 @@ import {
   timed,
 } from "./image-fixture.js";
 import type { ImageServer } from "./image-fixture.js";
-import { alternate, figure, median, ratioOfBest } from "./measure.js";
-import type { Figure, Sides } from "./measure.js";
+import { alternate, figure, measuredUnless, median, ratioOfBest } from "./measure.js";
+import type { Figure, Say, Sides } from "./measure.js";
 
-type Say = (text: string) => void;
 type Format = "raw" | "qcow2";
 
 /** Short ones, and many: what else the host does then falls on both sides. */
@@ -86,20 +85,18 @@ async function through(images: ImageServer, format: Format, say: Say): Promise<F
 }
 
 /** An export that this server made, against a storage daemon started by hand, over a Unix socket. */
-export async function imageIo(say: Say): Promise<Figure[]> {
-  const absent = missing("fio", "qemu-img", "qemu-storage-daemon");
-  if (absent !== undefined) {
-    say(`not measured: ${absent}`);
-    return [];
-  }
-  const images = await openImages();
-  const figures = [
-    ...(await through(images, "raw", say)),
-    ...(await through(images, "qcow2", say)),
-  ];
-  await images.stop();
-  return figures;
-}
+export const imageIo = measuredUnless(
+  () => missing("fio", "qemu-img", "qemu-storage-daemon"),
+  async (say) => {
+    const images = await openImages();
+    const figures = [
+      ...(await through(images, "raw", say)),
+      ...(await through(images, "qcow2", say)),
+    ];
+    await images.stop();
+    return figures;
+  },
+);
 
 const ADD_ROUNDS = 15;
 const ADD_LIMIT_MS = 30;
@@ -110,39 +107,40 @@ function moreOf({ ours, theirs }: Pick<Sides, "ours" | "theirs">): number {
 }
 
 /** From the request to the answer, against the daemon's command until it is in the background. */
-export async function imageExportAdd(say: Say): Promise<Figure[]> {
-  const absent = missing("qemu-img", "qemu-storage-daemon");
-  if (absent !== undefined) {
-    say(`not measured: ${absent}`);
-    return [];
-  }
-  const images = await openImages();
-  const volumeID = await images.volume("qcow2");
-  const folder = daemonFolder();
-  const image = join(folder, "disk.qcow2");
-  await command("qemu-img", "create", "-q", "-f", "qcow2", image, "1G");
-  const add = async (): Promise<number> => {
-    let id = "";
-    const ms = await timed(async () => {
-      ({ id } = await images.add(volumeID, { writable: true, transport: "unix" }));
-    });
-    await images.remove(id);
-    return ms;
-  };
-  const byHand = async (): Promise<number> => {
-    const started = performance.now();
-    const pid = await daemonByHand(folder, exportByHand("qcow2", image, join(folder, "nbd.sock")));
-    const ms = performance.now() - started;
-    await endDaemon(pid);
-    return ms;
-  };
-  const sides = await alternate(ADD_ROUNDS, add, byHand);
-  const [ours, theirs] = [sides.ours, sides.theirs].map((all) => median(all).toFixed(1));
-  say(`export added in ${ours} ms, daemon by hand in ${theirs} ms`);
-  await images.stop();
-  const name = "adding an export: milliseconds more than a daemon started by hand";
-  return [figure(name, moreOf(sides), ADD_LIMIT_MS, "lower")];
-}
+export const imageExportAdd = measuredUnless(
+  () => missing("qemu-img", "qemu-storage-daemon"),
+  async (say) => {
+    const images = await openImages();
+    const volumeID = await images.volume("qcow2");
+    const folder = daemonFolder();
+    const image = join(folder, "disk.qcow2");
+    await command("qemu-img", "create", "-q", "-f", "qcow2", image, "1G");
+    const add = async (): Promise<number> => {
+      let id = "";
+      const ms = await timed(async () => {
+        ({ id } = await images.add(volumeID, { writable: true, transport: "unix" }));
+      });
+      await images.remove(id);
+      return ms;
+    };
+    const byHand = async (): Promise<number> => {
+      const started = performance.now();
+      const pid = await daemonByHand(
+        folder,
+        exportByHand("qcow2", image, join(folder, "nbd.sock")),
+      );
+      const ms = performance.now() - started;
+      await endDaemon(pid);
+      return ms;
+    };
+    const sides = await alternate(ADD_ROUNDS, add, byHand);
+    const [ours, theirs] = [sides.ours, sides.theirs].map((all) => median(all).toFixed(1));
+    say(`export added in ${ours} ms, daemon by hand in ${theirs} ms`);
+    await images.stop();
+    const name = "adding an export: milliseconds more than a daemon started by hand";
+    return [figure(name, moreOf(sides), ADD_LIMIT_MS, "lower")];
+  },
+);
 
 const CONVERT_ROUNDS = 5;
 const CONTENT_MIB = 512;
@@ -157,50 +155,48 @@ async function convertByHand(folder: string, from: Format, to: Format): Promise<
 }
 
 /** Both until the new image is on the disk. */
-export async function imageConvert(say: Say): Promise<Figure[]> {
-  const absent = missing("qemu-img", "qemu-storage-daemon", "qemu-io");
-  if (absent !== undefined) {
-    say(`not measured: ${absent}`);
-    return [];
-  }
-  const images = await openImages();
-  const folder = daemonFolder();
-  const volumeID = await images.volume("raw");
-  const byHand = join(folder, "disk.raw");
-  await command("qemu-img", "create", "-q", "-f", "raw", byHand, "1G");
-  const fill = ["-c", `write -P 7 0 ${CONTENT_MIB}M`, "-c", "flush"];
-  for (const image of [images.diskOf(volumeID, "raw"), byHand])
-    await command("qemu-io", "-f", "raw", ...fill, image);
-  const convert = (format: Format): Promise<unknown> =>
-    images.call("POST", `/volumes/image/${volumeID}?convert`, { format });
-  const figures: Figure[] = [];
-  for (const [from, to] of [
-    ["raw", "qcow2"],
-    ["qcow2", "raw"],
-  ] as const) {
-    // There and back, of which one way is measured.
-    const { ratio, ...sides } = await alternate(
-      CONVERT_ROUNDS,
-      async () => {
-        await command("sync");
-        if (from === "qcow2") await convert("qcow2");
-        const ms = await timed(() => convert(to));
-        if (from === "raw") await convert("raw");
-        return ms;
-      },
-      async () => {
-        await command("sync");
-        if (from === "qcow2") await convertByHand(folder, "raw", "qcow2");
-        const ms = await timed(() => convertByHand(folder, from, to));
-        if (from === "raw") await convertByHand(folder, "qcow2", "raw");
-        return ms;
-      },
-    );
-    const [ours, theirs] = [sides.ours, sides.theirs].map((all) => Math.round(median(all)));
-    say(`${from} to ${to}: ${ours} ms, qemu-img convert and sync ${theirs} ms`);
-    const name = `convert ${CONTENT_MIB} MiB from ${from} to ${to}, over qemu-img convert and sync`;
-    figures.push(figure(name, ratio, 1.1, "lower"));
-  }
-  await images.stop();
-  return figures;
-}
+export const imageConvert = measuredUnless(
+  () => missing("qemu-img", "qemu-storage-daemon", "qemu-io"),
+  async (say) => {
+    const images = await openImages();
+    const folder = daemonFolder();
+    const volumeID = await images.volume("raw");
+    const byHand = join(folder, "disk.raw");
+    await command("qemu-img", "create", "-q", "-f", "raw", byHand, "1G");
+    const fill = ["-c", `write -P 7 0 ${CONTENT_MIB}M`, "-c", "flush"];
+    for (const image of [images.diskOf(volumeID, "raw"), byHand])
+      await command("qemu-io", "-f", "raw", ...fill, image);
+    const convert = (format: Format): Promise<unknown> =>
+      images.call("POST", `/volumes/image/${volumeID}?convert`, { format });
+    const figures: Figure[] = [];
+    for (const [from, to] of [
+      ["raw", "qcow2"],
+      ["qcow2", "raw"],
+    ] as const) {
+      // There and back, of which one way is measured.
+      const { ratio, ...sides } = await alternate(
+        CONVERT_ROUNDS,
+        async () => {
+          await command("sync");
+          if (from === "qcow2") await convert("qcow2");
+          const ms = await timed(() => convert(to));
+          if (from === "raw") await convert("raw");
+          return ms;
+        },
+        async () => {
+          await command("sync");
+          if (from === "qcow2") await convertByHand(folder, "raw", "qcow2");
+          const ms = await timed(() => convertByHand(folder, from, to));
+          if (from === "raw") await convertByHand(folder, "qcow2", "raw");
+          return ms;
+        },
+      );
+      const [ours, theirs] = [sides.ours, sides.theirs].map((all) => Math.round(median(all)));
+      say(`${from} to ${to}: ${ours} ms, qemu-img convert and sync ${theirs} ms`);
+      const name = `convert ${CONTENT_MIB} MiB from ${from} to ${to}, over qemu-img convert and sync`;
+      figures.push(figure(name, ratio, 1.1, "lower"));
+    }
+    await images.stop();
+    return figures;
+  },
+);

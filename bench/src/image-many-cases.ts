@@ -4,10 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { missing, openImages } from "./image-fixture.js";
 import type { ImageServer } from "./image-fixture.js";
 import { answersPerSecond } from "./load.js";
-import { alternate, figure, median } from "./measure.js";
-import type { Figure } from "./measure.js";
-
-type Say = (text: string) => void;
+import { alternate, figure, measuredUnless, median } from "./measure.js";
 
 const MANY = 500;
 const CALLERS = 8;
@@ -70,39 +67,37 @@ function lists(images: ImageServer, path: string): () => Promise<number> {
   return () => answersPerSecond({ url: `http://localhost${path}`, socketPath, seconds: SECONDS });
 }
 
-export async function imageMany(say: Say): Promise<Figure[]> {
-  const absent = missing("qemu-img", "qemu-storage-daemon");
-  if (absent !== undefined) {
-    say(`not measured: ${absent}`);
-    return [];
-  }
-  const images = await openImages();
-  const ids: string[] = [];
-  await each(MANY, async () => ids.push(await images.volume("raw")));
-  // What a first export loads is no growth.
-  await images.remove((await images.add(ids[0] ?? "")).id);
-  await sleep(1000);
-  const before = supervisorMB(images);
-  await each(MANY, (index) => images.add(ids[index] ?? "", { writable: true }));
-  await sleep(1000);
-  const perExport = (supervisorMB(images) - before) / MANY;
-  const daemons = daemonsMB(images.folder);
-  say(`a daemon takes ${(daemons / MANY).toFixed(1)} MB, the supervisor ${perExport.toFixed(3)}`);
-  const { ratio, ...sides } = await alternate(
-    ROUNDS,
-    lists(images, "/exports/image"),
-    lists(images, "/volumes/image?attachments=1"),
-  );
-  const [ours, theirs] = [sides.ours, sides.theirs].map((all) => Math.round(median(all)));
-  say(`${MANY} exports listed ${ours}/s, ${MANY} volumes ${theirs}/s`);
-  await images.stop();
-  return [
-    figure(
-      `${MANY} exports: list, over the list of as many volumes with their attachments`,
-      ratio,
-      0.8,
-      "higher",
-    ),
-    figure(`${MANY} exports: memory of the supervisor for each, MB`, perExport, 1, "lower"),
-  ];
-}
+export const imageMany = measuredUnless(
+  () => missing("qemu-img", "qemu-storage-daemon"),
+  async (say) => {
+    const images = await openImages();
+    const ids: string[] = [];
+    await each(MANY, async () => ids.push(await images.volume("raw")));
+    // What a first export loads is no growth.
+    await images.remove((await images.add(ids[0] ?? "")).id);
+    await sleep(1000);
+    const before = supervisorMB(images);
+    await each(MANY, (index) => images.add(ids[index] ?? "", { writable: true }));
+    await sleep(1000);
+    const perExport = (supervisorMB(images) - before) / MANY;
+    const daemons = daemonsMB(images.folder);
+    say(`a daemon takes ${(daemons / MANY).toFixed(1)} MB, the supervisor ${perExport.toFixed(3)}`);
+    const { ratio, ...sides } = await alternate(
+      ROUNDS,
+      lists(images, "/exports/image"),
+      lists(images, "/volumes/image?attachments=1"),
+    );
+    const [ours, theirs] = [sides.ours, sides.theirs].map((all) => Math.round(median(all)));
+    say(`${MANY} exports listed ${ours}/s, ${MANY} volumes ${theirs}/s`);
+    await images.stop();
+    return [
+      figure(
+        `${MANY} exports: list, over the list of as many volumes with their attachments`,
+        ratio,
+        0.8,
+        "higher",
+      ),
+      figure(`${MANY} exports: memory of the supervisor for each, MB`, perExport, 1, "lower"),
+    ];
+  },
+);

@@ -7,11 +7,9 @@ import { makeCA, makeCertificate } from "@libstorage/server";
 import { serve, workFolder } from "./fixture.js";
 import { MIB, command, missing, openImages } from "./image-fixture.js";
 import type { ImageServer } from "./image-fixture.js";
-import { alternate, figure, median, ratioOfBest } from "./measure.js";
-import type { Figure } from "./measure.js";
+import { alternate, figure, measuredUnless, median, ratioOfBest } from "./measure.js";
+import type { Figure, Say } from "./measure.js";
 import { connected, openExport, readBlocks, secured } from "./nbd-reads.js";
-
-type Say = (text: string) => void;
 
 /** Short ones, and many: what else the host does then falls on both sides. */
 const ROUNDS = 31;
@@ -91,45 +89,43 @@ async function compare(
   return { ratio: ratioOfBest(sides), slow: median(slow.ours) / median(slow.theirs) };
 }
 
-export async function imageNetwork(say: Say): Promise<Figure[]> {
-  const absent = missing("qemu-img", "qemu-io", "qemu-storage-daemon");
-  if (absent !== undefined) {
-    say(`not measured: ${absent}`);
-    return [];
-  }
-  const pki = await makePki();
-  const file = (name: string): string => join(pki, name);
-  const images = {
-    plain: await openImages(),
-    TLS: await openImages({
-      tls: {
-        certFile: file("server.crt"),
-        keyFile: file("server.key"),
-        trustedCertsFile: file("ca.crt"),
-      },
-    }),
-  };
-  const doors = {
-    plain: await openDoor(images.plain),
-    TLS: await openDoor(images.TLS, clientTls(pki)),
-  };
-  const [echo, tlsEcho] = [await openEcho(), await openEcho(pki)];
-  const figures: Figure[] = [];
-  for (const name of ["plain", "TLS"] as const) {
-    const { ratio, slow } = await compare(name, doors[name], echo.stream, say);
-    figures.push(
-      figure(`NBD over TCP, ${name}: 4 KiB reads, over a plain TCP echo`, ratio, LIMIT, "higher"),
-      figure(
-        `NBD over TCP, ${name}: the slowest read in a thousand, over the echo's`,
-        slow,
-        SLOW_LIMIT,
-        "lower",
-      ),
-    );
-  }
-  await compare("for information: TLS over an echo with TLS", doors.TLS, tlsEcho.stream, say);
-  for (const stream of Object.values(doors)) stream.destroy();
-  await Promise.all([echo.stop(), tlsEcho.stop()]);
-  await Promise.all(Object.values(images).map((one) => one.stop()));
-  return figures;
-}
+export const imageNetwork = measuredUnless(
+  () => missing("qemu-img", "qemu-io", "qemu-storage-daemon"),
+  async (say) => {
+    const pki = await makePki();
+    const file = (name: string): string => join(pki, name);
+    const images = {
+      plain: await openImages(),
+      TLS: await openImages({
+        tls: {
+          certFile: file("server.crt"),
+          keyFile: file("server.key"),
+          trustedCertsFile: file("ca.crt"),
+        },
+      }),
+    };
+    const doors = {
+      plain: await openDoor(images.plain),
+      TLS: await openDoor(images.TLS, clientTls(pki)),
+    };
+    const [echo, tlsEcho] = [await openEcho(), await openEcho(pki)];
+    const figures: Figure[] = [];
+    for (const name of ["plain", "TLS"] as const) {
+      const { ratio, slow } = await compare(name, doors[name], echo.stream, say);
+      figures.push(
+        figure(`NBD over TCP, ${name}: 4 KiB reads, over a plain TCP echo`, ratio, LIMIT, "higher"),
+        figure(
+          `NBD over TCP, ${name}: the slowest read in a thousand, over the echo's`,
+          slow,
+          SLOW_LIMIT,
+          "lower",
+        ),
+      );
+    }
+    await compare("for information: TLS over an echo with TLS", doors.TLS, tlsEcho.stream, say);
+    for (const stream of Object.values(doors)) stream.destroy();
+    await Promise.all([echo.stop(), tlsEcho.stop()]);
+    await Promise.all(Object.values(images).map((one) => one.stop()));
+    return figures;
+  },
+);

@@ -69,3 +69,19 @@ export async function alternate(
     ratio: median(counted.map((result) => result.ours / result.theirs)),
   };
 }
+
+/** Where a case says what it does. */
+export type Say = (text: string) => void;
+
+/** A case that needs something of this machine. @param whyNot undefined: all is there */
+export function measuredUnless(
+  whyNot: () => string | undefined,
+  measure: (say: Say) => Promise<Figure[]>,
+): (say: Say) => Promise<Figure[]> {
+  return async (say) => {
+    const reason = whyNot();
+    if (reason === undefined) return measure(say);
+    say(`not measured: ${reason}`);
+    return [];
+  };
+}

@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { serve, workFolder } from "../fixture.js";
 import { alternate, figure, median } from "../measure.js";
-import type { Figure } from "../measure.js";
+import type { Figure, Say } from "../measure.js";
 
 const ROUNDS = 3;
 const OPERATIONS = 4;
@@ -15,7 +15,6 @@ const DISK = "/dev/vdc";
 /** In the command by which the server looks how full its pool is. */
 const POOL_LOOK = " -S lv_name=pool ";
 
-type Say = (text: string) => void;
 type Service = "thin" | "thick";
 
 const execute = promisify(execFile);
