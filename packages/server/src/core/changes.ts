@@ -45,16 +45,21 @@ export class Changes {
     this.#inventory = inventory;
   }
 
-  attach(
+  async attach(
     volume: VolumeRecord,
     { to, deviceName, force, fields }: AttachRequest,
     shareableByService: boolean,
-  ): Prepared<Attached> {
+    looking: OpContext,
+  ): Promise<Prepared<Attached>> {
     refuseDoorName(to);
     const shareable = isShareable(usable(volume), shareableByService);
     const grant = decideAttach(volume, to, force, shareable);
-    if (grant.kind === "held") return { settled: this.#attached(volume, grant.attachment) };
+    if (grant.kind === "held") {
+      await this.#holds.readmit(volume, looking);
+      return { settled: this.#attached(volume, grant.attachment) };
+    }
     const epoch = volume.epoch + 1;
+    const stay = volume.attachments.filter((one) => !grant.cut.includes(one));
     const attachment = {
       instanceID: to,
       deviceName,
@@ -67,13 +72,17 @@ export class Changes {
       work: {
         subject: { volumeID: volume.id, holder: to, force },
         run: async (context) => {
+          // Nobody is cut off for a holder who could not be let in.
+          const before = { ...volume, epoch, attachments: stay };
+          const planned = await this.#holds.plan(before, attachment, context);
           const free = await this.#holds.cutAll(volume, grant.cut, true, context);
-          const attached = await this.#holds.admit({ ...free, epoch }, attachment, context);
+          const attached = await this.#holds.admit({ ...free, epoch }, planned, context);
           return this.#attached(attached, heldBy(attached, to) ?? attachment);
         },
         apply: (attached) => this.#inventory.putVolume(attached.volume),
         takeBack: async (context) => {
           const now = await this.#inventory.rereadVolume(volume.id, context);
+          await this.#holds.readmitIfPossible(now, context);
           if (now === undefined || heldBy(now, to) === undefined) return;
           this.#inventory.putVolume(await this.#holds.cut(now, to, false, context));
         },
@@ -136,7 +145,8 @@ export class Changes {
       run,
       apply: (changed) => this.#inventory.putVolume(changed),
       takeBack: async (context) => {
-        await this.#inventory.rereadVolume(volume.id, context);
+        const now = await this.#inventory.rereadVolume(volume.id, context);
+        await this.#holds.readmitIfPossible(now, context);
       },
     };
   }
@@ -160,7 +170,7 @@ export class Changes {
       apply: () => this.#inventory.dropVolume(id),
       takeBack: async (context) => {
         const left = await this.#inventory.rereadVolume(id, context);
-        if (!isBeyondReturn(volume, left)) return;
+        if (!isBeyondReturn(volume, left)) return this.#holds.readmitIfPossible(left, context);
         await this.#driver.volumeRemove(id, context);
         this.#inventory.dropVolume(id);
       },

@@ -126,7 +126,7 @@ export class Doors {
         subject: { volumeID: volume.id, exportID, holder },
         run: async (running) => {
           const raised = { ...volume, epoch };
-          const opened = await this.#holds.admitPlanned(raised, attachment, exporter, running);
+          const opened = await this.#holds.admit(raised, { attachment, exporter }, running);
           return { service: this.#service, volume: opened, attachment, door: record };
         },
         apply: (opened) => this.#inventory.putVolume(opened.volume),
@@ -231,7 +231,8 @@ export class Doors {
       },
       apply: () => this.#inventory.putVolume(left),
       takeBack: async (context) => {
-        await this.#inventory.rereadVolume(volume.id, context);
+        const now = await this.#inventory.rereadVolume(volume.id, context);
+        await this.#holds.readmitIfPossible(now, context);
       },
     };
   }

@@ -87,7 +87,9 @@ export interface Exporter {
   readonly name: string;
   readonly sources: readonly Source["kind"][];
   /**
-   * Chooses every name and number for a holder before anything is done; changes nothing.
+   * Chooses every name and number for a holder before anything is done; changes nothing. What can be refused is
+   * refused here: after this, those whom the holder replaces are cut off.
+   * @param volume as it will be, without those whom the holder replaces: they are exported still
    * @throws {StorageError} `invalid-argument` when the holder's facts lack what is needed: say how to give it
    */
   plan(volume: VolumeRecord, wanted: Wanted, context: OpContext): Promise<Door>;

@@ -4,7 +4,7 @@ import type { ExportAddRequest, ExportRemoveMode, ExportUpdateRequest } from "@l
 import { randomUUID } from "node:crypto";
 import { Doors } from "./doors.js";
 import type { DoorsOptions, OpenDoor } from "./doors.js";
-import type { OpContext } from "./driver.js";
+import type { OpContext, VolumeRecord } from "./driver.js";
 import type { Session } from "./exporter.js";
 import type { Holds } from "./holds.js";
 import type { Inventory } from "./inventory.js";
@@ -15,6 +15,8 @@ import type { Caller, Operations, Prepared } from "./operations.js";
 
 /** Doors on their way out are looked at so often. */
 const LOOK_MS = 1_000;
+/** What could not be exported is tried again so often. */
+const SETTLE_MS = 10_000;
 
 export interface ExportsOptions extends DoorsOptions {
   readonly operations: Operations;
@@ -35,6 +37,8 @@ export class Exports {
   readonly #idsInMaking = new Set<string>();
   #stops: (() => void)[] = [];
   #looking: NodeJS.Timeout | undefined;
+  #settling: NodeJS.Timeout | undefined;
+  #isStopped = false;
 
   constructor(options: ExportsOptions) {
     this.#service = options.service;
@@ -61,17 +65,48 @@ export class Exports {
       if (stop !== undefined) this.#stops.push(stop);
     }
     this.#lookOut();
+    this.#settleLater();
     return failed;
   }
 
+  /** What is not as the records say now, in words. */
+  get warnings(): readonly string[] {
+    return this.#holds.warnings;
+  }
+
+  /** Tries again what could not be exported, until it can. */
+  #settleLater(): void {
+    this.#settling = setTimeout(() => {
+      this.#settle()
+        .catch((error: unknown) =>
+          this.#log.warn({ error: stored(error) }, "exports could not be tried again"),
+        )
+        .finally(() => {
+          if (!this.#isStopped) this.#settleLater();
+        });
+    }, SETTLE_MS).unref();
+  }
+
+  async #settle(): Promise<void> {
+    const holds = this.#holds;
+    if (holds.isUnsettled)
+      await holds.settle(this.#inventory.volumes.all(), this.#context(600_000));
+    for (const id of holds.volumesMissing)
+      await this.#underLock(id, (volume) => holds.readmit(volume, this.#context(60_000)));
+  }
+
+  #again(id: string): Promise<void> {
+    return this.#underLock(id, (volume) => this.#holds.exportAgain(volume, this.#context(60_000)));
+  }
+
   /** Under the volume's lock, because its holders may be changing. */
-  async #again(id: string): Promise<void> {
+  async #underLock(id: string, act: (volume: VolumeRecord) => Promise<void>): Promise<void> {
     const { locks } = this.#operations;
     await locks
       .run(lockKeyOf(this.#service, id), async () => {
         const volume = this.#inventory.volumes.get(id);
-        if (volume === undefined) return;
-        await this.#holds.exportAgain(volume, this.#context(60_000));
+        if (volume === undefined) this.#holds.forget(id);
+        else await act(volume);
       })
       .catch((error: unknown) =>
         this.#log.error({ error: stored(error), volumeID: id }, "could not be exported again"),
@@ -156,7 +191,7 @@ export class Exports {
   /** While doors are on their way out, those that have nobody left are removed. */
   #lookOut(): void {
     const isNeeded = this.#doors.all().some(({ door }) => door.state !== "open");
-    if (!isNeeded || this.#looking !== undefined) return;
+    if (this.#isStopped || !isNeeded || this.#looking !== undefined) return;
     this.#looking = setTimeout(() => {
       this.#removeDeserted()
         .catch((error: unknown) => this.#log.warn({ error: stored(error) }, "looking failed"))
@@ -189,9 +224,9 @@ export class Exports {
   }
 
   stop(): void {
+    clearTimeout(this.#settling);
     clearTimeout(this.#looking);
-    // Nothing begins any more.
-    this.#looking = setTimeout(() => {}, 0).unref();
+    this.#isStopped = true;
     for (const stop of this.#stops) stop();
     this.#stops = [];
   }

@@ -45,6 +45,7 @@ class ListExporter implements Exporter {
   lost: () => void = () => {};
 
   async plan(volume: { id: string }) {
+    if (this.failing === "plan") throw new StorageError("invalid-argument", "plan fails");
     return { deviceName: `/dev/disk/by-id/${volume.id.toUpperCase()}`, fields: { lun: "1" } };
   }
   async export({ volume, attachment }: Hold) {
@@ -52,11 +53,12 @@ class ListExporter implements Exporter {
     this.exported.push(`${volume.id} ${attachment.instanceID.id}`);
   }
   async unexport({ volume, attachment }: Hold) {
-    this.#do("unexport", volume.id, attachment.instanceID.id);
     const gone = `${volume.id} ${attachment.instanceID.id}`;
     this.exported = this.exported.filter((one) => one !== gone);
+    this.#do("unexport", volume.id, attachment.instanceID.id);
   }
   async restore(holds: readonly Hold[]) {
+    if (this.failing === "restore") throw new StorageError("unavailable", "restore fails");
     for (const hold of holds) await this.export(hold);
     return [];
   }
@@ -171,6 +173,119 @@ describe("holds", () => {
       service.volume(id).attachments.map(({ instanceID }) => instanceID.id),
       ["next"],
     );
+    await storage.close();
+  });
+
+  it("nobody is cut off for a holder who cannot be let in", async () => {
+    const exporter = new ListExporter();
+    const { storage, service } = await (await scene()).start(exporter);
+    const { id } = await service.volumeCreate({ name: "v", fields: {} }, CALLER);
+    await service.volumeAttach(id, { to: FAR, ...attach }, CALLER);
+    exporter.failing = "plan";
+    const forced = { to: { ...FAR, id: "next" }, deviceName: "", force: true };
+    await assert.rejects(service.volumeAttach(id, forced, CALLER), /plan fails/);
+    assert.deepEqual(exporter.exported, [`${id} far`]);
+    assert.equal(service.volume(id).attachments[0]?.instanceID.id, "far");
+    assert.deepEqual(exporter.done, [`export ${id} far`]);
+    await storage.close();
+  });
+
+  it("whom a cut that failed leaves in the record is let in again", async () => {
+    const exporter = new ListExporter();
+    const { storage, service } = await (await scene()).start(exporter);
+    const { id } = await service.volumeCreate({ name: "v", fields: {} }, CALLER);
+    const again = { to: FAR, ...attach };
+    await service.volumeAttach(id, again, CALLER);
+    for (const act of [
+      () => service.volumeAttach(id, { ...again, to: { ...FAR, id: "n" }, force: true }, CALLER),
+      () => service.volumeDetach(id, FAR, false, CALLER),
+      () => service.volumeRemove(id, true, CALLER),
+    ]) {
+      exporter.failing = "unexport";
+      await assert.rejects(act, /unexport fails/);
+      assert.deepEqual(exporter.exported, [`${id} far`]);
+    }
+    // Where that is not possible either, the holder's own wish does it.
+    exporter.unexport = async () => {
+      exporter.exported = [];
+      exporter.failing = "export";
+      throw new StorageError("unavailable", "nothing works");
+    };
+    await assert.rejects(service.volumeDetach(id, FAR, false, CALLER), /nothing works/);
+    await assert.rejects(service.volumeAttach(id, again, CALLER), /export fails/);
+    exporter.failing = "";
+    await service.volumeAttach(id, again, CALLER);
+    assert.deepEqual(exporter.exported, [`${id} far`]);
+    const before = exporter.done.length;
+    await service.volumeAttach(id, again, CALLER);
+    assert.equal(exporter.done.length, before, "what is not in doubt is not done again");
+    await storage.close();
+  });
+
+  it("an exporter that cannot be restored keeps only its own service from letting anybody in", async (test) => {
+    const { start } = await scene();
+    const first = await start(new ListExporter());
+    const { id } = await first.service.volumeCreate({ name: "v", fields: {} }, CALLER);
+    await first.service.volumeAttach(id, { to: FAR, ...attach }, CALLER);
+    await first.storage.close();
+    const exporter = new ListExporter();
+    exporter.failing = "restore";
+    test.mock.timers.enable({ apis: ["setTimeout"] });
+    const { storage, service } = await start(exporter);
+    assert.match(
+      storage.warnings.join(),
+      /exporter list of service svc could not be brought to what the records say: restore fails/,
+    );
+    const other = await service.volumeCreate({ name: "w", fields: {} }, CALLER);
+    const refused = { code: "unavailable", message: /exporter list of service svc.*restore fails/ };
+    for (const to of [FAR, HERE])
+      await assert.rejects(service.volumeAttach(other.id, { to, ...attach }, CALLER), refused);
+    await assert.rejects(service.volumeDetach(id, FAR, false, CALLER), refused);
+    test.mock.timers.tick(10_000);
+    await new Promise(setImmediate);
+    await assert.rejects(service.volumeDetach(id, FAR, false, CALLER), refused);
+    exporter.failing = "";
+    test.mock.timers.tick(10_000);
+    for (let looks = 0; looks < 100 && storage.warnings.length > 0; looks += 1)
+      await new Promise(setImmediate);
+    assert.deepEqual(exporter.exported, [`${id} far`]);
+    assert.deepEqual(storage.warnings, []);
+    await service.volumeDetach(id, FAR, false, CALLER);
+    test.mock.timers.reset();
+    await storage.close();
+  });
+
+  it("what was lost and cannot be made again is shown and tried again, and keeps nobody else out", async (test) => {
+    const exporter = new ListExporter();
+    test.mock.timers.enable({ apis: ["setTimeout"] });
+    const { storage, service } = await (await scene()).start(exporter);
+    const { id } = await service.volumeCreate({ name: "v", fields: { shareable: "true" } }, CALLER);
+    service.settings = { ...service.settings, shareable: true };
+    const near = { ...FAR, id: "near" };
+    for (const to of [FAR, near]) await service.volumeAttach(id, { to, ...attach }, CALLER);
+    const exporting = exporter.export.bind(exporter);
+    let isBroken = true;
+    exporter.export = async (hold) => {
+      if (isBroken && hold.attachment.instanceID.id === "far")
+        throw new StorageError("unavailable", "far is broken");
+      await exporting(hold);
+    };
+    exporter.exported = [];
+    exporter.lost();
+    for (let looks = 0; looks < 100 && storage.warnings.length === 0; looks += 1)
+      await new Promise(setImmediate);
+    assert.deepEqual(exporter.exported, [`${id} near`]);
+    assert.match(
+      storage.warnings.join(),
+      /export of volume \S+ of service svc to far could not be made again: far is broken/,
+    );
+    isBroken = false;
+    test.mock.timers.tick(10_000);
+    for (let looks = 0; looks < 100 && storage.warnings.length > 0; looks += 1)
+      await new Promise(setImmediate);
+    assert.deepEqual(storage.warnings, []);
+    assert.deepEqual(exporter.exported, [`${id} near`, `${id} far`]);
+    test.mock.timers.reset();
     await storage.close();
   });
 

@@ -8,11 +8,25 @@ import { StorageError, hostFactsOf } from "@libstorage/model";
 import type { InstanceID } from "@libstorage/model";
 import { heldBy } from "./access.js";
 import type { AttachmentRecord, OpContext, StorageDriver, VolumeRecord } from "./driver.js";
-import { exporterOf, fieldsOfDoor, holdsOf } from "./exporter.js";
+import { exporterOf, fieldsOfDoor, holdsOf, restoreEach } from "./exporter.js";
 import type { Exporter, Hold, NotRestored, Session } from "./exporter.js";
 import type { LiveImage } from "./live-image.js";
 import { stored } from "./operations.js";
 import { isThisHost } from "./this-host.js";
+
+/** A hold that is about to be made: who, through which exporter and by which door. */
+export interface PlannedHold {
+  readonly attachment: AttachmentRecord;
+  /** Undefined when the holder gets the source itself. */
+  readonly exporter: Exporter | undefined;
+}
+
+/** Without an error it is just being cut off, or that has failed half way. */
+interface Missing {
+  readonly volumeID: string;
+  readonly holder: string;
+  readonly error?: unknown;
+}
 
 export class Holds {
   readonly #service: string;
@@ -20,6 +34,10 @@ export class Holds {
   /** Through which other hosts get volumes. */
   readonly #exporter: Exporter | undefined;
   readonly #exporters: ReadonlyMap<string, Exporter>;
+  /** Holds that a record names and that may not be exported. */
+  readonly #missing = new Map<string, Missing>();
+  /** Exporters that could not be brought to what the records say, and why. */
+  readonly #unsettled = new Map<string, unknown>();
 
   constructor(
     service: string,
@@ -38,18 +56,23 @@ export class Holds {
     return this.#exporters;
   }
 
-  /** @throws {StorageError} `failed-precondition` when the holder's host cannot be reached */
-  async admit(
+  /**
+   * Chooses how a holder will be let in; changes nothing.
+   * @param volume as it will be, without those who are cut off for the new holder
+   * @throws {StorageError} what stands in the way, as far as it can be seen before
+   */
+  async plan(
     volume: VolumeRecord,
     attachment: AttachmentRecord,
     context: OpContext,
-  ): Promise<VolumeRecord> {
+  ): Promise<PlannedHold> {
+    for (const name of this.#unsettled.keys()) this.#needSettled(name);
     const exporter = this.#exporterFor(volume, attachment.instanceID);
     const { metadata, ...holder } = attachment.instanceID;
     const facts = hostFactsOf(metadata);
     // What a host tells of itself is for now; the record names it by its id.
     const plain = facts === undefined ? attachment : { ...attachment, instanceID: holder };
-    if (exporter === undefined) return this.#driver.volumeAttach(volume, plain, context);
+    if (exporter === undefined) return { attachment: plain, exporter };
     if (facts === undefined)
       throw new StorageError(
         "invalid-argument",
@@ -59,19 +82,18 @@ export class Holds {
     const wanted = { holder, facts, epoch: attachment.epoch };
     const door = await exporter.plan(volume, wanted, context);
     const fields = { ...plain.fields, ...fieldsOfDoor(exporter.name, door) };
-    const planned = { ...plain, deviceName: door.deviceName, fields };
-    return this.admitPlanned(volume, planned, exporter, context);
+    return { attachment: { ...plain, deviceName: door.deviceName, fields }, exporter };
   }
 
-  /** Lets a holder in whose door is chosen already. */
-  async admitPlanned(
+  /** Lets a holder in as planned. */
+  async admit(
     volume: VolumeRecord,
-    planned: AttachmentRecord,
-    exporter: Exporter,
+    { attachment, exporter }: PlannedHold,
     context: OpContext,
   ): Promise<VolumeRecord> {
-    const recorded = await this.#driver.volumeAttach(volume, planned, context);
-    await exporter.export({ volume: recorded, attachment: planned }, context);
+    if (exporter !== undefined) this.#needSettled(exporter.name);
+    const recorded = await this.#driver.volumeAttach(volume, attachment, context);
+    await exporter?.export({ volume: recorded, attachment }, context);
     return recorded;
   }
 
@@ -85,9 +107,96 @@ export class Holds {
     const attachment = heldBy(volume, holder);
     if (attachment === undefined) return volume;
     const name = exporterOf(attachment);
-    if (name !== undefined)
-      await this.named(name, volume).unexport({ volume, attachment }, context);
-    return this.#driver.volumeDetach(volume, holder, force, context);
+    if (name === undefined) return this.#driver.volumeDetach(volume, holder, force, context);
+    const exporter = this.named(name, volume);
+    this.#needSettled(name);
+    const hold = { volume, attachment };
+    this.#miss(hold);
+    await exporter.unexport(hold, context);
+    const left = await this.#driver.volumeDetach(volume, holder, force, context);
+    this.#missing.delete(keyOf(hold));
+    return left;
+  }
+
+  #miss(hold: Hold, error?: unknown): void {
+    const { volume, attachment } = hold;
+    const of = { volumeID: volume.id, holder: attachment.instanceID.id };
+    this.#missing.set(keyOf(hold), { ...of, ...(error !== undefined && { error }) });
+  }
+
+  /**
+   * Lets those in again whom the record names and who are outside, as after a cut that failed.
+   * @throws {StorageError} what stands in the way of one of them
+   */
+  async readmit(volume: VolumeRecord, context: OpContext): Promise<void> {
+    const holds = holdsOf([volume]);
+    const known = new Set(holds.map(keyOf));
+    for (const [key, { volumeID }] of this.#missing)
+      if (volumeID === volume.id && !known.has(key)) this.#missing.delete(key);
+    await this.#exportEach(
+      holds.filter((hold) => this.#missing.has(keyOf(hold))),
+      context,
+    );
+  }
+
+  /** One that fails keeps no other out. @throws {StorageError} the first failure */
+  async #exportEach(holds: readonly Hold[], context: OpContext): Promise<void> {
+    const failed = await restoreEach(holds, async (hold) => {
+      const name = exporterOf(hold.attachment) ?? "";
+      this.#needSettled(name);
+      await this.#exporters.get(name)?.export(hold, context);
+      this.#missing.delete(keyOf(hold));
+    });
+    for (const { hold, error } of failed) this.#miss(hold, error);
+    if (failed[0] !== undefined) throw failed[0].error;
+  }
+
+  /** Volumes of which a hold is not exported that should be. */
+  get volumesMissing(): ReadonlySet<string> {
+    return new Set([...this.#missing.values()].map(({ volumeID }) => volumeID));
+  }
+
+  /** A volume that is gone. */
+  forget(volumeID: string): void {
+    for (const [key, one] of this.#missing)
+      if (one.volumeID === volumeID) this.#missing.delete(key);
+  }
+
+  /** What is not as the records say now, in words. */
+  get warnings(): readonly string[] {
+    const message = (error: unknown): string => stored(error).message;
+    return [
+      ...[...this.#unsettled].map(
+        ([name, error]) =>
+          `the exporter ${name} of service ${this.#service} could not be brought to what the records say: ${message(error)}; until it is, which is tried again by itself, it lets nobody in`,
+      ),
+      ...[...this.#missing.values()]
+        .filter(({ error }) => error !== undefined)
+        .map(
+          ({ volumeID, holder, error }) =>
+            `the export of volume ${volumeID} of service ${this.#service} to ${holder} could not be made again: ${message(error)}; it is tried again by itself`,
+        ),
+    ];
+  }
+
+  /** As `readmit`, after a failure: what cannot be now is done when the holder asks again. */
+  async readmitIfPossible(volume: VolumeRecord | undefined, context: OpContext): Promise<void> {
+    if (volume === undefined) return;
+    await this.readmit(volume, context).catch((error: unknown) =>
+      context.log.warn(
+        { error: stored(error), volumeID: volume.id },
+        "whom the record names is not let in again; attaching it again does it",
+      ),
+    );
+  }
+
+  #needSettled(name: string): void {
+    if (!this.#unsettled.has(name)) return;
+    throw new StorageError(
+      "unavailable",
+      `the exporter ${name} of service ${this.#service} has not been brought to what the records say since the server started, so nobody is let in or cut off: ${stored(this.#unsettled.get(name)).message}; it is tried again by itself`,
+      { service: this.#service, exporter: name },
+    );
   }
 
   /** Cuts several off, one by one. */
@@ -142,37 +251,58 @@ export class Holds {
 
   /**
    * Makes the exports that the records name, as after a reboot.
-   * @returns what could not be restored, in words
+   * @returns what they name and the configuration does not, in words; the rest is in `warnings`
    */
   async restore(volumes: readonly VolumeRecord[], context: OpContext): Promise<readonly string[]> {
     const holds = holdsOf(volumes);
     const known = (hold: Hold): boolean => this.#exporters.has(exporterOf(hold.attachment) ?? "");
+    const failed = await this.#restore(volumes, new Set(this.#exporters.keys()), context);
+    for (const { hold, error } of failed) this.#miss(hold, error);
+    return holds
+      .filter((hold) => !known(hold))
+      .map(
+        ({ volume, attachment }) =>
+          `the export of volume ${volume.id} of service ${this.#service} to ${attachment.instanceID.id} waits for its exporter ${exporterOf(attachment)}, which the service does not use now`,
+      );
+  }
+
+  /** Whether an exporter could not be restored. */
+  get isUnsettled(): boolean {
+    return this.#unsettled.size > 0;
+  }
+
+  /** Tries again what could not be restored. Meanwhile nothing else is asked of these exporters. */
+  async settle(volumes: readonly VolumeRecord[], context: OpContext): Promise<void> {
+    const names = new Set(this.#unsettled.keys());
+    for (const { hold, error } of await this.#restore(volumes, names, context))
+      this.#miss(hold, error);
+  }
+
+  async #restore(
+    volumes: readonly VolumeRecord[],
+    names: ReadonlySet<string>,
+    context: OpContext,
+  ): Promise<readonly NotRestored[]> {
+    const holds = holdsOf(volumes);
     const failed: NotRestored[] = [];
     for (const [name, exporter] of this.#exporters) {
+      if (!names.has(name)) continue;
       const own = holds.filter(({ attachment }) => exporterOf(attachment) === name);
-      failed.push(...(await exporter.restore(own, context, holds)));
+      try {
+        failed.push(...(await exporter.restore(own, context, holds)));
+        this.#unsettled.delete(name);
+      } catch (error) {
+        // The others serve all the same.
+        this.#unsettled.set(name, error);
+        context.log.error({ error: stored(error), exporter: name }, "is not as the records say");
+      }
     }
-    const words = ({ volume, attachment }: Hold): string =>
-      `the export of volume ${volume.id} of service ${this.#service} to ${attachment.instanceID.id}`;
-    return [
-      ...failed.map(
-        ({ hold, error }) => `${words(hold)} could not be restored: ${stored(error).message}`,
-      ),
-      ...holds
-        .filter((hold) => !known(hold))
-        .map(
-          (hold) =>
-            `${words(hold)} waits for its exporter ${exporterOf(hold.attachment)}, which the service does not use now`,
-        ),
-    ];
+    return failed;
   }
 
   /** Makes the exports of one volume anew, after they were lost. */
   async exportAgain(volume: VolumeRecord, context: OpContext): Promise<void> {
-    for (const hold of holdsOf([volume])) {
-      const name = exporterOf(hold.attachment) ?? "";
-      await this.#exporters.get(name)?.export(hold, context);
-    }
+    await this.#exportEach(holdsOf([volume]), context);
   }
 
   async sessions(
@@ -217,3 +347,6 @@ export class Holds {
     );
   }
 }
+
+const keyOf = ({ volume, attachment }: Hold): string =>
+  `${volume.id} ${attachment.instanceID.id} ${attachment.epoch}`;

@@ -14,6 +14,7 @@ import type { NewObject, NewVolume } from "./creations.js";
 import type {
   ImageCheck,
   ImageSize,
+  OpContext,
   SnapshotRecord,
   StorageDriver,
   VolumeRecord,
@@ -24,7 +25,7 @@ import type { ShrinkRequest } from "./image-work.js";
 import { Inventory } from "./inventory.js";
 import { lockKeyOf } from "./locks.js";
 import { Names } from "./names.js";
-import type { Caller, Operations, Prepared, Work } from "./operations.js";
+import type { Caller, Operations, Prepared } from "./operations.js";
 import type { Logger } from "./log.js";
 import { Reverts } from "./reverts.js";
 import { Updates } from "./updates.js";
@@ -125,8 +126,12 @@ export class StorageService {
 
   /** Undefined when the driver cannot tell. */
   async capacity(): Promise<Capacity | undefined> {
-    const context = this.#operations.context(this.#log, AbortSignal.timeout(30_000));
-    return this.driver.capacity?.(context);
+    return this.driver.capacity?.(this.#context());
+  }
+
+  /** For what is done before an operation begins, or without one. */
+  #context(): OpContext {
+    return this.#operations.context(this.#log, AbortSignal.timeout(30_000));
   }
 
   // ---- reading
@@ -267,7 +272,7 @@ export class StorageService {
 
   volumeAttach(volumeID: string, request: AttachRequest, caller: Caller): Promise<Attached> {
     return this.#on("volumeAttach", volumeID, request, caller, (id) =>
-      this.#changes.attach(this.volume(id), request, this.settings.shareable),
+      this.#changes.attach(this.volume(id), request, this.settings.shareable, this.#context()),
     );
   }
 
@@ -322,7 +327,7 @@ export class StorageService {
     rawID: string,
     request: object,
     caller: Caller,
-    plan: (id: string) => Prepared<T>,
+    plan: (id: string) => Prepared<T> | Promise<Prepared<T>>,
   ): Promise<T> {
     const id = this.normalized(rawID);
     const lock = lockKeyOf(this.name, id);
@@ -334,7 +339,7 @@ export class StorageService {
     lock: string | undefined,
     request: object,
     caller: Caller,
-    prepare: () => Prepared<T> | { readonly work: Work<T> },
+    prepare: () => Prepared<T> | Promise<Prepared<T>>,
   ): Promise<T> {
     return this.#operations.run(
       {

@@ -59,8 +59,8 @@ const PRUNE_MS = 3_600_000;
 export class Storage {
   readonly services: ReadonlyMap<string, StorageService>;
   readonly operations: Operations;
-  /** What was wrong at the start, for the log and for health. */
-  readonly warnings: string[];
+  /** What was wrong at the start. */
+  readonly #warnings: string[];
   readonly #release: () => Promise<void>;
   readonly #log: Logger;
   readonly #timers: NodeJS.Timeout[] = [];
@@ -76,7 +76,7 @@ export class Storage {
   ) {
     this.services = services;
     this.operations = operations;
-    this.warnings = warnings;
+    this.#warnings = warnings;
     this.#release = release;
     this.#log = log;
   }
@@ -132,7 +132,7 @@ export class Storage {
         },
         log,
       );
-      for (const warning of warnings) log.warn({}, warning);
+      for (const warning of storage.warnings) log.warn({}, warning);
       storage.#begin(isIncomplete, options.hostRecoveries ?? {});
       return storage;
     } catch (error) {
@@ -140,6 +140,12 @@ export class Storage {
       for (const undo of cleanup.toReversed()) await undo().catch(() => {});
       throw error;
     }
+  }
+
+  /** What was wrong at the start, and what is now, for health. */
+  get warnings(): readonly string[] {
+    const services = [...this.services.values()];
+    return [...this.#warnings, ...services.flatMap(({ exports }) => exports.warnings)];
   }
 
   get journal(): Journal {
@@ -179,7 +185,7 @@ export class Storage {
       intents.filter((intent) => !isKnown(intent)).map(({ service }) => service),
     );
     for (const name of waiting)
-      this.warnings.push(
+      this.#warnings.push(
         `operations of service ${name} were cut short and wait for it: it is not configured now`,
       );
     const known = intents.filter(isKnown);

@@ -71,7 +71,7 @@ class LioExporter implements Exporter {
   async plan(volume: VolumeRecord, { holder, facts, epoch }: Wanted): Promise<Door> {
     const initiator = checkInitiatorName(facts.initiatorName, holder.id);
     const others = [...this.#exports.values()].map(({ hold }) => hold);
-    checkInitiatorFree(initiator, holder.id, others);
+    checkInitiatorFree(initiator, holder.id, others, volume);
     // All who hold a volume see one device, also when this server's own number was lost in between.
     const [other] = holdsThrough(NAME, volume);
     const serial = other?.door.serial ?? serialOf(this.#names.owner, volume.id);
@@ -85,6 +85,7 @@ class LioExporter implements Exporter {
       chap: this.#config.chap.mode,
       iser: this.#config.iser,
     };
+    await credentialsFor(this.#config.chap.secretsFile, door);
     return { deviceName, fields: doorFields(door) };
   }
 

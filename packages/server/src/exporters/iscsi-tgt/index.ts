@@ -74,7 +74,7 @@ class TgtExporter implements Exporter {
 
   async plan(volume: VolumeRecord, { holder, facts, epoch }: Wanted): Promise<Door> {
     const initiator = checkInitiatorName(facts.initiatorName, holder.id);
-    checkInitiatorFree(initiator, holder.id, [...this.#exports.values()]);
+    checkInitiatorFree(initiator, holder.id, [...this.#exports.values()], volume);
     const [other] = holdsThrough(NAME, volume);
     const serial = other?.door.serial ?? serialOf(this.#names.owner, volume.id);
     const { deviceName, wwid } = deviceNames(serial);
@@ -88,6 +88,7 @@ class TgtExporter implements Exporter {
       chap: this.#config.chap.mode,
       iser: false,
     };
+    await credentialsFor(this.#config.chap.secretsFile, door);
     return { deviceName, fields: doorFields(door) };
   }
 

@@ -1,15 +1,24 @@
 /** Two hosts of one initiator name, as clones of one image have: neither could be cut off by itself. */
 import { StorageError } from "@libstorage/model";
+import { heldBy } from "../../core/access.js";
+import type { VolumeRecord } from "../../core/driver.js";
 import type { IscsiHold } from "./door.js";
 
-/** @throws {StorageError} `failed-precondition` when another host has come by that name */
+/**
+ * @param planned the volume as it will be: whom it does not name is cut off for the holder
+ * @throws {StorageError} `failed-precondition` when another host has come by that name
+ */
 export function checkInitiatorFree(
   initiator: string,
   holder: string,
   holds: readonly IscsiHold[],
+  planned: VolumeRecord,
 ): void {
   const taken = holds.find(
-    ({ door, attachment }) => door.initiator === initiator && attachment.instanceID.id !== holder,
+    ({ door, attachment: { instanceID }, volume }) =>
+      door.initiator === initiator &&
+      instanceID.id !== holder &&
+      (volume.id !== planned.id || heldBy(planned, instanceID) !== undefined),
   );
   if (taken === undefined) return;
   const other = taken.attachment.instanceID.id;
