@@ -315,7 +315,12 @@ describe("iscsi-tgt", { skip: tgtMissing(), timeout: 300_000 }, () => {
       session.attach(two, { id: "clone", initiatorName: B.initiator }),
       /clone and b have one iSCSI initiator name/,
     );
-    await session.detach(one.id, HOST_B);
+    for (const holder of [{ id: "b2" }, { id: "b2", initiatorName: "iqn.b" }])
+      await assert.rejects(session.attach(one.id, holder, true), { code: "invalid-argument" });
+    assert.equal((await inquire(one.attachment, B)).code, 0, "nobody is cut off for them");
+    // The same host under another id, as after it was installed anew.
+    await session.attach(one.id, { id: "b2", initiatorName: B.initiator }, true);
+    await session.detach(one.id, { id: "b2", initiatorName: B.initiator });
     execFileSync("mv", [join(folder, "plain", `${two}.raw`), join(folder, "aside")]);
     await assert.rejects(session.attach(two, HOST_B), /cannot be opened \(ENOENT\)/);
   });
