@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
-import { defineExporter, exporterOf } from "../../core/exporter.js";
+import { defineExporter, exporterOf, holdsOf } from "../../core/exporter.js";
 import type {
   Door,
   Exporter,
@@ -85,15 +85,7 @@ export class NfsExporter implements Exporter {
   }
 
   async restore(holds: readonly Hold[], context: OpContext) {
-    const failed: NotRestored[] = [];
-    const shares = new Map<Share, Hold>();
-    for (const hold of holds) {
-      try {
-        shares.set(this.#shareOf(hold), hold);
-      } catch (error) {
-        failed.push({ hold, error });
-      }
-    }
+    const { shares, failed } = this.#readAll(holds);
     for (const [share, error] of await this.#server.restore([...shares.keys()], context)) {
       const hold = shares.get(share);
       if (hold !== undefined) failed.push({ hold, error });
@@ -106,12 +98,9 @@ export class NfsExporter implements Exporter {
   }
 
   async sessions(volumes: readonly VolumeRecord[]) {
-    const shares = volumes.flatMap((volume) =>
-      volume.attachments
-        .filter((attachment) => exporterOf(attachment) === NAME)
-        .map((attachment) => this.#shareOf({ volume, attachment })),
-    );
-    return this.#server.sessions(shares);
+    const holds = holdsOf(volumes).filter(({ attachment }) => exporterOf(attachment) === NAME);
+    // What a damaged record is about cannot be told; the others' sessions can.
+    return this.#server.sessions([...this.#readAll(holds).shares.keys()]);
   }
 
   abilities(context: OpContext) {
@@ -120,6 +109,20 @@ export class NfsExporter implements Exporter {
 
   close(): Promise<void> {
     return this.#server.close();
+  }
+
+  /** The shares of those that can be read, and the others with why not. */
+  #readAll(holds: readonly Hold[]) {
+    const shares = new Map<Share, Hold>();
+    const failed: NotRestored[] = [];
+    for (const hold of holds) {
+      try {
+        shares.set(this.#shareOf(hold), hold);
+      } catch (error) {
+        failed.push({ hold, error });
+      }
+    }
+    return { shares, failed };
   }
 
   /** @throws {StorageError} when another kind of server holds it: only that can cut it off */
