@@ -43,6 +43,7 @@ export class VolumeGroupModel {
   readonly #group: string;
   #seqno = 1;
   #fill = { data: 1, metadata: 1 };
+  #health = "";
   #metadataBytes = 104_857_600;
   readonly #pool: string;
 
@@ -55,6 +56,12 @@ export class VolumeGroupModel {
   /** In percent. */
   setFill(fill: Partial<{ readonly data: number; readonly metadata: number }>): void {
     this.#fill = { ...this.#fill, ...fill };
+    this.#seqno += 1;
+  }
+
+  /** Of the pool, as lvs(8) says it: `failed`, `out_of_data`, `metadata_read_only`. */
+  setHealth(health: string): void {
+    this.#health = health;
     this.#seqno += 1;
   }
 
@@ -231,7 +238,7 @@ export class VolumeGroupModel {
       pool_lv: lv.pool,
       segtype: isPool ? "thin-pool" : lv.pool === "" ? "linear" : "thin",
       lv_active: lv.isActive || isPool ? "active" : "",
-      lv_health_status: "",
+      lv_health_status: isPool ? this.#health : "",
       lv_snapshot_invalid: "unknown",
       data_percent: isPool ? this.#fill.data.toFixed(2) : "",
       metadata_percent: isPool ? this.#fill.metadata.toFixed(2) : "",

@@ -118,6 +118,40 @@ describe("lvm-iscsi, thin and thick side by side", { skip }, () => {
       await create(driver, 1, { provisioning: "thick" });
     });
   });
+
+  it("a pool that is not well keeps out what would be in it, until it is well again", async () => {
+    await withDriver({ thinPool: "pool", pool: QUICK }, async (driver, model) => {
+      const thin = await create(driver, 0);
+      for (const health of ["out_of_data", "metadata_read_only", "failed"]) {
+        model.setHealth(health);
+        await sleep(1_000);
+        const refusal = {
+          code: "failed-precondition",
+          message: new RegExp(`not well \\(${health}\\).*lvconvert --repair`),
+        };
+        await assert.rejects(create(driver, 1), refusal);
+        const snapshot = snapshotOf(driver, 0, thin);
+        const snapping = driver.snapshots?.snapshotCreate(thin, snapshot, context);
+        await assert.rejects(snapping ?? Promise.resolve(), refusal);
+        await create(driver, 2, { provisioning: "thick" });
+        await driver.volumeRemove(volumeOf(driver, 2).id, context);
+        assert.deepEqual(model.names(), ["pool", thin.id], "a refusal leaves nothing");
+      }
+      model.setHealth("");
+      await sleep(1_000);
+      await create(driver, 1);
+    });
+  });
+
+  it("a service does not start on a pool that has failed", async () => {
+    const model = new VolumeGroupModel(GROUP, "pool");
+    model.setHealth("failed");
+    const { output } = checked({ thinPool: "pool" });
+    await assert.rejects(openOver(model, output as object, context), {
+      code: "failed-precondition",
+      message: /has failed; repair it: lvconvert --repair/,
+    });
+  });
 });
 
 describe("the limits of a pool's data and metadata", { skip }, () => {

@@ -2,7 +2,7 @@
 import { formatSize } from "@libstorage/model";
 import type { Ability, OpContext } from "../../core/driver.js";
 import { CommandError } from "../../core/exec.js";
-import { openGroup, poolIn } from "./opening.js";
+import { checkPool, openGroup, poolIn } from "./opening.js";
 import type { Lvm } from "./lvm.js";
 
 /** Finds out by `find`, or tells why it cannot be found out. */
@@ -41,7 +41,9 @@ export async function abilitiesOf(lvm: Lvm, context: OpContext): Promise<readonl
   if (pool !== undefined)
     found.push(
       await ability("thin pool", async () => {
-        const { sizeBytes, state } = poolIn(await lvm.lvs(context), lvm, pool);
+        const row = poolIn(await lvm.lvs(context), lvm, pool);
+        checkPool(row, lvm);
+        const { sizeBytes, state } = row;
         const { dataPercent = "?", metadataPercent = "?" } = state;
         return `${lvm.path(pool)}: ${formatSize(sizeBytes)}, ${dataPercent} % of data and ${metadataPercent} % of metadata used`;
       }),

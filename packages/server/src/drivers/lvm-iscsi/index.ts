@@ -9,7 +9,7 @@ import { Known } from "./known.js";
 import { Layouts } from "./layouts.js";
 import { Lvm } from "./lvm.js";
 import { namesWith } from "./names.js";
-import { openGroup, poolIn } from "./opening.js";
+import { checkPool, openGroup, poolIn } from "./opening.js";
 import { PoolGuard } from "./pool-guard.js";
 import { ThickLayout } from "./thick.js";
 import { ThinLayout } from "./thin.js";
@@ -32,6 +32,7 @@ export const lvmIscsi = defineDriver({
     const wiping = new Wiping(lvm, wipe);
     const rows = await lvm.lvs(context);
     const pool = thinPool === undefined ? undefined : poolIn(rows, lvm, thinPool);
+    if (pool !== undefined) checkPool(pool, lvm);
     const isZeroing = pool?.state.isZeroing ?? false;
     const usual = config.provisioning ?? (pool === undefined ? "thick" : "thin");
     const layouts = new Layouts({

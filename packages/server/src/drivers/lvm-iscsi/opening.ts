@@ -38,16 +38,24 @@ export interface PoolRow extends LvRow {
   readonly state: PoolState;
 }
 
-/** @throws {StorageError} `failed-precondition` when it is no thin pool, or one that has failed */
+/** @throws {StorageError} `failed-precondition` when it is no thin pool */
 export function poolIn(rows: readonly LvRow[], lvm: Lvm, name: string): PoolRow {
   const row = rows.find((one) => one.name === name);
   const path = lvm.path(name);
   const { group } = lvm.about;
   if (row === undefined)
     throw refusal(group, `there is no thin pool ${path}; make it: lvcreate --thinpool ${name}`);
-  const { state, health } = row;
+  const { state } = row;
   if (state === undefined) throw refusal(group, `${path} is no thin pool; see lvs ${group}`);
-  if (health.includes("failed"))
-    throw refusal(group, `the thin pool ${path} has failed; repair it: lvconvert --repair ${path}`);
   return { ...row, state };
+}
+
+/** @throws {StorageError} `failed-precondition` when the pool has failed, so that nothing in it works */
+export function checkPool({ name, health }: PoolRow, lvm: Lvm): void {
+  if (!health.includes("failed")) return;
+  const path = lvm.path(name);
+  throw refusal(
+    lvm.about.group,
+    `the thin pool ${path} has failed; repair it: lvconvert --repair ${path}`,
+  );
 }

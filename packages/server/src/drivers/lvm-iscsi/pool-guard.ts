@@ -12,7 +12,7 @@ import { resume, suspend } from "./dmsetup.js";
 import type { Known } from "./known.js";
 import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
-import { poolIn } from "./opening.js";
+import { checkPool, poolIn } from "./opening.js";
 import type { PoolRow } from "./opening.js";
 import { grown, limitsOf, mostBytesIn, partsAt, shareOfInterval, wordsFor } from "./pool-limits.js";
 import type { Limits, Part } from "./pool-limits.js";
@@ -139,7 +139,9 @@ export class PoolGuard {
 
   async #look(): Promise<void> {
     try {
+      // Also of a pool that has failed meanwhile: nothing new may come into it.
       this.#row = await this.#now();
+      checkPool(this.#row, this.#lvm);
       await this.#act(this.#row);
     } catch (error) {
       this.#failed(error);
