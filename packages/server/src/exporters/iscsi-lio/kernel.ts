@@ -51,10 +51,10 @@ export async function attribute(path: string): Promise<string | undefined> {
  * @returns the root of the target's tree
  * @throws {StorageError} `failed-precondition` that says which module or right is missing
  */
-export async function openTarget(context: OpContext): Promise<string> {
-  const root = join(CONFIGFS, "target");
+export async function openTarget(context: OpContext, configfs = CONFIGFS): Promise<string> {
+  const root = join(configfs, "target");
   const fabric = join(root, "iscsi");
-  if (!(await exists(fabric))) await loadModules(root, context);
+  if (!(await exists(fabric))) await loadModules(configfs, context);
   try {
     await context.files.makeFolder(fabric, 0o755, UNSYNCED);
   } catch (error) {
@@ -66,17 +66,18 @@ export async function openTarget(context: OpContext): Promise<string> {
   return root;
 }
 
-async function loadModules(root: string, { exec, signal }: OpContext): Promise<void> {
+async function loadModules(configfs: string, { exec, signal }: OpContext): Promise<void> {
+  const root = join(configfs, "target");
   let failure: unknown;
   await exec("modprobe", ["-a", ...MODULES], signal).catch((error: unknown) => (failure = error));
-  if (!(await exists(join(CONFIGFS, "target"))) && (await names(CONFIGFS)).length === 0)
-    await exec("mount", ["-t", "configfs", "configfs", CONFIGFS], signal).catch(
+  if (!(await exists(root)) && (await names(configfs)).length === 0)
+    await exec("mount", ["-t", "configfs", "configfs", configfs], signal).catch(
       (error: unknown) => (failure ??= error),
     );
   if (await exists(root)) return;
   const said = failure instanceof Error ? ` (${failure.message})` : "";
   throw unavailable(
-    `${root} is not there${said}; the kernel needs the modules ${MODULES.join(", ")}: modprobe -a ${MODULES.join(" ")}, and for a mount that is missing: mount -t configfs configfs ${CONFIGFS}. Where the kernel has no such modules (Debian: linux-image-amd64 and linux-image-cloud-amd64 have them; a container uses its host's), use the exporter iscsi-tgt`,
+    `${root} is not there${said}; the kernel needs the modules ${MODULES.join(", ")}: modprobe -a ${MODULES.join(" ")}, and for a mount that is missing: mount -t configfs configfs ${configfs}. Where the kernel has no such modules (Debian: linux-image-amd64 and linux-image-cloud-amd64 have them; a container uses its host's), use the exporter iscsi-tgt`,
     failure,
   );
 }
