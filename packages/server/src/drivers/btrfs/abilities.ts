@@ -47,6 +47,6 @@ export async function abilitiesOf(
   return [
     await cleanerAbility(root, context),
     await subvolumeAbility(root, context),
-    { name: "quota", available: quota.isOn, detail: quota.detail },
+    { name: "quota", available: quota.isOn, detail: await quota.detail(context) },
   ];
 }

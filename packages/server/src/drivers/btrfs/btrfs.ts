@@ -5,7 +5,14 @@ import { CommandError } from "../../core/exec.js";
 import type { ExecOptions } from "../../core/exec.js";
 import type { OpContext } from "../../core/driver.js";
 import { NO_TIME_LIMIT_MS } from "../folders/time-limit.js";
-import { parseDeleted, parsePaths, parseUUID, parseUUIDs } from "./reports.js";
+import {
+  parseDeleted,
+  parseIDs,
+  parseLimits,
+  parsePaths,
+  parseUUID,
+  parseUUIDs,
+} from "./reports.js";
 import type { SubvolumeUUID } from "./reports.js";
 
 /** What changes something may have to wait for a busy file system to write all it has. */
@@ -174,6 +181,24 @@ export async function enableQuota(
       { cause: error },
     );
   }
+}
+
+export interface SubvolumeLimit {
+  /** In the file system, as `subvolumesBelow` has it. */
+  readonly path: string;
+  /** Undefined: it has none. */
+  readonly limitBytes: number | undefined;
+}
+
+/** The limits of all subvolumes that are in the same subvolume as a folder, by two reports. */
+export async function limitsBeside(context: OpContext, folder: string): Promise<SubvolumeLimit[]> {
+  const [list, groups] = await Promise.all([
+    btrfs(context, ["subvolume", "list", "-o", folder]),
+    // Not as JSON: that aborts as soon as there is a limit.
+    btrfs(context, ["qgroup", "show", "-r", "--raw", folder]),
+  ]);
+  const limits = parseLimits(groups);
+  return [...parseIDs(list)].map(([id, path]) => ({ path, limitBytes: limits.get(id) }));
 }
 
 /** @param sizeBytes 0 takes the limit away */

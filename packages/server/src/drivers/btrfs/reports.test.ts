@@ -1,10 +1,25 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
-import { parseDeleted, parsePaths, parseUUID } from "./reports.js";
+import { parseDeleted, parseIDs, parseLimits, parsePaths, parseUUID } from "./reports.js";
 
 /** As btrfs-progs 6.2 print them. */
 const LIST = `ID 258 gen 8 top level 256 path a/n
 ID 259 gen 8 top level 256 path a/d/name with blanks
+`;
+/** The same for all that have limits, and for the whole file system, a group of groups and one that is left over. */
+const GROUPS = `Qgroupid    Referenced    Exclusive  Max referenced   Path 
+--------    ----------    ---------  --------------   ---- 
+0/5              16384        16384            none   <toplevel>
+0/258            16384        16384        67108865   r/a/n
+0/259          1064960      1064960            none   r/a/d/name with blanks
+0/260                0            0      1073741824   <stale>
+1/100            16384        16384            1024   <0 member qgroups>
+`;
+/** btrfs-progs 5.10 print no path. */
+const GROUPS_OF_OLD = `qgroupid         rfer         excl     max_rfer 
+--------         ----         ----     -------- 
+0/5             16384        16384         none 
+0/258           16384        16384     67108865 
 `;
 const LIST_DELETED = `ID 319 gen 56 top level 0 path DELETED
 ID 320 gen 58 top level 0 path DELETED
@@ -19,6 +34,26 @@ it("a path is the rest of its line", () => {
   assert.deepEqual(parsePaths(LIST), ["a/n", "a/d/name with blanks"]);
   assert.deepEqual(parsePaths(""), []);
   assert.deepEqual(parsePaths("x\nID nonsense\n"), []);
+});
+
+it("a limit belongs to the subvolume of its group's number", () => {
+  assert.deepEqual(
+    [...parseLimits(GROUPS)],
+    [
+      ["5", undefined],
+      ["258", 67_108_865],
+      ["259", undefined],
+      ["260", 1_073_741_824],
+    ],
+  );
+  assert.equal(parseLimits(GROUPS_OF_OLD).get("258"), 67_108_865);
+  assert.deepEqual(
+    [...parseIDs(LIST)],
+    [
+      ["258", "a/n"],
+      ["259", "a/d/name with blanks"],
+    ],
+  );
 });
 
 it("deleted subvolumes are counted, others not", () => {

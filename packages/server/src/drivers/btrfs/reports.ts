@@ -1,12 +1,33 @@
 /** What btrfs(8) prints. */
 
 /** A line of `subvolume list -o`: words, then the path up to the end of the line. */
-const LISTED = /^ID \d+ gen \d+ top level \d+ path (.+)$/;
+const LISTED = /^ID (\d+) gen \d+ top level \d+ path (.+)$/;
 const DELETED = /^ID \d+ gen \d+ top level \d+ path DELETED$/;
 
 /** The paths, relative to the top of the file system and not to where it is mounted. */
 export function parsePaths(report: string): string[] {
-  return report.split("\n").flatMap((line) => LISTED.exec(line)?.[1] ?? []);
+  return report.split("\n").flatMap((line) => LISTED.exec(line)?.[2] ?? []);
+}
+
+/** The same lines, by subvolume ID. */
+export function parseIDs(report: string): ReadonlyMap<string, string> {
+  const found = report.split("\n").map((line) => LISTED.exec(line));
+  return new Map(
+    found.flatMap((match) => (match === null ? [] : [[match[1] ?? "", match[2] ?? ""]])),
+  );
+}
+
+/** A line of `qgroup show -r --raw`: the group of a subvolume, two counts, and its limit. */
+const GROUP = /^0\/(\d+)\s+\d+\s+\d+\s+(none|\d+)(?:\s|$)/;
+
+/** The limits by subvolume ID, in bytes; undefined for none. */
+export function parseLimits(report: string): ReadonlyMap<string, number | undefined> {
+  const limits = new Map<string, number | undefined>();
+  for (const line of report.split("\n")) {
+    const [, id, limit] = GROUP.exec(line) ?? [];
+    if (id !== undefined) limits.set(id, limit === "none" ? undefined : Number(limit));
+  }
+  return limits;
 }
 
 /** A line of `subvolume list -u -R`. */

@@ -4,11 +4,11 @@ import type { Stats } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { StorageError } from "@libstorage/model";
 import type { Ability, DriverContext, OpContext, VolumeRecord } from "../../core/driver.js";
-import type { Backing, Purpose } from "../folders/backing.js";
-import { mountOf, readMounts } from "../../core/mounts.js";
+import type { Backing, IdleVolumes, Purpose } from "../folders/backing.js";
 import { abilitiesOf } from "./abilities.js";
 import { createSubvolume, deleteSubvolume, snapshotSubvolume, subvolumesBelow } from "./btrfs.js";
 import { CONTENT_FIELD } from "../folders/content.js";
+import { placesBelow } from "./places.js";
 import type { Quota } from "./quota.js";
 import { isReadOnly, isSubvolume } from "./stats.js";
 import { SubvolumeStreams } from "./streams.js";
@@ -96,15 +96,8 @@ export class Subvolumes implements Backing {
 
   /** Where paths in the file system stand on this host; those that are not below `folder` are left out. */
   #pathsWithin(folder: string, inFileSystem: readonly string[]): string[] {
-    const mount = mountOf(readMounts(), folder);
-    if (mount === undefined) return [];
-    const top = mount.root === "/" ? "/" : `${mount.root}/`;
-    const mountPoint = mount.mountPoint === "/" ? "" : mount.mountPoint;
-    return inFileSystem
-      .map((path) => `/${path}`)
-      .filter((path) => path.startsWith(top))
-      .map((path) => `${mountPoint}/${path.slice(top.length)}`)
-      .filter((path) => path.startsWith(`${folder}/`));
+    const placeOf = placesBelow(folder);
+    return inFileSystem.flatMap((path) => placeOf(path) ?? []);
   }
 
   async discard(path: string, context: OpContext): Promise<void> {
@@ -146,8 +139,16 @@ export class Subvolumes implements Backing {
     projectID: number | undefined,
     context: OpContext,
   ): Promise<number | undefined> {
-    await this.#quota.limit(path, sizeBytes, false, context);
+    await this.#quota.limit(path, sizeBytes, true, context);
     return projectID;
+  }
+
+  useVolumes(idle: () => Promise<IdleVolumes>): void {
+    this.#quota.limits.useVolumes(idle);
+  }
+
+  listed(volumes: readonly VolumeRecord[]): Promise<void> {
+    return this.#quota.begin(volumes);
   }
 
   flawOf(path: string, stats: Stats): string | undefined {
@@ -160,6 +161,6 @@ export class Subvolumes implements Backing {
   }
 
   async close(): Promise<void> {
-    this.#quota.close();
+    await this.#quota.close();
   }
 }

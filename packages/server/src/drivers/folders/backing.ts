@@ -41,6 +41,13 @@ export interface FolderStreams {
   release?(contentID: string, context: OpContext): Promise<void>;
 }
 
+/** Volumes as they stand at a moment. */
+export interface IdleVolumes {
+  /** Without those that are being changed, whose records may not say yet what they are. */
+  readonly volumes: readonly VolumeRecord[];
+  readonly areAll: boolean;
+}
+
 /** Each method may be called again after it was cut short. @throws {StorageError} */
 export interface Backing {
   /**
@@ -74,6 +81,10 @@ export interface Backing {
   /** Why a folder is no data of this driver. @param stats of the folder itself */
   flawOf?(path: string, stats: Stats, what: Purpose["what"]): string | undefined;
   readonly streams?: FolderStreams;
+  /** Told once, before anything else, how to get the volumes that nobody works at. */
+  useVolumes?(idle: () => Promise<IdleVolumes>): void;
+  /** Called with what a list found: from the first one on nobody else works below the root. Must not fail. */
+  listed?(volumes: readonly VolumeRecord[]): Promise<void>;
   abilities(context: OpContext): Promise<readonly Ability[]>;
   close?(): Promise<void>;
 }

@@ -17,7 +17,7 @@ import type {
 } from "../../core/driver.js";
 import { heldBy } from "../../core/access.js";
 import { exporterOf } from "../../core/exporter.js";
-import type { Backing, Purpose } from "./backing.js";
+import type { Backing, IdleVolumes, Purpose } from "./backing.js";
 import { CONTENT_FIELD, folderContent } from "./content.js";
 import { failureOf } from "./failures.js";
 import { checkNothingMounted, checkUnmounted, place, removeAll, takeAway } from "./placing.js";
@@ -82,6 +82,7 @@ export class FolderDriver implements StorageDriver {
     this.#snapshots = openSnapshotShelf(root, backing);
     this.#ownVolumes = new OwnChanges(this.#volumes);
     this.#ownSnapshots = new OwnChanges(this.#snapshots);
+    backing.useVolumes?.(() => this.#idleVolumes());
     if (backing.streams !== undefined)
       this.content = folderContent(backing.streams, {
         volumePath: (id) => folderOf(this.#volumes, id),
@@ -100,6 +101,7 @@ export class FolderDriver implements StorageDriver {
       const beside = this.#backing.leftovers?.(records) ?? [];
       const temporaries = [...volumes.temporaries, ...snapshots.temporaries, ...beside];
       this.#clean(temporaries, volumes.reverts, context);
+      await this.#backing.listed?.(records);
       return {
         volumes: records,
         snapshots: snapshots.entries.map(({ record }) => record),
@@ -107,6 +109,13 @@ export class FolderDriver implements StorageDriver {
     } catch (error) {
       throw failureOf(error, `list ${this.#root}`);
     }
+  }
+
+  async #idleVolumes(): Promise<IdleVolumes> {
+    const busy = this.#ownVolumes.busyIDs();
+    const { entries } = await this.#volumes.list((...half) => this.#ownVolumes.isOnItsWay(...half));
+    const volumes = entries.map(({ record }) => record).filter(({ id }) => !busy.has(id));
+    return { volumes, areAll: busy.size === 0 };
   }
 
   /** Removes or ends what earlier runs left; only when nothing of this run can be among it. */

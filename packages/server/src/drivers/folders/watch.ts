@@ -33,6 +33,10 @@ export class OwnChanges<T extends Parsed> {
     return hasRecord ? this.#making.has(id) : this.isBusy(id);
   }
 
+  busyIDs(): ReadonlySet<string> {
+    return new Set(this.#busy.keys());
+  }
+
   get isIdle(): boolean {
     return this.#busy.size === 0;
   }
