@@ -150,8 +150,12 @@ describe("iscsi-tgt", { skip: tgtMissing(), timeout: 300_000 }, () => {
       [
         [{}, 513],
         [{ ...BOTH, secret: "wrong-secret-1" }, 513],
+        // Here it is the initiator that refuses.
         [{ ...BOTH, targetSecret: "wrong-secret-2" }, 1],
         [BOTH, 0],
+        // It is the initiator's choice whether the target must show itself: tgtd cannot demand to be asked.
+        [PASSWORDS, 0],
+        [{ ...PASSWORDS, secret: "wrong-secret-1" }, 513],
       ],
     ],
   ] as const)

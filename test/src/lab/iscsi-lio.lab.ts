@@ -128,6 +128,9 @@ async function checksPasswords(): Promise<void> {
       // Here it is the initiator that refuses.
       [{ ...BOTH, targetSecret: "not-that-target" }, 19],
       [BOTH, 0],
+      // It is the initiator's choice whether the target must show itself (RFC 7143, 12.1.3); Linux before 6.1 refused.
+      [PASSWORDS, 0],
+      [{ ...PASSWORDS, secret: wrong }, 24],
     ],
   } as const;
   const entries = [{ initiator: "*", ...BOTH }];

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { ConfigTree, ScopedConfig } from "@libstorage/model";
 import { iscsiDoorOf } from "./door.js";
+import { recordLines } from "./node-record.js";
 import { credentialsFor } from "./secrets.js";
 
 describe("passwords for targets", () => {
@@ -51,6 +52,34 @@ describe("passwords for targets", () => {
         assert.ok(!JSON.stringify([error.message, error]).includes("hidden"), error.message);
         return true;
       });
+  });
+
+  it("for mutual CHAP have the target show itself, always", async () => {
+    const [own, target] = [join(folder, "own"), join(folder, "target")];
+    await writeFile(own, "own-secret\n", { mode: 0o600 });
+    await writeFile(target, "target-secret\n", { mode: 0o600 });
+    const mutual = { userName: "storage", secretFile: target };
+    const config = (chap: object) =>
+      new ScopedConfig([
+        new ConfigTree({ iscsi: { chap: { userName: "host", secretFile: own, ...chap } } }),
+      ]);
+    const times = { loginSeconds: 5, retries: 1, replacementSeconds: 120 };
+    const linesFor = async (chap: string) =>
+      Object.fromEntries(recordLines(await credentialsFor(config({ mutual }), door(chap)), times));
+    const lines = await linesFor("mutual");
+    assert.equal(lines["node.session.auth.authmethod"], "CHAP");
+    assert.equal(lines["node.session.auth.username"], "host");
+    assert.equal(lines["node.session.auth.username_in"], "storage");
+    assert.equal(lines["node.session.auth.password_in"], "target-secret");
+    assert.ok(!("node.session.auth.username_in" in (await linesFor("one-way"))));
+    // With a half of it there is no login: open-iscsi would leave the target unasked.
+    for (const half of [{}, { userName: "storage" }, { secretFile: target }])
+      await assert.rejects(credentialsFor(config({ mutual: half }), door("mutual")), {
+        code: "failed-precondition",
+        message: /wants mutual CHAP, and iscsi.chap.mutual\.\w+ is not set/,
+      });
+    await writeFile(target, "");
+    await assert.rejects(linesFor("mutual"), /must hold one line of 1 to/);
   });
 
   it("names the key that is missing", async () => {
