@@ -1,10 +1,13 @@
 /** Shares through the kernel's NFS server, which the host runs. */
 import { existsSync, readFileSync, unwatchFile, watchFile } from "node:fs";
+import { release } from "node:os";
+import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { Ability, OpContext } from "../../core/driver.js";
 import type { Session } from "../../core/exporter.js";
 import { Locks } from "../../core/locks.js";
+import { readMounts } from "../../core/mounts.js";
 import type { NfsConfig } from "./config.js";
 import { exportsText, namedIn, writeExports } from "./exports-file.js";
 import { addExports, flushExports, listExports, removeExports } from "./exportfs.js";
@@ -26,6 +29,7 @@ import {
   nfsdThreads,
   openStates,
 } from "./nfsd.js";
+import { UNLOCK_FILE, unlockFileSystem, whoNeedsLocks } from "./nfs3-locks.js";
 import type { NfsServer } from "./server.js";
 import type { Client, Share } from "./share.js";
 
@@ -36,6 +40,9 @@ const WATCH_MS = 5_000;
 /** How long a cut may take. A request on the server's side waits for nothing but its disk. */
 const CUT_MS = 20_000;
 
+/** After which time of it the locks of a host of NFS 3 may be what the cut waits for. */
+const LOCKS_MS = 2_000;
+
 const USUAL = new Set(["anonuid=65534", "anongid=65534"]);
 
 export interface KernelPlaces {
@@ -45,6 +52,8 @@ export interface KernelPlaces {
   readonly folder: string;
   /** Why nothing can be exported now, or undefined. */
   readonly unavailable?: () => string | undefined;
+  /** The kernel's file by which locks of NFS 3 are let go. */
+  readonly unlockFile?: string;
 }
 
 export class KernelServer implements NfsServer {
@@ -130,25 +139,55 @@ export class KernelServer implements NfsServer {
   }
 
   /** What the kernel still does for a share keeps its mount: when that is gone, nothing can come any more. */
-  async #unmount({ path, holder, volumeID, clients }: Share, context: OpContext): Promise<void> {
+  async #unmount(share: Share, context: OpContext): Promise<void> {
+    const { path, holder, volumeID, clients } = share;
     const addresses = new Set(clients.map(({ address }) => address));
-    const end = performance.now() + CUT_MS;
+    const began = performance.now();
+    let locks: string | undefined;
     for (let pauseMs = 50; !(await unmountShare(path, context)); pauseMs *= 2) {
-      if (performance.now() > end)
+      const passedMs = performance.now() - began;
+      if (passedMs > CUT_MS)
         throw new StorageError(
           "failed-precondition",
-          `it cannot be proven that ${holder} is cut off from volume ${volumeID}: ${path} is withdrawn and still in use; see what uses it (fuser -vm ${path}), end it or restart the NFS server (systemctl restart nfs-server), and try again`,
+          `it cannot be proven that ${holder} is cut off from volume ${volumeID}: ${path} is withdrawn and still in use${locks ?? ""}; see what uses it (fuser -vm ${path}), end it or restart the NFS server (systemctl restart nfs-server), and try again`,
           { volumeID, instanceID: holder, path },
         );
       context.signal.throwIfAborted();
       // A file that a host of NFS 4 has open stays so until the host is forgotten.
       for (const { number, address } of nfsClients())
         if (addresses.has(address) && openStates(number) > 0) await expireClient(number, context);
+      if (share.isVersion3 && passedMs > LOCKS_MS) locks ??= await this.#unlock(share, context);
       // An answer of the mount daemon, begun before the export was taken out, may have come after that.
       await flushExports(context);
       await sleep(pauseMs, undefined, { signal: context.signal });
     }
     await removeFolders(path, context);
+  }
+
+  /** Only where nobody else would lose something. @returns what is to be said when the cut fails all the same */
+  async #unlock({ path, clients, volumeID }: Share, context: OpContext): Promise<string> {
+    const file = this.#places.unlockFile ?? UNLOCK_FILE;
+    const own = new Set(clients.map(({ address }) => address));
+    try {
+      const reason = whoNeedsLocks(path, {
+        table: await listExports(context),
+        mounts: readMounts(),
+        sharesFolder: dirname(this.#places.folder),
+        hasOpenFiles: nfsClients().some(
+          ({ number, address }) => !own.has(address) && openStates(number) > 0,
+        ),
+        release: release(),
+      });
+      if (reason !== undefined)
+        return `, perhaps by its locks (NFS 3), which can only be let go with all of that file system, and are not: ${reason}; if that may be: echo ${path} > ${file}`;
+      context.log.info({ volumeID, path }, "locks of NFS 3 are let go, in the whole file system");
+      await unlockFileSystem(path, context, file);
+      return ", though its locks (NFS 3) were let go";
+    } catch (error) {
+      if (context.signal.aborted) throw error;
+      context.log.warn({ error, path }, "locks of NFS 3 could not be let go");
+      return `, perhaps by its locks (NFS 3), which could not be let go (${error instanceof Error ? error.message : String(error)})`;
+    }
   }
 
   async restore(
@@ -219,7 +258,9 @@ export class KernelServer implements NfsServer {
       const clients = gone
         .filter((one) => one.path === path)
         .map(({ client }) => ({ address: client, isReadOnly: false }));
-      const left = { volumeID: path, holder: "a host", source: "", path, fsid: "", clients };
+      const isVersion3 = this.#config.version === "3";
+      const about = { volumeID: path, holder: "a host", source: "", path, fsid: "" };
+      const left = { ...about, clients, isVersion3 };
       await this.#unmount(left, context).catch((error: unknown) =>
         context.log.warn({ error, path }, "an export of no record could not be withdrawn"),
       );

@@ -23,6 +23,8 @@ export interface Share {
   /** The identity in NFS handles. */
   readonly fsid: string;
   readonly clients: readonly Client[];
+  /** Whether its host was told to use NFS 3. */
+  readonly isVersion3: boolean;
   /** The number in nfs-ganesha's handles; only for it. */
   readonly number?: number;
 }
@@ -88,6 +90,7 @@ export function shareOf({ volume, attachment }: Hold, service: string): Share {
     path,
     fsid: fsidOf(service, id, epoch),
     clients: clients.map((address) => ({ address, isReadOnly })),
+    isVersion3: fields[FIELDS.version] === "3",
     ...(Number.isInteger(number) && { number }),
   };
 }
