@@ -16,7 +16,7 @@ const CONFIG = "/etc/libstorage/config.yml";
 export const ROOT = "/srv/btrfs/fast";
 export const SERVICE = { service: "fast" };
 
-const ON_A = `libstorage:
+const onA = (version: string): string => `libstorage:
   tls:
     certFile: ${TLS}/server.crt
     keyFile: ${TLS}/server.key
@@ -34,6 +34,8 @@ const ON_A = `libstorage:
         btrfs:
           root: ${ROOT}
         exporter: nfs
+        nfs:
+          version: "${version}"
 `;
 
 /** As its unit does: first what exports(5) names. The least times that the kernel takes; else a first open waits 90 s. */
@@ -57,10 +59,11 @@ export class NfsHosts {
     this.b = hosts.b;
   }
 
-  static async start(): Promise<NfsHosts> {
+  /** @param version of NFS that `b` is told to use */
+  static async start(version = "4.2"): Promise<NfsHosts> {
     const hosts = new NfsHosts(await startTwoHosts({ a: { diskMiB: [1024] }, b: {} }));
     try {
-      await hosts.#configure();
+      await hosts.#configure(version);
       return hosts;
     } catch (error) {
       await hosts.remove();
@@ -72,11 +75,11 @@ export class NfsHosts {
     return this.#client ?? assert.fail("the client is closed");
   }
 
-  async #configure(): Promise<void> {
+  async #configure(version: string): Promise<void> {
     const { a, b } = this;
     await a.run("mkfs.btrfs -q /dev/vdc && mkdir -p /srv/foreign /etc/exports.d");
     await a.write("/etc/exports", "/srv/foreign *(ro,no_subtree_check,fsid=77)\n");
-    await a.write(CONFIG, ON_A);
+    await a.write(CONFIG, onA(version));
     const files = certificates();
     for (const name of ["server.crt", "server.key", "cacerts"])
       await a.write(`${TLS}/${name}`, files(name), "600");

@@ -156,7 +156,10 @@ export class KernelServer implements NfsServer {
       // A file that a host of NFS 4 has open stays so until the host is forgotten.
       for (const { number, address } of nfsClients())
         if (addresses.has(address) && openStates(number) > 0) await expireClient(number, context);
-      if (share.isVersion3 && passedMs > LOCKS_MS) locks ??= await this.#unlock(share, context);
+      if (share.isVersion3 && passedMs > LOCKS_MS && locks === undefined) {
+        locks = await this.#unlock(share, context);
+        pauseMs = 50;
+      }
       // An answer of the mount daemon, begun before the export was taken out, may have come after that.
       await flushExports(context);
       await sleep(pauseMs, undefined, { signal: context.signal });
