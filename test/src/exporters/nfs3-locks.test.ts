@@ -8,6 +8,7 @@ import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } f
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { EXPORTERS, KernelServer } from "@libstorage/server";
+import type { FaultPlan } from "@libstorage/server";
 import * as v from "valibot";
 import { contextOf } from "../conformance/fixture.js";
 import { makeScratch } from "../faults/folders.js";
@@ -96,6 +97,24 @@ inPrivateHost(
         setTimeout(manager.release, 4_000);
         await server.remove(open, context);
         assert.equal(manager.end(), "");
+      });
+
+      it("a kernel that refuses to let go does not end the cut", async () => {
+        const asked: string[] = [];
+        const faults: FaultPlan = {
+          pass: (point, _signal, act) => {
+            if (!point.what.startsWith("set ")) return act();
+            asked.push(point.what);
+            return Promise.reject(new Error("planned failure"));
+          },
+        };
+        const locked = share("refused", 8, true);
+        await server.add(locked, context);
+        const manager = lockManager(unlockFile, locked.path);
+        setTimeout(manager.release, 4_000);
+        await server.remove(locked, contextOf({ faults }));
+        assert.equal(manager.end(), "");
+        assert.deepEqual(asked, [`set ${unlockFile}`], "once");
       });
 
       it("where several hosts have a volume nothing is let go, and the error says how to", async () => {
