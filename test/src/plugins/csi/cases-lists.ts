@@ -194,4 +194,19 @@ export function listCases(world: () => World): void {
       assert.notEqual(reply.message, "");
     }
   });
+  it("ValidateVolumeCapabilities confirms several nodes only of a volume that was made for them", async () => {
+    const several = world().kind.isBlock
+      ? ["MULTI_NODE_READER_ONLY"]
+      : ["MULTI_NODE_READER_ONLY", "MULTI_NODE_SINGLE_WRITER", "MULTI_NODE_MULTI_WRITER"];
+    for (const mode of several)
+      for (const madeFor of ["SINGLE_NODE_WRITER", mode]) {
+        const { volumeId } = await world().create({ volumeCapabilities: [cap(madeFor)] });
+        const { confirmed, message } = await world().call("ValidateVolumeCapabilities", {
+          volumeId,
+          volumeCapabilities: [cap(), cap(mode)],
+        });
+        assert.equal(confirmed !== null, madeFor === mode, `${mode} of one made for ${madeFor}`);
+        assert.equal(/one node at a time/.test(message), madeFor !== mode, message);
+      }
+  });
 }

@@ -1,6 +1,7 @@
 /** ControllerPublishVolume and ControllerUnpublishVolume: who may have a volume. */
 import assert from "node:assert/strict";
 import { it } from "node:test";
+import { DRIVER_NAME } from "@libstorage/client/csi";
 import type { World } from "./world.js";
 import { blockCap, cap } from "./world.js";
 
@@ -40,9 +41,46 @@ export function publishCases(world: () => World): void {
       { volumeId, nodeId, volumeCapability: { mount: {} } },
       { volumeId, nodeId, volumeCapability: { accessMode: { mode: "SINGLE_NODE_WRITER" } } },
       { volumeId, nodeId: `${nodeId}${"x".repeat(256)}`, volumeCapability },
-      { volumeId, nodeId, volumeCapability, volumeContext: { a: "b" } },
     ])
       await world().fails("INVALID_ARGUMENT", "ControllerPublishVolume", request);
+  });
+
+  it("what an orchestrator notes in volume_context is taken along, by every call that gets it", async () => {
+    const volumeContext = {
+      "storage.kubernetes.io/csiProvisionerIdentity": "1700000000000-8081-csi.libstorage.org",
+      "csi.storage.k8s.io/pod.name": "web-0",
+      "csi.storage.k8s.io/ephemeral": "false",
+      "csi.nomad/job": "web",
+      "example.com/anything": "",
+    };
+    const { volumeId } = await world().create();
+    const nodeId = await world().nodeID();
+    const volumeCapability = cap();
+    await world().publishTo(volumeId, nodeId, { volumeContext });
+    const { confirmed, message } = await world().call("ValidateVolumeCapabilities", {
+      volumeId,
+      volumeContext,
+      volumeCapabilities: [volumeCapability],
+    });
+    assert.equal(message, "");
+    assert.deepEqual(confirmed.volumeContext, volumeContext);
+    if (world().kind.noMounts !== false) return;
+    const staging = await world().stage(volumeId, { volumeContext });
+    await world().publish(volumeId, staging, { volumeContext });
+  });
+
+  it("a volume_context that only this plugin could have given is INVALID_ARGUMENT, with its key", async (t) => {
+    if (world().skipsFarNodes(t)) return;
+    const { volumeId } = await world().create();
+    for (const key of ["a", `${DRIVER_NAME}/a`]) {
+      const text = await world().fails("INVALID_ARGUMENT", "ControllerPublishVolume", {
+        volumeId,
+        nodeId: world().otherNode("a"),
+        volumeCapability: cap(),
+        volumeContext: { "storage.kubernetes.io/csiProvisionerIdentity": "x", [key]: "b" },
+      });
+      assert.ok(text.includes(JSON.stringify(key)), text);
+    }
   });
 
   it("ControllerPublishVolume of what is not there is NOT_FOUND", async (t) => {

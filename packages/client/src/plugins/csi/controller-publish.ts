@@ -5,6 +5,7 @@
  */
 import { isSameInstance } from "@libstorage/model";
 import type { InstanceID, Volume, VolumeAttachment } from "@libstorage/model";
+import { KeyLocks } from "../key-locks.js";
 import type { Service } from "./backend.js";
 import { changing, usableVolume } from "./backend.js";
 import { allowedBy } from "./access-modes.js";
@@ -16,9 +17,13 @@ import { checkID } from "./names.js";
 import { parseNodeID } from "./node-id.js";
 import type { PluginContext } from "./plugin-context.js";
 import { CsiError, hasCode, invalid } from "./status.js";
+import { foreignContext } from "./volume-context.js";
 
 /** @see csi.proto, NodeGetInfoResponse.node_id */
 const MAX_NODE_ID = 256;
+const ALL_ATTACHMENTS = 1;
+/** How many volumes an error lists. */
+const NAMED = 10;
 
 export function controllerPublish(context: PluginContext): Handlers {
   return {
@@ -27,15 +32,21 @@ export function controllerPublish(context: PluginContext): Handlers {
   };
 }
 
-function publish({ backend, pending }: PluginContext): UnaryHandler<"ControllerPublishVolume"> {
+function publish({
+  backend,
+  pending,
+  settings,
+}: PluginContext): UnaryHandler<"ControllerPublishVolume"> {
+  const most = settings.maxVolumesPerNode;
+  const nodes = new KeyLocks();
   return async ({ volumeId, nodeId, volumeCapability, readonly, volumeContext }, signal) => {
     checkID("volume_id", volumeId);
     if (nodeId === "") throw invalid("node_id is missing");
     if (Buffer.byteLength(nodeId) > MAX_NODE_ID)
       throw invalid(`node_id has more than ${MAX_NODE_ID} bytes`);
     const { mode, access, ...capability } = checkCapability(volumeCapability);
-    if (Object.keys(volumeContext).length > 0)
-      throw invalid("volume_context: volumes of this plugin have none");
+    const foreign = foreignContext(volumeContext, settings.driverName);
+    if (foreign !== undefined) throw invalid(foreign);
     return pending.alone("ControllerPublishVolume", [`volume ${volumeId}`], async () => {
       const volume = usableVolume(await backend.volume(volumeId, signal));
       const info = await backend.info(signal);
@@ -52,7 +63,12 @@ function publish({ backend, pending }: PluginContext): UnaryHandler<"ControllerP
         return { publishContext: publishContextOf(compatible(volume, own, hold)) };
       checkOthers(volume, node, hold);
       const service = await backend.service(signal);
-      const attached = await attach(service, volume, node, hold, signal);
+      const grant = async (): Promise<VolumeAttachment> => {
+        await checkRoom(service, node, hold, most, signal);
+        return attach(service, volume, node, hold, signal);
+      };
+      // Two at once would both find room for one.
+      const attached = most === 0 ? await grant() : await nodes.run(nodeId, grant);
       await checkAgain(service, volume.id, node, hold, signal);
       return { publishContext: publishContextOf(attached) };
     });
@@ -98,6 +114,29 @@ function checkOthers(volume: Volume, node: InstanceID, hold: Hold): void {
     if (isSingle && writes(there.mode, there.readonly) && writes(hold.mode, hold.readonly))
       throw refused(other, ", which writes, and only one node may");
   }
+}
+
+/**
+ * Whatever a node has counts, however it came to it.
+ * @param most 0: any number
+ * @throws {CsiError} RESOURCE_EXHAUSTED
+ */
+async function checkRoom(
+  { calls, name }: Service,
+  node: InstanceID,
+  { nodeID }: Hold,
+  most: number,
+  signal: AbortSignal,
+): Promise<void> {
+  if (most === 0) return;
+  const params = { service: name, attachments: ALL_ATTACHMENTS };
+  const volumes = Object.values(await calls.volumesByService(params, undefined, { signal }));
+  const held = volumes.filter((one) => attachmentOf(one, node) !== undefined).map(({ id }) => id);
+  if (held.length < most) return;
+  throw new CsiError(
+    "RESOURCE_EXHAUSTED",
+    `${nodeID} has ${held.length} volumes (${held.slice(0, NAMED).join(", ")}${held.length > NAMED ? ", …" : ""}), and csi.maxVolumesPerNode allows ${most}: unpublish one there, or raise the key`,
+  );
 }
 
 async function attach(

@@ -22,6 +22,8 @@ import { bytesOf, checkRange, sizeFor } from "./sizes.js";
 import { CsiError, hasCode, invalid } from "./status.js";
 import { idOfToken, tokenAfter } from "./tokens.js";
 import { isWithin } from "./topology.js";
+import { foreignContext } from "./volume-context.js";
+import { beyondSharing } from "./volume-sharing.js";
 import { statusOfVolume, volumeOf } from "./volume-view.js";
 
 const LIST = "volumes";
@@ -63,19 +65,22 @@ function ignoreMissing(error: unknown): void {
   if (!hasCode(error, "not-found")) throw error;
 }
 
-function validate({ backend }: PluginContext): UnaryHandler<"ValidateVolumeCapabilities"> {
+function validate({
+  backend,
+  settings,
+}: PluginContext): UnaryHandler<"ValidateVolumeCapabilities"> {
   return async (request, signal) => {
     const { volumeId, volumeContext, volumeCapabilities, parameters, mutableParameters } = request;
     checkID("volume_id", volumeId);
     const capabilities = checkCapabilities(volumeCapabilities);
     const volume = await backend.volume(volumeId, signal);
     const info = await backend.info(signal);
-    const lacking = capabilities
-      .map((one) => unsupported(info, one))
-      .find((why) => why !== undefined);
+    const lacking = [
+      ...capabilities.map((one) => unsupported(info, one)),
+      beyondSharing(volume, capabilities),
+      foreignContext(volumeContext, settings.driverName),
+    ].find((why) => why !== undefined);
     if (lacking !== undefined) return { message: lacking };
-    if (Object.keys(volumeContext).length > 0)
-      return { message: `volume ${volume.id} has no volume_context` };
     try {
       readParameters(parameters);
       readMutable(mutableParameters, info);
