@@ -19,6 +19,9 @@ job "libstorage-csi-controller" {
         id        = "libstorage"
         type      = "controller"
         mount_dir = "/csi"
+
+        # It is not healthy before it has reached the server once, and to start it again would not help.
+        health_timeout = "1h"
       }
 
       env {

@@ -8,22 +8,43 @@ import { made, readyOn, removed, testServer, withPlugin } from "./own-plugin.js"
 import { cap, unique } from "./world.js";
 
 describe("the CSI plugin while its server is away", () => {
-  it("says so, is not ready, and comes back by itself", async () => {
+  const ready = { ready: { value: true } };
+  const away = async (act: () => Promise<void>): Promise<void> => {
+    testServer().intercept = (_req, res) => {
+      res.destroy();
+      return true;
+    };
+    try {
+      await act();
+    } finally {
+      testServer().intercept = undefined;
+    }
+  };
+
+  it("says so, is ready all the same, since a restart would not help, and comes back by itself", async () => {
     await withPlugin({}, async (plugin) => {
-      testServer().intercept = (_req, res) => {
-        res.destroy();
-        return true;
-      };
-      try {
+      await away(async () => {
         await assert.rejects(made(plugin), { code: "UNAVAILABLE" });
         await assert.rejects(plugin.call("ListVolumes"), { code: "UNAVAILABLE" });
-        assert.deepEqual(await plugin.call("Probe"), { ready: { value: false } });
+        assert.deepEqual(await plugin.call("Probe"), ready);
         await plugin.call("GetPluginInfo");
-      } finally {
-        testServer().intercept = undefined;
-      }
-      assert.deepEqual(await plugin.call("Probe"), { ready: { value: true } });
+      });
       await removed(plugin, (await made(plugin)).volumeId);
+    });
+  });
+
+  it("is ready as a node from the first moment on, and as a controller once it has reached the server", async () => {
+    await withPlugin({ settings: { "csi.mode": "node" } }, async (plugin) => {
+      await away(async () => assert.deepEqual(await plugin.call("Probe"), ready));
+    });
+    await withPlugin({ settings: { "csi.mode": "controller" } }, async (plugin) => {
+      const notYet = { ready: { value: false } };
+      await away(async () => {
+        assert.deepEqual(await plugin.call("Probe"), notYet);
+        assert.deepEqual(await plugin.call("Probe"), notYet);
+      });
+      assert.deepEqual(await plugin.call("Probe"), ready);
+      await away(async () => assert.deepEqual(await plugin.call("Probe"), ready));
     });
   });
 

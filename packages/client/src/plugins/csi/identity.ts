@@ -15,7 +15,8 @@ export interface IdentityOptions {
 }
 
 export function identity(context: PluginContext, { blocks, missing }: IdentityOptions): Handlers {
-  const { backend, settings, log } = context;
+  const { backend, settings } = context;
+  let hasBegun = settings.mode !== "controller";
   return {
     GetPluginInfo: async () => ({
       name: settings.driverName,
@@ -31,18 +32,25 @@ export function identity(context: PluginContext, { blocks, missing }: IdentityOp
         }),
       };
     },
-    // Restarting the plugin does not bring a server back, so one that is away makes it not ready, not unhealthy.
+    // Whoever asks restarts a plugin that is not ready, which brings no server back, and takes away what works
+    // without one. So a controller is not ready until it has reached its service for the first time, which its
+    // sidecars wait for before they ask what it can do; after that, and on a node, it is what it is itself.
     Probe: async (_request, signal) => {
       const lacking = await missing();
       if (lacking !== undefined) throw new CsiError("FAILED_PRECONDITION", lacking);
-      try {
-        const { calls, name } = await backend.service(signal);
-        await calls.serviceInspect({ service: name }, undefined, { signal });
-        return { ready: { value: true } };
-      } catch (error) {
-        log.warn({ error: textOf(error) }, "the service does not answer");
-        return { ready: { value: false } };
-      }
+      hasBegun ||= await answers(context, signal);
+      return { ready: { value: hasBegun } };
     },
   };
+}
+
+async function answers({ backend, log }: PluginContext, signal: AbortSignal): Promise<boolean> {
+  try {
+    const { calls, name } = await backend.service(signal);
+    await calls.serviceInspect({ service: name }, undefined, { signal });
+    return true;
+  } catch (error) {
+    log.warn({ error: textOf(error) }, "the service has not answered yet");
+    return false;
+  }
 }
