@@ -31,7 +31,7 @@ export const command: Command = {
     hide: {
       type: "string",
       value: "NAME,…",
-      about: "capabilities not to advertise, for orchestrators that do not know them",
+      about: "capabilities not to advertise, for callers that do not know them, or none",
     },
   },
   notes: [

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { VolumeService } from "@libstorage/model";
-import { formatNodeID, parseNodeID } from "@libstorage/client/csi";
+import { CAPABILITIES, formatNodeID, parseNodeID } from "@libstorage/client/csi";
 import type { SnapshotBlocks } from "@libstorage/client/csi";
 import type { Message, TestPlugin } from "./csi-client.js";
 import { made, names, removed, testServer, withPlugin } from "./own-plugin.js";
@@ -205,6 +205,7 @@ describe("what the CSI plugin advertises", () => {
       { "csi.driverName": "-x-" },
       { "csi.mode": "half" },
       { "csi.maxVolumesPerNode": "many" },
+      { "csi.hide": "none,GET_SNAPSHOT" },
     ];
     for (const settings of wrong)
       await assert.rejects(
@@ -212,6 +213,70 @@ describe("what the CSI plugin advertises", () => {
         { code: "invalid-argument" },
         JSON.stringify(settings),
       );
+  });
+});
+
+describe("the names that --hide takes", () => {
+  it("are those that are advertised; others are refused with the list", async () => {
+    const settings = { "csi.hide": "GET_SNAPSHOT, GET_SNAPHSOT" };
+    await assert.rejects(
+      withPlugin({ settings }, async () => {}),
+      ({ code, message }: Error & { code: string }) => {
+        assert.equal(code, "invalid-argument");
+        assert.match(message, /csi\.hide.*GET_SNAPHSOT/);
+        for (const name of CAPABILITIES) assert.ok(message.includes(name), name);
+        return true;
+      },
+    );
+    await withPlugin({ service: "mock", settings: { "csi.hide": "none" } }, async (plugin) => {
+      const said = new Set<string>(CAPABILITIES);
+      for (const call of [
+        "GetPluginCapabilities",
+        "ControllerGetCapabilities",
+        "GroupControllerGetCapabilities",
+        "NodeGetCapabilities",
+      ])
+        for (const name of await names(plugin, call))
+          assert.ok(said.has(name) || name === "ONLINE" || name === "OFFLINE", name);
+    });
+    await withPlugin({ settings: { "csi.hide": CAPABILITIES.join(" ") } }, async (plugin) => {
+      assert.deepEqual(await names(plugin, "ControllerGetCapabilities"), []);
+      assert.deepEqual(await names(plugin, "NodeGetCapabilities"), []);
+    });
+  });
+});
+
+describe("csi.maxVolumesPerNode", () => {
+  it("is told by the node and kept by the controller, by what the node really has", async () => {
+    const settings = { "csi.maxVolumesPerNode": "2" };
+    await withPlugin({ settings, service: "mock" }, async (plugin) => {
+      const { nodeId, maxVolumesPerNode } = await plugin.call("NodeGetInfo");
+      assert.equal(maxVolumesPerNode, 2);
+      const ids: string[] = [];
+      for (let at = 0; at < 4; at += 1) ids.push((await made(plugin)).volumeId);
+      const publish = (volumeId: string, node = nodeId): Promise<Message> =>
+        plugin.call("ControllerPublishVolume", {
+          volumeId,
+          nodeId: node,
+          volumeCapability: cap(),
+        });
+      const all = await Promise.allSettled(ids.map((id) => publish(id)));
+      const refused = all.filter(({ status }) => status === "rejected");
+      assert.equal(refused.length, 2, "of four at once, two find room");
+      for (const one of refused as PromiseRejectedResult[]) {
+        assert.equal(one.reason.code, "RESOURCE_EXHAUSTED", one.reason.message);
+        assert.match(one.reason.message, /csi\.maxVolumesPerNode allows 2/);
+      }
+      const has = ids.filter((_, at) => all[at]?.status === "fulfilled");
+      const [late = ""] = ids.filter((id) => !has.includes(id));
+      for (const id of has) await publish(id);
+      await assert.rejects(publish(late), { code: "RESOURCE_EXHAUSTED" });
+      await publish(late, "mock:another-node");
+      await plugin.call("ControllerUnpublishVolume", { volumeId: late });
+      await plugin.call("ControllerUnpublishVolume", { volumeId: has[0], nodeId });
+      await publish(late);
+      for (const id of ids) await removed(plugin, id);
+    });
   });
 });
 

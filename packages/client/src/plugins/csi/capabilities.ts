@@ -23,9 +23,40 @@ export function isBlock(info: ServiceInfo): boolean {
   return info.driver.type === "block";
 }
 
+/** All names that the plugin may advertise. */
+export const CAPABILITIES = [
+  "CONTROLLER_SERVICE",
+  "VOLUME_ACCESSIBILITY_CONSTRAINTS",
+  "GROUP_CONTROLLER_SERVICE",
+  "SNAPSHOT_METADATA_SERVICE",
+  "CREATE_DELETE_VOLUME",
+  "PUBLISH_UNPUBLISH_VOLUME",
+  "LIST_VOLUMES",
+  "GET_CAPACITY",
+  "CREATE_DELETE_SNAPSHOT",
+  "LIST_SNAPSHOTS",
+  "CLONE_VOLUME",
+  "PUBLISH_READONLY",
+  "EXPAND_VOLUME",
+  "LIST_VOLUMES_PUBLISHED_NODES",
+  "VOLUME_CONDITION",
+  "GET_VOLUME",
+  "SINGLE_NODE_MULTI_WRITER",
+  "GET_SNAPSHOT",
+  "MODIFY_VOLUME",
+  "STAGE_UNSTAGE_VOLUME",
+  "GET_VOLUME_STATS",
+  "VOLUME_MOUNT_GROUP",
+  "CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT",
+] as const;
+export type CapabilityName = (typeof CAPABILITIES)[number];
+
 type Listed = { readonly rpc: { readonly type: string } };
 
-function listed(names: readonly (string | false)[], hidden: ReadonlySet<string>): Listed[] {
+function listed(
+  names: readonly (CapabilityName | false)[],
+  hidden: ReadonlySet<CapabilityName>,
+): Listed[] {
   return names
     .filter((name) => name !== false)
     .filter((name) => !hidden.has(name))
@@ -91,7 +122,7 @@ export function pluginCapabilities(
   { hidden }: CsiSettings,
   { hasTopology, hasSnapshotMetadata }: PluginAbilities,
 ): ({ readonly service: { type: string } } | { readonly volumeExpansion: { type: string } })[] {
-  const services = [
+  const services: readonly (CapabilityName | false)[] = [
     "CONTROLLER_SERVICE",
     hasTopology && "VOLUME_ACCESSIBILITY_CONSTRAINTS",
     can(info, "snapshot") && "GROUP_CONTROLLER_SERVICE",

@@ -2,6 +2,8 @@
 import { StorageError } from "@libstorage/model";
 import type { SettingReader } from "../../setting-reader.js";
 import { wrong } from "../../settings.js";
+import { CAPABILITIES } from "./capabilities.js";
+import type { CapabilityName } from "./capabilities.js";
 import type { TextMap } from "./messages.js";
 
 export const MODES = ["all", "controller", "node"] as const;
@@ -18,7 +20,7 @@ export interface CsiSettings {
   /** Of a blank volume for which nobody names one. */
   readonly fsType: string;
   /** Abilities that are there but are not advertised, for orchestrators that do not know their names. */
-  readonly hidden: ReadonlySet<string>;
+  readonly hidden: ReadonlySet<CapabilityName>;
   /** How long a call may work before its caller is told; what was begun goes on. */
   readonly changeMs: number;
   readonly readMs: number;
@@ -61,10 +63,31 @@ export function parseTopology(text: string, driverName: string): TextMap {
 }
 
 /**
- * Orchestrators, and the public conformance suite (the first up to its version 5.4, the second up to 5.2), refuse
- * a plugin that names an ability which is newer than they are. The calls are served all the same.
+ * The public conformance suite (csi-sanity) fails for a plugin that names an ability which is newer than the suite:
+ * these two are unknown to its versions 5.3, and the first to 5.4. The calls are served all the same, and no
+ * orchestrator needs the names, apart from the sidecar external-snapshot-metadata. docs/kubernetes.md has a
+ * table of the suite's versions.
  */
 const HIDDEN = "GET_SNAPSHOT,SNAPSHOT_METADATA_SERVICE";
+const NOTHING = "none";
+
+/** `NAME,…`, or `none`. @throws {StorageError} with the known names */
+function readHidden(text: string): ReadonlySet<CapabilityName> {
+  const names = text.split(/[\s,]+/).filter((one) => one !== "");
+  if (names.length === 1 && names[0] === NOTHING) return new Set();
+  const isKnown = (name: string): name is CapabilityName =>
+    (CAPABILITIES as readonly string[]).includes(name);
+  const unknown = names.filter((name) => !isKnown(name));
+  if (unknown.length > 0)
+    throw wrong([
+      {
+        path: "csi.hide",
+        message: `has ${unknown.join(", ")}, which the plugin does not advertise; there are ${CAPABILITIES.join(", ")}, or ${NOTHING} alone`,
+      },
+    ]);
+  return new Set(names.filter(isKnown));
+}
+
 const CHANGE_MS = 600_000;
 const READ_MS = 60_000;
 const INFO_MS = 60_000;
@@ -83,7 +106,7 @@ export function readCsiSettings(reader: SettingReader): CsiSettings {
     topology: parseTopology(text("topology") ?? "", driverName),
     maxVolumesPerNode: reader.count(0, "csi.maxVolumesPerNode"),
     fsType: text("fsType") ?? "ext4",
-    hidden: new Set((text("hide") ?? HIDDEN).split(/[\s,]+/).filter((one) => one !== "")),
+    hidden: readHidden(text("hide") ?? HIDDEN),
     changeMs: reader.duration(CHANGE_MS, "csi.changeTimeout"),
     readMs: reader.duration(READ_MS, "csi.readTimeout"),
     infoMs: reader.duration(INFO_MS, "csi.cache"),
