@@ -14,7 +14,11 @@ function refused(path: string, why: string): StorageError {
   return new StorageError("failed-precondition", `cannot listen on ${path}: ${why}`, { path });
 }
 
-/** Whoever may write in the folder can put another socket in the place of ours. */
+/**
+ * Whoever may write in the folder can put another socket in the place of ours. Folders above are not looked at:
+ * who may write in those can put another folder in the place, but to the plugin that is only a socket that is
+ * gone, and clients that trust such a place have to see to it that it is their own, as a pod's volume is.
+ */
 async function checkFolder(folder: string, path: string): Promise<void> {
   await mkdir(folder, { recursive: true, mode: 0o755 });
   const { uid, mode } = await lstat(folder);
@@ -25,7 +29,10 @@ async function checkFolder(folder: string, path: string): Promise<void> {
       `its folder ${folder} belongs to the user ${uid}; chown it, or choose another`,
     );
   if ((mode & 0o022) !== 0)
-    throw refused(path, `others may write in its folder ${folder}; run chmod go-w ${folder}`);
+    throw refused(
+      path,
+      `others may write in its folder ${folder}; run chmod go-w ${folder}, or name a folder in it, which is made`,
+    );
 }
 
 /** Whether anybody listens. A socket that cannot be tried counts as alive. */

@@ -1,6 +1,6 @@
 /** What is in `deploy/`: it parses, and it says of the plugin what the plugin says of itself. */
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -11,7 +11,8 @@ import type { TestServer } from "../../client/fixture.js";
 import { openTestPlugin } from "./csi-client.js";
 import type { Message } from "./csi-client.js";
 
-const DEPLOY = fileURLToPath(new URL("../../../../deploy/", import.meta.url));
+const ROOT = fileURLToPath(new URL("../../../../", import.meta.url));
+const DEPLOY = join(ROOT, "deploy");
 const read = (name: string): string => readFileSync(join(DEPLOY, name), "utf8");
 const documentsOf = (name: string): Message[] =>
   parseAllDocuments(read(`kubernetes/${name}`)).map((document) => {
@@ -41,6 +42,13 @@ function container(kind: string, name: string): Message {
   const found = podOf(kind).containers.find((one: Message) => one.name === name);
   assert.ok(found !== undefined, `${kind} has ${name}`);
   return found;
+}
+
+/** Where the plugin of a pod listens, within the pod. */
+function socketOf(kind: string): string {
+  const { args } = container(kind, "plugin");
+  const endpoint = args.find((arg: string) => arg.startsWith("--endpoint=")) ?? "";
+  return /^--endpoint=unix:\/\/(\/.+)$/.exec(endpoint)?.[1] ?? assert.fail(endpoint);
 }
 
 /** What a plugin started with these words would say. */
@@ -81,7 +89,7 @@ describe("deploy/", () => {
 
   it("every file of the folder is named, and every object has a kind and a name", () => {
     const files = readdirSync(join(DEPLOY, "kubernetes")).filter(
-      (name) => name !== "kustomization.yaml",
+      (name) => name !== "kustomization.yaml" && name !== "group-snapshots",
     );
     assert.deepEqual([...kustomization.resources].toSorted(), files.toSorted());
     for (const one of objects) {
@@ -133,15 +141,85 @@ describe("deploy/", () => {
       const { args } = container(kind, "plugin");
       await optionsOf(args);
       assert.ok(args.includes(`--mode=${mode}`));
-      assert.ok(args.includes("--endpoint=unix:///csi/csi.sock"));
+      const socket = socketOf(kind);
+      assert.ok(socket.startsWith("/csi/"), socket);
       for (const one of podOf(kind).containers) {
         assert.ok(
           one.volumeMounts.some(({ mountPath }: Message) => mountPath === "/csi"),
           `${one.name} sees /csi`,
         );
-        if (one.name !== "plugin") assert.ok(one.args.includes("--csi-address=/csi/csi.sock"));
+        if (one.name !== "plugin") assert.ok(one.args.includes(`--csi-address=${socket}`));
       }
     }
+  });
+
+  it("the plugin takes the place of its socket as the kubelet makes it", async () => {
+    for (const kind of ["Deployment", "DaemonSet"]) {
+      const { name } = container(kind, "plugin").volumeMounts.find(
+        ({ mountPath }: Message) => mountPath === "/csi",
+      );
+      const volume = podOf(kind).volumes.find((one: Message) => one.name === name);
+      const folder = join(server.folder, `csi-of-${kind}`);
+      // An emptyDir is for everybody; a folder of the host that is not there yet is root's.
+      mkdirSync(folder);
+      chmodSync(folder, volume.emptyDir === undefined ? 0o755 : 0o777);
+      const socket = socketOf(kind).replace(/^\/csi\//, "");
+      const options = { host: server.host, folder, service: "vfs", socket };
+      const plugin = await openTestPlugin(options);
+      try {
+        assert.equal(statSync(join(plugin.socket, "..")).mode & 0o022, 0);
+        assert.equal(statSync(plugin.socket).mode & 0o777, 0o600);
+        await plugin.call("GetPluginInfo");
+      } finally {
+        await plugin.stop(0);
+      }
+      if (volume.emptyDir !== undefined)
+        await assert.rejects(
+          openTestPlugin({ ...options, socket: "csi.sock" }),
+          /others may write in its folder/,
+        );
+    }
+  });
+
+  it("a controller that has not reached its server yet is not started again and again", () => {
+    const { startupProbe, livenessProbe } = container("Deployment", "plugin");
+    assert.ok(startupProbe.periodSeconds * startupProbe.failureThreshold >= 3600);
+    assert.deepEqual(startupProbe.httpGet, livenessProbe.httpGet);
+    assert.equal(
+      container("DaemonSet", "plugin").startupProbe,
+      undefined,
+      "a node is ready at once",
+    );
+  });
+
+  it("the component for group snapshots gives its gate to the snapshotter, and the class is the driver's", () => {
+    const component = parse(read("kubernetes/group-snapshots/kustomization.yaml")) as Message;
+    assert.equal(component.kind, "Component");
+    const [{ target, patch }] = component.patches;
+    assert.equal(object(target.kind).metadata.name, target.name);
+    const deployment = structuredClone(object(target.kind));
+    for (const { op, path, value } of parse(patch)) {
+      const keys = (path as string).split("/").slice(1);
+      const last = keys.pop() ?? "";
+      const parent = keys.reduce((at, key) => at[key], deployment);
+      if (op === "test") assert.equal(parent[last], value, path);
+      else {
+        assert.deepEqual([op, last], ["add", "-"]);
+        parent.push(value);
+      }
+    }
+    const gate = "--feature-gates=CSIVolumeGroupSnapshot=true";
+    const withGate = deployment.spec.template.spec.containers.filter((one: Message) =>
+      one.args.includes(gate),
+    );
+    assert.deepEqual(
+      withGate.map(({ name }: Message) => name),
+      ["snapshotter"],
+    );
+    assert.deepEqual(component.resources, ["volumegroupsnapshotclass.yaml"]);
+    const [group] = documentsOf("group-snapshots/volumegroupsnapshotclass.yaml");
+    assert.equal(group.kind, "VolumeGroupSnapshotClass");
+    assert.equal(group.driver, DRIVER_NAME);
   });
 
   it("what is mounted exists, and every image is in the kustomization", () => {
@@ -208,4 +286,46 @@ describe("deploy/", () => {
       assert.ok(text.includes(`CSI_ENDPOINT = "unix://${value("mount_dir")}/csi.sock"`));
       assert.equal(text.includes("privileged   = true"), mode === "node");
     });
+});
+
+describe("deploy/Dockerfile", () => {
+  /** Continued lines are one; what `&&` joins are several. */
+  const commands = read("Dockerfile")
+    .replaceAll(/\\\n/g, " ")
+    .split("\n")
+    .filter((line) => line.startsWith("RUN "))
+    .flatMap((line) => line.slice("RUN ".length).split("&&"))
+    .map((command) => command.trim().split(/\s+/));
+
+  it("runs scripts and packs packages of this checkout", () => {
+    const npm = commands.filter(([name]) => name === "npm").map(([, ...words]) => words);
+    const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+    const uses = npm.map(([verb, name = ""]) => (verb === "run" ? `run ${name}` : verb));
+    assert.deepEqual(uses, ["run build", "pack", "install"]);
+    for (const [verb, name = ""] of npm) if (verb === "run") assert.ok(name in scripts, name);
+    const [, pack = []] = npm;
+    const packed = pack.filter((_, at) => pack[at - 1] === "-w");
+    assert.deepEqual(packed, ["packages/model", "packages/client"]);
+    for (const folder of packed) {
+      const { files } = JSON.parse(readFileSync(join(ROOT, folder, "package.json"), "utf8"));
+      for (const file of files) assert.ok(existsSync(join(ROOT, folder, file)), file);
+    }
+  });
+
+  it("installs by the build, since npm ci refuses a lock file without the packages of other platforms", () => {
+    const words = commands.map((command) => command.join(" "));
+    assert.ok(!words.some((one) => /\bnpm (?:ci|clean-install)\b/.test(one)), words.join("\n"));
+    const build = readFileSync(join(ROOT, "scripts/build.mjs"), "utf8");
+    assert.match(build, /^install\(\);$/m);
+    const [first = ""] = read("Dockerfile")
+      .split(/^FROM /m)
+      .slice(1);
+    assert.match(first, /^ENV npm_config_ignore_scripts=true$/m, "no package runs a script");
+  });
+
+  it("copies no keys, no history and nothing that is built", () => {
+    const ignored = readFileSync(join(ROOT, ".dockerignore"), "utf8").split("\n");
+    for (const one of [".git", ".tls", "**/node_modules", "**/dist", "**/*.tsbuildinfo"])
+      assert.ok(ignored.includes(one), one);
+  });
 });
