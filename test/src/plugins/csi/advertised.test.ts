@@ -1,5 +1,6 @@
 /** What the plugin says of itself: abilities, topology, settings, ids of nodes. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import type { VolumeService } from "@libstorage/model";
 import { CAPABILITIES, formatNodeID, parseNodeID } from "@libstorage/client/csi";
@@ -217,6 +218,14 @@ describe("what the CSI plugin advertises", () => {
 });
 
 describe("the names that --hide takes", () => {
+  it("are those in the documentation's table of conformance suites, too", () => {
+    const text = readFileSync(new URL("../../../../docs/kubernetes.md", import.meta.url), "utf8");
+    const lists = [...text.matchAll(/`--hide ([^`]+)`/g)].map(([, list = ""]) => list.split(","));
+    assert.ok(lists.length >= 4);
+    for (const name of lists.flat())
+      assert.ok(name === "none" || CAPABILITIES.some((one) => one === name), name);
+  });
+
   it("are those that are advertised; others are refused with the list", async () => {
     const settings = { "csi.hide": "GET_SNAPSHOT, GET_SNAPHSOT" };
     await assert.rejects(
