@@ -13,6 +13,9 @@ import { ended, run } from "./nbd-client.js";
 export const SERVICE = "disks";
 const MIB = 1024 ** 2;
 
+/** Every suite over this host runs with the other layout of daemons too: `DAEMON_FOR=service`. */
+const DAEMON_FOR = process.env["DAEMON_FOR"];
+
 const CALLER: Caller = { who: "tester", via: "test", tx: "00000000-0000-1000-8000-000000000000" };
 /** A host other than the one that serves, which is reached over loopback. */
 export const OTHER_HOST = {
@@ -49,7 +52,8 @@ export class DoorHost {
   }
 
   static async open(folder: string, options: DoorHostOptions = {}): Promise<DoorHost> {
-    const { exports = ["nbd", "fuse", "vhost-user-blk"], daemon = {} } = options;
+    const { exports = ["nbd", "fuse", "vhost-user-blk"] } = options;
+    const daemon = { ...(DAEMON_FOR !== undefined && { daemonFor: DAEMON_FOR }), ...options.daemon };
     const [journalFolder, libFolder] = [join(folder, "j"), join(folder, "l")];
     for (const path of [journalFolder, libFolder]) mkdirSync(path, { recursive: true });
     const encryptionKeyFile = join(folder, "key");

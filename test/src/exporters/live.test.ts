@@ -36,7 +36,7 @@ for (const mode of ["overlays", "inner"] as const)
     /** The volumes' own, not those of files. */
     const pids = (): number[] =>
       daemonFolders()
-        .filter((folder) => /\/[\da-f]{16}$/.test(folder))
+        .filter((folder) => /\/(?:[\da-f]{16}|service)$/.test(folder))
         .map((folder) => Number(readFileSync(join(folder, "pid"), "utf8")));
 
     before(open);

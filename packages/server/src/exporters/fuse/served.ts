@@ -10,11 +10,13 @@ import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
 import type { DoorRecord, Hold } from "../../core/exporter.js";
 import { Daemon } from "../qemu-storage-daemon/daemon.js";
-import { exportIDOf, exportNameOf, filterFor, short } from "../qemu-storage-daemon/daemons.js";
+import { exportIDOf, exportNameOf, filterFor } from "../qemu-storage-daemon/daemons.js";
 import type { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
+import { short } from "../qemu-storage-daemon/layout.js";
+import { OpenVolume } from "../qemu-storage-daemon/open-volume.js";
 import { killIn, stopIn } from "../qemu-storage-daemon/process.js";
 import { clearMounts, fuseMountsAt } from "./mounts.js";
-import { isLoopSet, loopsOver, usersOf } from "./users.js";
+import { isLoopSet, linkOf, loopsOver, usersOf } from "./users.js";
 
 /** What is noted of a file that was hidden, since nothing else tells who still has it open. */
 interface Hidden {
@@ -34,7 +36,7 @@ export function fileOf({ attachment }: Hold): string {
 export class FuseFiles {
   readonly #daemons: VolumeDaemons;
   readonly #reconnectSeconds: number;
-  readonly #companions = new Map<string, Daemon>();
+  readonly #companions = new Map<string, OpenVolume>();
   readonly #onLost: () => void;
 
   constructor(daemons: VolumeDaemons, reconnectSeconds: number, onLost: () => void) {
@@ -51,7 +53,7 @@ export class FuseFiles {
     const name = exportNameOf(hold);
     const id = exportIDOf(hold);
     const { writethrough, growable = false, allowOther = "auto" } = door.options;
-    const daemon = await this.#daemons.open(hold.volume, context);
+    const opened = await this.#daemons.open(hold.volume, context);
     const filter = filterFor(hold);
     const write = { writable: door.isWritable, ...(writethrough === true && { writethrough }) };
     const file = fileOf(hold);
@@ -62,14 +64,14 @@ export class FuseFiles {
       "allow-other": allowOther,
     };
     if (growable) {
-      if ((await daemon.exports()).includes(id) && fuseMountsAt(file).length > 0) return;
+      if ((await opened.exports()).includes(id) && fuseMountsAt(file).length > 0) return;
       await makeMountPoint(file, context);
-      await daemon.add({ id, type: "fuse", options: { ...fuse, ...write }, filter });
+      await opened.add({ id, type: "fuse", options: { ...fuse, ...write }, filter });
       return;
     }
     const nbd = { name, ...write };
-    await daemon.add({ id, type: "nbd", options: nbd, filter, isWaitedFor: true });
-    const companion = await this.#companion(hold, door.isWritable, daemon.socket, context);
+    await opened.add({ id, type: "nbd", options: nbd, filter, isWaitedFor: true });
+    const companion = await this.#companion(hold, door.isWritable, opened.socket, context);
     if ((await companion.exports()).includes(id) && fuseMountsAt(file).length > 0) return;
     await companion.removeExport(id);
     await makeMountPoint(file, context);
@@ -81,24 +83,35 @@ export class FuseFiles {
     isWritable: boolean,
     socket: string,
     context: OpContext,
-  ): Promise<Daemon> {
+  ): Promise<OpenVolume> {
     const name = exportNameOf(hold);
+    const folder = this.folderOf(hold);
     const known = this.#companions.get(name);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      await lead(folder, socket, context);
+      return known;
+    }
+    const found = await foundServed(folder, socket, context);
+    const daemon = found ?? (await Daemon.open(folder, {}, context));
+    await lead(folder, socket, context);
     const nodes = (nodeName: string): readonly object[] => [
       {
         driver: "nbd",
         "node-name": nodeName,
-        server: { type: "unix", path: socket },
+        server: { type: "unix", path: wayIn(folder) },
         export: name,
         "reconnect-delay": this.#reconnectSeconds,
         "read-only": !isWritable,
         discard: "unmap",
       },
     ];
-    const companion = await Daemon.open(this.folderOf(hold), { nodes }, context);
+    const companion = new OpenVolume(daemon);
+    await companion.open({ nodes }, context).catch(async (error: unknown) => {
+      await daemon.stop(context);
+      throw error;
+    });
     this.#companions.set(name, companion);
-    void companion.closed.then(() => {
+    void daemon.closed.then(() => {
       if (this.#companions.get(name) !== companion) return;
       this.#companions.delete(name);
       this.#onLost();
@@ -110,13 +123,13 @@ export class FuseFiles {
   async remove(hold: Hold, context: OpContext): Promise<void> {
     const name = exportNameOf(hold);
     const folder = this.folderOf(hold);
-    const companion = this.#companions.get(name) ?? (await Daemon.find(folder));
+    const daemon = this.#companions.get(name)?.daemon ?? (await Daemon.find(folder));
     this.#companions.delete(name);
-    if (companion !== undefined) {
-      await companion.removeExport(exportIDOf(hold)).catch(() => killIn(folder));
-      await companion.stop(context);
+    if (daemon !== undefined) {
+      await new OpenVolume(daemon).removeExport(exportIDOf(hold)).catch(() => killIn(folder));
+      await daemon.stop(context);
     } else await context.files.removeTree(folder);
-    await this.#daemons.withdraw(hold.volume.id, exportIDOf(hold), context);
+    await this.#daemons.withdraw(hold.volume, exportIDOf(hold), context);
     const file = fileOf(hold);
     await clearMounts(file, context);
     await context.files.unlink(file);
@@ -180,8 +193,37 @@ export class FuseFiles {
   release(): void {
     const all = [...this.#companions.values()];
     this.#companions.clear();
-    for (const companion of all) companion.release();
+    for (const { daemon } of all) daemon.release();
   }
+}
+
+/** Under which a file's daemon finds the volume's, wherever that is. */
+function wayIn(folder: string): string {
+  return join(folder, "volume.sock");
+}
+
+async function lead(folder: string, socket: string, { files }: OpContext): Promise<void> {
+  const way = wayIn(folder);
+  if (linkOf(way) === socket) return;
+  await files.unlink(way, { isSyncDeferred: true });
+  await files.link(socket, way, { isSyncDeferred: true });
+}
+
+/** A file's daemon that runs. One of an earlier version of this server may be connected to where the volume is no more. */
+async function foundServed(
+  folder: string,
+  socket: string,
+  context: OpContext,
+): Promise<Daemon | undefined> {
+  const daemon = await Daemon.find(folder);
+  if (daemon === undefined) return undefined;
+  const nodes = await new OpenVolume(daemon).nodes();
+  const isServed = nodes.every(({ filename }) =>
+    [socket, wayIn(folder)].some((path) => filename.endsWith(`socket=${path}`)),
+  );
+  if (isServed) return daemon;
+  await daemon.stop(context);
+  return undefined;
 }
 
 /** Reads from what serves a file, and not from memory. */

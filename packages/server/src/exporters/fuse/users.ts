@@ -18,7 +18,7 @@ function textOf(path: string): string {
   }
 }
 
-function linkOf(path: string): string {
+export function linkOf(path: string): string {
   try {
     return readlinkSync(path);
   } catch {

@@ -45,7 +45,7 @@ export class NbdDoors implements DoorAbilities {
     ];
     needExport(await daemons.features(context), "nbd", needed);
     const name = options.name ?? `${plainName(`${service}.${volume.id}`)}.${epoch}`;
-    if (gate.has(name)) throw taken(name);
+    if (gate.has(name) || daemons.hasName(volume.id, name)) throw taken(name);
     if (transport === "unix") {
       const socket = placeOf(folder, `${exportID}.sock`, options, "socket");
       return {
@@ -68,15 +68,15 @@ export class NbdDoors implements DoorAbilities {
     if (door === undefined || door.state !== "open") return;
     const { export: name, socket } = fieldsOf(hold);
     const { volume } = hold;
-    const daemon = await this.#parts.daemons.open(volume, context);
-    await daemon.add({
+    const opened = await this.#parts.daemons.open(volume, context);
+    await opened.add({
       id: exportIDOf(hold),
       type: "nbd",
       options: { name, ...this.#optionsOf(volume, door) },
       filter: filterFor(hold),
     });
-    if (socket === undefined) this.#admit(hold, door, daemon.socket);
-    else await this.#link(daemon.socket, socket, context);
+    if (socket === undefined) this.#admit(hold, door, opened.socket);
+    else await this.#link(opened.socket, socket, context);
   }
 
   #optionsOf({ id }: VolumeRecord, { isWritable, options }: DoorRecord) {
@@ -112,8 +112,8 @@ export class NbdDoors implements DoorAbilities {
     const { socket } = fieldsOf(hold);
     if (socket !== undefined && (door.options.maxConnections !== undefined || door.options.allow))
       throw unlimited();
-    const daemon = await this.#parts.daemons.limit(hold, context);
-    if (socket === undefined) this.#admit(hold, door, daemon.socket);
+    const opened = await this.#parts.daemons.limit(hold, context);
+    if (socket === undefined) this.#admit(hold, door, opened.socket);
   }
 
   /** Over Unix nobody counts; the daemon says whether there are clients by removing what has none. */
@@ -126,8 +126,8 @@ export class NbdDoors implements DoorAbilities {
         mine && `a client at ${mine.address}${mine.peer === mine.address ? "" : ` (${mine.peer})`}`
       );
     }
-    const daemon = await daemons.known(hold.volume.id);
-    const isGone = daemon === undefined || (await daemon.removeUnused(exportIDOf(hold)));
+    const opened = await daemons.known(hold.volume.id);
+    const isGone = opened === undefined || (await opened.removeUnused(exportIDOf(hold)));
     return isGone ? undefined : `a client of ${socket}`;
   }
 

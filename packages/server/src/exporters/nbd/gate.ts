@@ -9,6 +9,7 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { Logger } from "../../core/log.js";
+import { agree } from "./agreement.js";
 import type { Listen, NbdConfig } from "./config.js";
 import {
   HandshakeError,
@@ -19,7 +20,6 @@ import {
   catchUp,
   exportOf,
   greeting,
-  optionText,
   readFlags,
   readOption,
   refused,
@@ -267,7 +267,7 @@ export class Gate {
     void ended.then(() => this.#connections.delete(connection));
     const answers = new Inlet(daemon);
     await catchUp(answers, flags, accepted);
-    daemon.write(optionText(option));
+    if (!(await agree(inlet, answers, option))) return;
     // It may have been expelled while the daemon was asked.
     if (this.#exports.get(name)?.socket !== door.socket) end();
     daemon.write(inlet.release());

@@ -25,6 +25,7 @@ export const OPTION = {
 } as const;
 
 const ACK = 1;
+const FIRST_REFUSAL = 0x8000_0000;
 const SERVER = 2;
 export const REFUSAL = {
   unsupported: 0x8000_0001,
@@ -158,6 +159,25 @@ export function listed(option: Option, names: readonly string[]): Buffer {
     return reply(option.type, SERVER, Buffer.concat([length, text]));
   });
   return Buffer.concat([...entries, acknowledged(option)]);
+}
+
+export interface Reply {
+  readonly text: Buffer;
+  readonly isRefusal: boolean;
+  /** Whether others follow to the same option. */
+  readonly isLast: boolean;
+}
+
+/** Of a daemon, to an option. */
+export async function readReply(daemon: Inlet): Promise<Reply> {
+  const head = await daemon.take(20);
+  if (head.readBigUInt64BE(0) !== REPLY_MAGIC) throw new HandshakeError("no NBD server answers");
+  const length = head.readUInt32BE(16);
+  if (length > MAX_UNREAD_BYTES) throw new HandshakeError(`a reply of ${length} bytes`);
+  const code = head.readUInt32BE(12);
+  const isRefusal = code >= FIRST_REFUSAL;
+  const text = Buffer.concat([head, await daemon.take(length)]);
+  return { text, isRefusal, isLast: isRefusal || code === ACK };
 }
 
 /** The export that an option names, or undefined for one that names none. */

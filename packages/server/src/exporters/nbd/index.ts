@@ -1,6 +1,6 @@
 /**
  * nbd: images and block devices as NBD, for hosts that attach them and for whoever an export is made for. A
- * storage daemon per volume serves them on a Unix socket; over TCP the gate lets clients through to them.
+ * storage daemon serves them on a Unix socket; over TCP the gate lets clients through to them.
  */
 import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
@@ -74,7 +74,7 @@ class NbdExporter implements Exporter {
     }
     const { volume, attachment } = hold;
     const fields = fieldsOf(hold);
-    const daemon = await this.#daemons.open(volume, context);
+    const opened = await this.#daemons.open(volume, context);
     const options = {
       name: fields.export,
       writable: fields.access === "rw",
@@ -82,12 +82,12 @@ class NbdExporter implements Exporter {
       ...(this.#isWrittenThrough(volume) && { writethrough: true }),
     };
     // Our client waits and comes again.
-    await daemon.add({ id: exportIDOf(hold), type: NAME, options, isWaitedFor: true });
+    await opened.add({ id: exportIDOf(hold), type: NAME, options, isWaitedFor: true });
     const clients = fields.clients.toLowerCase().split(",");
     this.#gate.admit(fields.export, {
       volumeID: volume.id,
       instanceID: attachment.instanceID.id,
-      socket: daemon.socket,
+      socket: opened.socket,
       clients: [attachment.instanceID.id.toLowerCase(), ...clients],
       maxConnections: 0,
     });
@@ -103,7 +103,7 @@ class NbdExporter implements Exporter {
     const { export: name, socket } = fieldsOf(hold);
     await this.#gate.expel(name);
     if (socket !== undefined) await context.files.unlink(socket);
-    await this.#daemons.withdraw(hold.volume.id, exportIDOf(hold), context);
+    await this.#daemons.withdraw(hold.volume, exportIDOf(hold), context);
   }
 
   async expanded(volume: VolumeRecord, context: OpContext): Promise<void> {

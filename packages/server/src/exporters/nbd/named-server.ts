@@ -9,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { Logger } from "../../core/log.js";
 import { claimSocketPath } from "../../listening/socket-path.js";
+import { agree } from "./agreement.js";
 import {
   HandshakeError,
   Inlet,
@@ -19,7 +20,6 @@ import {
   exportOf,
   greeting,
   listed,
-  optionText,
   readFlags,
   readOption,
   refused,
@@ -119,7 +119,7 @@ class NamedServer {
     daemon.once("close", end);
     const answers = new Inlet(daemon);
     await catchUp(answers, flags, accepted);
-    daemon.write(optionText(option));
+    if (!(await agree(inlet, answers, option))) return;
     daemon.write(inlet.release());
     socket.write(answers.release());
     socket.pipe(daemon);

@@ -21,9 +21,18 @@ export const DAEMON_KEYS = {
     v.pipe(
       absolutePath,
       v.description(
-        "The folder of the storage daemons, one below it for each volume that is exported. Its path must be short. The exporters of a service that name the same one share daemons, and so volumes. Default `<lib>/qsd`.",
+        "The folder of the storage daemons, one below it for each of them. Its path must be short. The exporters of a service that name the same one share daemons, and so volumes. Default `<lib>/qsd`.",
       ),
     ),
+  ),
+  daemonFor: v.optional(
+    v.pipe(
+      v.picklist(["volume", "service"]),
+      v.description(
+        "What has a storage daemon of its own: each `volume` that is exported, so that none is hit by another's crash or load, for about 10 MiB of memory each; or the `service`, so that all its volumes share one process, one CPU, one limit of memory and its end, which is a pause for them all. The same for all exporters of the service.",
+      ),
+    ),
+    "volume",
   ),
   daemonUser: v.optional(
     v.pipe(
@@ -38,7 +47,9 @@ export const DAEMON_KEYS = {
     v.pipe(
       v.string(),
       v.regex(/^\d+(?:[kmgt]i?b?)?$/i, "must be a size, such as 512MiB"),
-      v.description("The most address space that one storage daemon may take. Default: no limit."),
+      v.description(
+        "The most address space that one storage daemon may take: with `daemonFor: service` for all volumes together. Default: no limit.",
+      ),
     ),
   ),
 } as const;

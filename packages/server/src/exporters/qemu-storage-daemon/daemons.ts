@@ -1,28 +1,39 @@
-/** The storage daemons of one service, one for each volume that is exported, shared by its exporters. */
-import { createHash } from "node:crypto";
+/**
+ * The storage daemons of one service, shared by its exporters: one for each volume that is exported, or one for all of
+ * them.
+ *
+ * What keeps a daemon from being ended under a volume: two locks, always taken in this order. The core's lock of a
+ * volume, within which every operation on the volume runs, so that one volume is not opened and withdrawn at a time.
+ * Then the lock of a daemon's folder, here, within which a daemon is looked for, started, given volumes, relieved of
+ * them and ended. A volume that is withdrawn is closed, or the whole daemon ended for want of others, in one turn of that
+ * lock in which the daemon itself is asked which volumes it has. A volume is opened in another turn: if that came before, its
+ * nodes are found and the daemon stays; if it comes after, it finds no process and starts one. Waiting for the requests
+ * of an export to end is done without the lock of the folder, so that other volumes do not wait too. Between its turns a
+ * volume that has been opened keeps its daemon by its nodes, before it has its first export.
+ */
 import { existsSync, readdirSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { StorageError, parseSize } from "@libstorage/model";
-import type { OpContext, Source, VolumeRecord } from "../../core/driver.js";
+import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import { doorOf } from "../../core/exporter.js";
 import type { ExporterContext, Hold } from "../../core/exporter.js";
 import type { LiveImage } from "../../core/live-image.js";
+import { Locks } from "../../core/locks.js";
 import type { DaemonConfig } from "./config.js";
 import { Daemon } from "./daemon.js";
 import { probeFeatures } from "./features.js";
 import type { Features } from "./features.js";
 import type { Filter } from "./filters.js";
+import { DAEMON_FOLDER, LAYOUTS, short } from "./layout.js";
+import type { Layout } from "./layout.js";
 import { LiveVolume } from "./live.js";
 import { isEncrypted, isReadOnly, nodesOf } from "./nodes.js";
+import { OpenVolume } from "./open-volume.js";
+import type { Opening } from "./open-volume.js";
 import { killIn, pidIn } from "./process.js";
 import type { Confinement } from "./process.js";
 
-/** Names of nodes have at most 31 characters. */
-export function short(text: string): string {
-  return createHash("sha256").update(text).digest("hex").slice(0, 16);
-}
-
-/** The name in a hold's record that no other hold ever has. */
+/** The name in a hold's record; without a name of its own choice, that no other hold ever has. */
 export function exportNameOf({ attachment }: Hold): string {
   return attachment.fields?.["export"] ?? "";
 }
@@ -40,7 +51,12 @@ export function filterFor({ volume, attachment }: Hold): Filter {
 export class VolumeDaemons {
   readonly #folder: string;
   readonly #config: DaemonConfig;
-  readonly #daemons = new Map<string, Promise<Daemon>>();
+  readonly #layout: Layout;
+  /** By their folders. */
+  readonly #locks = new Locks();
+  readonly #daemons = new Map<string, Daemon>();
+  readonly #openings = new Map<string, Promise<OpenVolume>>();
+  readonly #volumes = new Map<string, OpenVolume>();
   readonly #expected = new Set<Daemon>();
   readonly #listeners = new Set<() => void>();
   #features: Promise<Features> | undefined;
@@ -48,6 +64,7 @@ export class VolumeDaemons {
   constructor(folder: string, config: DaemonConfig) {
     this.#folder = folder;
     this.#config = config;
+    this.#layout = LAYOUTS[config.daemonFor];
   }
 
   /** Those of the exporter's service, which the exporters of one folder share. */
@@ -58,11 +75,14 @@ export class VolumeDaemons {
     const folder = join(parent, short(context.service).slice(0, 8));
     await context.files.makeFolder(folder);
     const make = (): VolumeDaemons => new VolumeDaemons(folder, config);
+    if (context.shared === undefined) return make();
+    const first = context.shared(`daemons in ${folder}`, () => config);
+    checkSame(first, config, context.service);
     const key = JSON.stringify([folder, config.encryptionKeyFile, config.daemonUser]);
-    return context.shared === undefined ? make() : context.shared(key, make);
+    return context.shared(key, make);
   }
 
-  get confinement(): Confinement {
+  get #confinement(): Confinement {
     const { daemonUser: user, daemonMemory } = this.#config;
     return {
       user,
@@ -75,8 +95,19 @@ export class VolumeDaemons {
     return this.#folder;
   }
 
-  folderOf(volumeID: string): string {
-    return join(this.#folder, short(volumeID));
+  /** Of the daemon that has a volume. */
+  #folderOf(volumeID: string): string {
+    return join(this.#folder, this.#layout.folderOf(volumeID));
+  }
+
+  /** Daemons of this service, of volumes and of files. */
+  neighbours(): readonly number[] {
+    return readdirSync(this.#folder).flatMap((name) => pidIn(join(this.#folder, name)) ?? []);
+  }
+
+  /** The path of a volume's export that has a socket of its own. @param exportID the daemon's */
+  socketOf(volumeID: string, exportID: string): string {
+    return join(this.#folderOf(volumeID), this.#layout.socketOf(exportID));
   }
 
   /** What the daemon of this host can do; asked once. */
@@ -99,122 +130,199 @@ export class VolumeDaemons {
     );
   }
 
-  /** The volume's daemon, started if it does not run. */
-  open({ id, source }: VolumeRecord, context: OpContext): Promise<Daemon> {
-    const known = this.#daemons.get(id);
+  /** Whether the daemon of a volume has an NBD export of this name, be it of another volume. */
+  hasName(volumeID: string, name: string): boolean {
+    const daemon = this.#daemons.get(this.#folderOf(volumeID));
+    return [...this.#volumes.values()].some((one) => one.daemon === daemon && one.hasName(name));
+  }
+
+  /** The volume in its daemon, which is started if it does not run. */
+  async open(volume: VolumeRecord, context: OpContext): Promise<OpenVolume> {
+    const { id } = volume;
+    const known = this.#openings.get(id) ?? this.#volumes.get(id);
     if (known !== undefined) return known;
-    const opening = Daemon.open(this.folderOf(id), this.#opening(source), context);
-    const forget = (): void => {
-      if (this.#daemons.get(id) === opening) this.#daemons.delete(id);
-    };
-    const watched = (daemon: Daemon): void => {
-      void daemon.closed.then(() => {
-        forget();
-        if (!this.#expected.delete(daemon)) this.#lost();
-      });
-    };
-    opening.then(watched, forget);
-    this.#daemons.set(id, opening);
-    return opening;
+    const opening = this.#locks.run(this.#folderOf(id), () => this.#open(volume, context));
+    this.#openings.set(id, opening);
+    try {
+      return await opening;
+    } finally {
+      this.#openings.delete(id);
+    }
   }
 
-  #opening(source: Source) {
+  async #open(volume: VolumeRecord, context: OpContext): Promise<OpenVolume> {
+    const folder = this.#folderOf(volume.id);
+    const daemon =
+      this.#daemons.get(folder) ??
+      this.#watched(await Daemon.open(folder, this.#confinement, context));
+    const opened = new OpenVolume(daemon, this.#layout.namesOf(volume.id));
+    try {
+      await opened.open(this.#opening(volume), context);
+    } catch (error) {
+      await this.#leave(opened, volume, context).catch((reason: unknown) =>
+        context.log.warn({ error: reason, volumeID: volume.id }, "remains in a storage daemon"),
+      );
+      throw error;
+    }
+    this.#volumes.set(volume.id, opened);
+    return opened;
+  }
+
+  #opening({ source }: VolumeRecord): Opening {
     return {
-      nodes: (name: string) => nodesOf(source, name, !isReadOnly(source)),
+      nodes: (name) => nodesOf(source, name, !isReadOnly(source)),
       keyFile: isEncrypted(source) ? this.#config.encryptionKeyFile : undefined,
-      confinement: {
-        ...this.confinement,
-        imageFolder: source.kind === "file" ? dirname(source.path) : undefined,
-      },
+      imageFolder: source.kind === "file" ? dirname(source.path) : undefined,
     };
   }
 
-  /** The volume's daemon if it runs. */
-  async known(volumeID: string): Promise<Daemon | undefined> {
-    return this.#daemons.get(volumeID)?.catch(() => undefined);
+  #watched(daemon: Daemon): Daemon {
+    this.#daemons.set(daemon.folder, daemon);
+    void daemon.closed.then(() => {
+      this.#forget(daemon);
+      if (!this.#expected.delete(daemon)) this.#lost();
+    });
+    return daemon;
+  }
+
+  /** Nobody gets it, or a volume in it, any more. */
+  #forget(daemon: Daemon): void {
+    if (this.#daemons.get(daemon.folder) === daemon) this.#daemons.delete(daemon.folder);
+    for (const [id, volume] of this.#volumes)
+      if (volume.daemon === daemon) this.#volumes.delete(id);
+  }
+
+  /** The folder's daemon if it runs. */
+  async #found(folder: string): Promise<Daemon | undefined> {
+    const known = this.#daemons.get(folder);
+    if (known !== undefined) return known;
+    const found = await Daemon.find(folder);
+    return found && this.#watched(found);
+  }
+
+  /** The volume if it is open. */
+  async known(volumeID: string): Promise<OpenVolume | undefined> {
+    const opening = this.#openings.get(volumeID)?.catch(() => undefined);
+    return opening ?? this.#volumes.get(volumeID);
   }
 
   /** Brings an export that is in use to the limits of its record. */
-  async limit(hold: Hold, context: OpContext): Promise<Daemon> {
-    const daemon = await this.open(hold.volume, context);
-    await daemon.setFilter(exportIDOf(hold), filterFor(hold));
-    return daemon;
+  async limit(hold: Hold, context: OpContext): Promise<OpenVolume> {
+    const volume = await this.open(hold.volume, context);
+    await volume.setFilter(exportIDOf(hold), filterFor(hold));
+    return volume;
   }
 
   /** Every further request of an export fails. */
   async shutDown(hold: Hold): Promise<void> {
-    const daemon = await this.known(hold.volume.id);
-    await daemon?.setFilter(exportIDOf(hold), { ...filterFor(hold), isShutDown: true });
+    const volume = await this.known(hold.volume.id);
+    await volume?.setFilter(exportIDOf(hold), { ...filterFor(hold), isShutDown: true });
   }
 
-  /** The image of a volume that is exported. Without the volume's lock a daemon is not started: it might stay. */
+  /** The image of a volume that is exported. Without the volume's lock it is not opened: it might stay so. */
   async live(
     volume: VolumeRecord,
     isLocked: boolean,
     context: OpContext,
   ): Promise<LiveImage | undefined> {
     const features = await this.features(context);
-    const daemon = isLocked ? await this.open(volume, context) : await this.known(volume.id);
-    return daemon && new LiveVolume(volume, daemon, features, context);
+    const opened = isLocked ? await this.open(volume, context) : await this.known(volume.id);
+    return opened && new LiveVolume(volume, opened, features, context);
   }
 
   /** Makes the new size of a device known, which has grown by itself; images are grown by their daemon. */
   async expanded({ id, source, sizeBytes }: VolumeRecord, context: OpContext): Promise<void> {
     if (source.kind !== "block") return;
-    const daemon = await this.known(id);
-    if (daemon === undefined || daemon.fitted === sizeBytes) return;
-    await daemon.resize(sizeBytes).catch((error: unknown) => {
+    const volume = await this.known(id);
+    if (volume === undefined || volume.fitted === sizeBytes) return;
+    await volume.resize(sizeBytes).catch((error: unknown) => {
       // It has its size, and who is in the way sees it when they come anew.
       context.log.warn({ error, volumeID: id }, "exports have the old size");
     });
   }
 
-  async #found(volumeID: string): Promise<Daemon | undefined> {
-    return (await this.known(volumeID)) ?? Daemon.find(this.folderOf(volumeID));
+  /**
+   * Removes an export; answers when nobody can write through it any more. With its last export a volume is closed, and
+   * with its last volume the daemon goes.
+   */
+  async withdraw(volume: VolumeRecord, exportID: string, context: OpContext): Promise<void> {
+    const folder = this.#folderOf(volume.id);
+    const daemon = await this.#locks.run(folder, () => this.#found(folder));
+    // Without a process there is nobody who could write.
+    if (daemon === undefined) return;
+    const known = await this.known(volume.id);
+    const opened =
+      known?.daemon === daemon ? known : new OpenVolume(daemon, this.#layout.namesOf(volume.id));
+    const isProven = await opened.removeExport(exportID).catch(() => false);
+    await this.#locks.run(folder, () =>
+      isProven ? this.#leave(opened, volume, context) : this.#kill(folder, context),
+    );
+  }
+
+  /** Closes a volume that has no export. Within the lock of its folder, and so is what follows. */
+  async #leave(opened: OpenVolume, volume: VolumeRecord, context: OpContext): Promise<void> {
+    const { daemon } = opened;
+    try {
+      if ((await opened.exports()).length > 0) return;
+      this.#volumes.delete(volume.id);
+      const isLast = await opened.isAlone();
+      const { source } = volume;
+      const path = source.kind === "file" || source.kind === "block" ? source.path : undefined;
+      if (!isLast && (await opened.close(path))) return;
+      if (isLast) {
+        await this.#end(daemon, context);
+        return;
+      }
+    } catch (error) {
+      context.log.warn({ error, volumeID: volume.id }, "a storage daemon does not let go");
+    }
+    await this.#kill(daemon.folder, context);
+  }
+
+  async #end(daemon: Daemon, context: OpContext): Promise<void> {
+    this.#expected.add(daemon);
+    this.#forget(daemon);
+    await daemon.stop(context);
+  }
+
+  /** The end of the process is a proof when its word is not. What else it served is made again. */
+  async #kill(folder: string, context: OpContext): Promise<void> {
+    const daemon = this.#daemons.get(folder);
+    if (daemon !== undefined) this.#forget(daemon);
+    await killIn(folder);
+    await context.files.removeTree(folder);
   }
 
   /**
-   * Removes an export; answers when nobody can write through it any more. With its last export the daemon goes.
+   * Ends daemons of volumes that nobody holds, volumes and exports that no record names: what a crash left. Daemons that
+   * are there for other volumes than `daemonFor` says now are ended in order, so that no image is opened twice.
    */
-  async withdraw(volumeID: string, exportID: string, context: OpContext): Promise<void> {
-    const daemon = await this.#found(volumeID);
-    // Without a process there is nobody who could write.
-    if (daemon === undefined) return;
-    this.#expected.add(daemon);
-    const isProven = await daemon.removeExport(exportID).catch(() => false);
-    const left = isProven ? await daemon.exports().catch(() => []) : [];
-    if (isProven && left.length > 0) {
-      this.#expected.delete(daemon);
-      return;
-    }
-    // Its last export, or one that does not end: then the end of the process is the proof.
-    if (!isProven) await killIn(this.folderOf(volumeID));
-    this.#daemons.delete(volumeID);
-    await daemon.stop(context);
-    if (!isProven) this.#lost();
-  }
-
-  /** Ends daemons of volumes that nobody holds, and exports that no record names: what a crash left. */
   async clearUnknown(holds: readonly Hold[], context: OpContext): Promise<void> {
     if (!existsSync(this.#folder)) return;
-    const known = new Map<string, Set<string>>();
-    for (const hold of holds) {
-      const folder = this.folderOf(hold.volume.id);
-      const ids = known.get(folder) ?? new Set();
-      known.set(folder, ids.add(exportIDOf(hold)));
-    }
+    const known = groupedBy(holds, ({ volume }) => this.#folderOf(volume.id));
     for (const name of readdirSync(this.#folder)) {
       const folder = join(this.#folder, name);
-      if (known.has(folder) || !/^(?:[\da-f]{16}|probe)$/.test(name)) continue;
-      if (pidIn(folder) !== undefined) await killIn(folder);
-      await context.files.removeTree(folder);
+      if (known.has(folder) || !DAEMON_FOLDER.test(name)) continue;
+      await this.#locks.run(folder, async () => {
+        const daemon = await this.#found(folder);
+        if (daemon === undefined) await context.files.removeTree(folder);
+        else await this.#end(daemon, context);
+      });
     }
-    for (const { volume } of holds) {
-      const daemon = await this.#found(volume.id);
-      const ids = known.get(this.folderOf(volume.id));
-      for (const id of (await daemon?.exports()) ?? [])
-        if (ids?.has(id) !== true) await daemon?.removeExport(id);
-      if (daemon !== undefined && !this.#daemons.has(volume.id)) daemon.release();
+    for (const [folder, own] of known)
+      await this.#locks.run(folder, () => this.#clearIn(folder, own, context));
+  }
+
+  async #clearIn(folder: string, holds: readonly Hold[], context: OpContext): Promise<void> {
+    const daemon = await this.#found(folder);
+    if (daemon === undefined) return;
+    const known = groupedBy(holds, ({ volume }) => this.#layout.namesOf(volume.id).node);
+    for (const opened of await OpenVolume.in(daemon)) {
+      const ids = known.get(opened.names.node)?.map(exportIDOf);
+      if (await opened.keepOnly(ids).catch(() => false)) continue;
+      context.log.warn({ folder: basename(folder) }, "a storage daemon does not let go");
+      await this.#kill(folder, context);
+      return;
     }
   }
 
@@ -232,8 +340,28 @@ export class VolumeDaemons {
   /** Lets go of the daemons; they go on. */
   async release(): Promise<void> {
     this.#listeners.clear();
-    for (const opening of this.#daemons.values())
-      await opening.then((daemon) => daemon.release()).catch(() => {});
+    await Promise.allSettled(this.#openings.values());
+    await this.#locks.idle();
+    for (const daemon of this.#daemons.values()) daemon.release();
     this.#daemons.clear();
+    this.#volumes.clear();
   }
+}
+
+function groupedBy<T>(all: readonly T[], keyOf: (one: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
+  for (const one of all) groups.set(keyOf(one), [...(groups.get(keyOf(one)) ?? []), one]);
+  return groups;
+}
+
+/** @throws {StorageError} `failed-precondition` for exporters of which each would open the same images */
+function checkSame(first: DaemonConfig, other: DaemonConfig, service: string): void {
+  const names = ["encryptionKeyFile", "daemonUser", "daemonMemory"] as const;
+  const isShared = first.daemonFor === "service" && names.some((key) => first[key] !== other[key]);
+  if (first.daemonFor === other.daemonFor && !isShared) return;
+  throw new StorageError(
+    "failed-precondition",
+    `the exporters of service ${service} that have one "daemonFolder" need the same "daemonFor", and with "daemonFor: service" the same ${names.map((name) => `"${name}"`).join(", ")}`,
+    { service },
+  );
 }

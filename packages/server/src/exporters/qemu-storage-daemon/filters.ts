@@ -3,8 +3,16 @@
  * the volume can be exchanged for one that answers every request with ESHUTDOWN.
  */
 import type { Throttle } from "@libstorage/model";
+import type { NodeNames } from "./node-names.js";
 import { QmpError } from "./qmp.js";
 import type { Qmp } from "./qmp.js";
+
+/** An export, in the daemon that has its volume. */
+export interface Place {
+  readonly qmp: Qmp;
+  readonly names: NodeNames;
+  readonly id: string;
+}
 
 export interface Filter {
   readonly throttle?: Partial<Throttle> | undefined;
@@ -14,17 +22,6 @@ export interface Filter {
 }
 
 const ESHUTDOWN = 108;
-
-/** How the names of filters begin. */
-export const FILTER = "x-";
-
-/** The node's name; names have at most 31 characters. */
-export function filterOf(id: string): string {
-  return id.replace(/^e-/, FILTER);
-}
-
-const groupOf = (id: string): string => id.replace(/^e-/, "t-");
-const deadEndOf = (id: string): string => id.replace(/^e-/, "d-");
 
 /** All members, always: those that are left out would keep their old values. */
 export function limitsOf(throttle: Partial<Throttle> = {}): Readonly<Record<string, number>> {
@@ -40,42 +37,43 @@ export function limitsOf(throttle: Partial<Throttle> = {}): Readonly<Record<stri
 
 /** @param node what is to be filtered */
 export async function makeFilter(
-  qmp: Qmp,
-  id: string,
+  { qmp, names, id }: Place,
   node: string,
   { throttle }: Filter,
 ): Promise<void> {
-  const group = { "qom-type": "throttle-group", id: groupOf(id), limits: limitsOf(throttle) };
+  const group = { "qom-type": "throttle-group", id: names.groupOf(id), limits: limitsOf(throttle) };
   await qmp.execute("object-add", group);
   await qmp.execute("blockdev-add", {
     driver: "throttle",
-    "node-name": filterOf(id),
-    "throttle-group": groupOf(id),
+    "node-name": names.filterOf(id),
+    "throttle-group": names.groupOf(id),
     file: node,
   });
 }
 
 /** Brings a filter that is in use to new limits, or to its dead end, from which none comes back. */
 export async function openFilter(
-  qmp: Qmp,
-  id: string,
+  { qmp, names, id }: Place,
   { throttle, isShutDown = false, sizeBytes }: Filter,
 ): Promise<void> {
   await qmp.execute("qom-set", {
-    path: `/objects/${groupOf(id)}`,
+    path: `/objects/${names.groupOf(id)}`,
     property: "limits",
     value: limitsOf(throttle),
   });
   if (!isShutDown) return;
-  await ignoring(/Duplicate nodes/, qmp.execute("blockdev-add", deadEnd(deadEndOf(id), sizeBytes)));
+  await ignoring(
+    /Duplicate nodes/,
+    qmp.execute("blockdev-add", deadEnd(names.deadEndOf(id), sizeBytes)),
+  );
   // What was answered before is flushed by this. @see QEMU, bdrv_reopen_prepare
   await qmp.execute("blockdev-reopen", {
     options: [
       {
         driver: "throttle",
-        "node-name": filterOf(id),
-        "throttle-group": groupOf(id),
-        file: deadEndOf(id),
+        "node-name": names.filterOf(id),
+        "throttle-group": names.groupOf(id),
+        file: names.deadEndOf(id),
       },
     ],
   });
@@ -94,17 +92,21 @@ function deadEnd(name: string, sizeBytes: number): object {
 }
 
 /** Removes what an export had of its own. What is not there is fine. */
-export async function clearFilter(qmp: Qmp, id: string): Promise<void> {
-  const absent = /Failed to find node|Cannot find device|not found/;
-  await ignoring(absent, qmp.execute("blockdev-del", { "node-name": filterOf(id) }));
-  await ignoring(absent, qmp.execute("object-del", { id: groupOf(id) }));
-  await ignoring(absent, qmp.execute("blockdev-del", { "node-name": deadEndOf(id) }));
+export async function clearFilter({ qmp, names, id }: Place): Promise<void> {
+  await ignoring(ABSENT, qmp.execute("blockdev-del", { "node-name": names.filterOf(id) }));
+  await ignoring(ABSENT, qmp.execute("object-del", { id: names.groupOf(id) }));
+  await ignoring(ABSENT, qmp.execute("blockdev-del", { "node-name": names.deadEndOf(id) }));
 }
 
-async function ignoring(known: RegExp, call: Promise<unknown>): Promise<void> {
+/** What the daemon says of a node or an object that is not there. */
+export const ABSENT = /Failed to find node|Cannot find device|not found/;
+
+/** @returns undefined when it fails as was to be expected */
+export async function ignoring(known: RegExp, call: Promise<unknown>): Promise<unknown> {
   try {
-    await call;
+    return await call;
   } catch (error) {
     if (!(error instanceof QmpError) || !known.test(error.desc)) throw error;
+    return undefined;
   }
 }

@@ -1,25 +1,26 @@
-/** The block nodes of a storage daemon that runs: the volume's, the layers laid over it since, and filters. */
+/** The block nodes of a storage daemon that runs: a volume's, the layers laid over it since, and filters. */
 import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
-
-/** The volume as it was opened. */
-export const NODE = "volume";
-
-/** Layers that were laid over it while it was open. */
-const LAYER_NODE = /^volume-(\d{1,6})$/;
+import type { NodeNames } from "./node-names.js";
 
 const Names = v.array(v.object({ name: v.string() }));
 const Nodes = v.array(
   v.object({
     "node-name": v.string(),
     backing_file: v.optional(v.string()),
-    image: v.object({ "virtual-size": v.number(), snapshots: v.optional(Names, []) }),
+    image: v.object({
+      filename: v.string(),
+      "virtual-size": v.number(),
+      snapshots: v.optional(Names, []),
+    }),
     "dirty-bitmaps": v.optional(Names, []),
   }),
 );
 
 export interface BlockNode {
   readonly name: string;
+  /** As QEMU calls what it opened: a path, or a URI. */
+  readonly filename: string;
   readonly sizeBytes: number;
   /** Whether there is a layer below it. */
   readonly hasBacking: boolean;
@@ -32,6 +33,7 @@ export interface BlockNode {
 export function nodesIn(answer: unknown): readonly BlockNode[] {
   return v.parse(Nodes, answer).map((one) => ({
     name: one["node-name"],
+    filename: one.image.filename,
     sizeBytes: one.image["virtual-size"],
     hasBacking: one.backing_file !== undefined,
     inner: one.image.snapshots.map(({ name }) => name),
@@ -39,21 +41,28 @@ export function nodesIn(answer: unknown): readonly BlockNode[] {
   }));
 }
 
-function numberOf(name: string): number {
-  return name === NODE ? 0 : Number(LAYER_NODE.exec(name)?.[1] ?? Number.NaN);
-}
-
 /** The node that is written. One that was added and not laid over anything has nothing below it. */
-export function topOf(nodes: readonly BlockNode[]): BlockNode {
-  const own = nodes.filter(
-    ({ name, hasBacking }) => name === NODE || (hasBacking && LAYER_NODE.test(name)),
-  );
-  const [top] = own.toSorted((a, b) => numberOf(b.name) - numberOf(a.name));
+export function topOf(nodes: readonly BlockNode[], names: NodeNames): BlockNode {
+  const own = nodes.filter(({ name, hasBacking }) => {
+    const number = names.numberOf(name);
+    return number === 0 || (number > 0 && hasBacking);
+  });
+  const [top] = own.toSorted((a, b) => names.numberOf(b.name) - names.numberOf(a.name));
   if (top !== undefined) return top;
   throw new StorageError("internal", "the storage daemon has lost its volume");
 }
 
-/** The name of a layer over a node. */
-export function nodeOver(name: string): string {
-  return `${NODE}-${numberOf(name) + 1}`;
+/**
+ * In the order in which they can be deleted: nothing leads to them any more, and each before what it leads to. What
+ * was laid over the volume lies above it, and a file below the node that reads it.
+ */
+export function inClosingOrder(nodes: readonly string[], names: NodeNames): readonly string[] {
+  const rank = (name: string): number => {
+    if (names.isFilter(name)) return Number.NEGATIVE_INFINITY;
+    const isFile = name.endsWith("-file");
+    const number = names.numberOf(isFile ? name.slice(0, -"-file".length) : name);
+    // Dead ends of filters have no number.
+    return Number.isNaN(number) ? Number.MAX_SAFE_INTEGER : -2 * number + (isFile ? 1 : 0);
+  };
+  return nodes.toSorted((a, b) => rank(a) - rank(b));
 }

@@ -1,36 +1,34 @@
 /** A volume's image in its storage daemon, which has it open and so is the only one that can change it. */
-import { readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { statSync } from "node:fs";
 import { StorageError } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import type { LiveImage } from "../../core/live-image.js";
-import { explained } from "./daemon.js";
-import type { Daemon } from "./daemon.js";
 import { needCommands } from "./features.js";
 import type { Features } from "./features.js";
-import { FILTER } from "./filters.js";
-import { nodeOver, topOf } from "./graph.js";
+import { topOf } from "./graph.js";
 import { fileNodeOf, overlayNodes } from "./nodes.js";
-import { ownerOf } from "./process.js";
+import type { OpenVolume } from "./open-volume.js";
+import { hasOpen, ownerOf } from "./process.js";
 import { QmpError } from "./qmp.js";
+import { explained } from "./refusal.js";
 
 export class LiveVolume implements LiveImage {
   readonly #volume: VolumeRecord;
-  readonly #daemon: Daemon;
+  readonly #opened: OpenVolume;
   readonly #features: Features;
   readonly #context: OpContext;
 
-  constructor(volume: VolumeRecord, daemon: Daemon, features: Features, context: OpContext) {
+  constructor(volume: VolumeRecord, opened: OpenVolume, features: Features, context: OpContext) {
     this.#context = context;
     this.#volume = volume;
-    this.#daemon = daemon;
+    this.#opened = opened;
     this.#features = features;
   }
 
   async grow(sizeBytes: number): Promise<void> {
     needCommands(this.#features, ["block_resize"], "give a volume another size");
     await this.#settle();
-    const { sizeBytes: now } = await this.#daemon.top();
+    const { sizeBytes: now } = await this.#opened.top();
     if (now === sizeBytes) return;
     // The daemon would shrink it without a word.
     if (now > sizeBytes)
@@ -39,7 +37,7 @@ export class LiveVolume implements LiveImage {
         `the image of volume ${this.#volume.id} has ${now} bytes already`,
         { volumeID: this.#volume.id, sizeBytes: now },
       );
-    await this.#daemon.resize(sizeBytes).catch((error: unknown) => {
+    await this.#opened.resize(sizeBytes).catch((error: unknown) => {
       throw this.#named(error);
     });
   }
@@ -55,10 +53,10 @@ export class LiveVolume implements LiveImage {
   async keep(name: string): Promise<boolean> {
     needCommands(this.#features, ["blockdev-snapshot-internal-sync"], "make snapshots in an image");
     await this.#settle();
-    if ((await this.#daemon.top()).inner.includes(name)) return true;
+    if ((await this.#opened.top()).inner.includes(name)) return true;
     const device = await this.#root();
     if (device === undefined) return false;
-    await this.#daemon.execute("blockdev-snapshot-internal-sync", { device, name });
+    await this.#opened.execute("blockdev-snapshot-internal-sync", { device, name });
     return true;
   }
 
@@ -66,7 +64,7 @@ export class LiveVolume implements LiveImage {
     const command = "blockdev-snapshot-delete-internal-sync";
     needCommands(this.#features, [command], "remove snapshots from an image");
     await this.#settle();
-    if (!(await this.#daemon.top()).inner.includes(name)) return;
+    if (!(await this.#opened.top()).inner.includes(name)) return;
     const device = await this.#root();
     if (device === undefined)
       throw new StorageError(
@@ -74,12 +72,12 @@ export class LiveVolume implements LiveImage {
         `snapshot ${name} lies inside the image of volume ${this.#volume.id}, from which nothing is removed while the volume has several exports; remove all but one, and try again`,
         { volumeID: this.#volume.id, snapshotID: name },
       );
-    await this.#daemon.execute(command, { device, name });
+    await this.#opened.execute(command, { device, name });
   }
 
   async layOver(path: string): Promise<void> {
     needCommands(this.#features, ["blockdev-snapshot"], "exchange the image of a volume");
-    const [bitmap] = await this.#daemon.bitmaps();
+    const [bitmap] = await this.#opened.bitmaps();
     if (bitmap !== undefined)
       throw new StorageError(
         "failed-precondition",
@@ -97,8 +95,9 @@ export class LiveVolume implements LiveImage {
 
   async #layOver(path: string): Promise<void> {
     if (this.#hasOpen(path)) return;
-    const nodes = await this.#daemon.nodes();
-    const { name: below } = topOf(nodes);
+    const nodes = await this.#opened.nodes();
+    const { names } = this.#opened;
+    const { name: below } = topOf(nodes, names);
     if (!nodes.some(({ name }) => name === fileNodeOf(below)))
       throw new StorageError(
         "failed-precondition",
@@ -106,12 +105,12 @@ export class LiveVolume implements LiveImage {
         { volumeID: this.#volume.id },
       );
     await this.#give(path);
-    const over = nodeOver(below);
+    const over = names.over(below);
     // Of a try that was cut short.
     await this.#dropNodes(over);
     try {
-      for (const node of overlayNodes(path, over)) await this.#daemon.execute("blockdev-add", node);
-      await this.#daemon.execute("blockdev-snapshot", { node: below, overlay: over });
+      for (const node of overlayNodes(path, over)) await this.#opened.execute("blockdev-add", node);
+      await this.#opened.execute("blockdev-snapshot", { node: below, overlay: over });
     } catch (error) {
       if (error instanceof QmpError) await this.#dropNodes(over);
       throw explained(error);
@@ -120,7 +119,7 @@ export class LiveVolume implements LiveImage {
 
   /** A daemon with a user of its own could not open it. */
   async #give(path: string): Promise<void> {
-    const { pid } = this.#daemon;
+    const { pid } = this.#opened.daemon;
     if (pid === undefined) return;
     const { uid, gid } = ownerOf(pid);
     if (statSync(path).uid === uid) return;
@@ -129,19 +128,14 @@ export class LiveVolume implements LiveImage {
   }
 
   async #dropNodes(name: string): Promise<void> {
-    const names = new Set((await this.#daemon.nodes()).map((one) => one.name));
+    const names = new Set((await this.#opened.nodes()).map((one) => one.name));
     for (const node of [name, fileNodeOf(name)])
-      if (names.has(node)) await this.#daemon.execute("blockdev-del", { "node-name": node });
+      if (names.has(node)) await this.#opened.execute("blockdev-del", { "node-name": node });
   }
 
-  /** By the file itself: an image that was replaced goes on under its old name. */
   #hasOpen(path: string): boolean {
-    const { dev, ino } = statSync(path);
-    const folder = `/proc/${this.#daemon.pid}/fd`;
-    return readdirSync(folder).some((fd) => {
-      const stats = statSync(join(folder, fd), { throwIfNoEntry: false });
-      return stats?.dev === dev && stats.ino === ino;
-    });
+    const { pid } = this.#opened.daemon;
+    return pid !== undefined && hasOpen(pid, path);
   }
 
   /**
@@ -149,10 +143,11 @@ export class LiveVolume implements LiveImage {
    * none once there are several exports.
    */
   async #root(): Promise<string | undefined> {
-    const nodes = await this.#daemon.nodes();
-    const [filter, ...more] = nodes.filter(({ name }) => name.startsWith(FILTER));
-    if (filter === undefined) return topOf(nodes).name;
-    const isOnly = more.length === 0 && (await this.#daemon.exports()).length === 1;
+    const { names } = this.#opened;
+    const nodes = await this.#opened.nodes();
+    const [filter, ...more] = nodes.filter(({ name }) => names.isFilter(name));
+    if (filter === undefined) return topOf(nodes, names).name;
+    const isOnly = more.length === 0 && (await this.#opened.exports()).length === 1;
     return isOnly ? filter.name : undefined;
   }
 }

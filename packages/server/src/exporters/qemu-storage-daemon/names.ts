@@ -1,5 +1,5 @@
 /** Names by which the storage daemon knows exports. */
-import { short } from "./daemons.js";
+import { short } from "./layout.js";
 
 /** As it is, where a URI can carry it; two names never become one. */
 export function plainName(text: string): string {

@@ -3,7 +3,7 @@ import { lstatSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { DoorOptions, ExporterContext } from "../../core/exporter.js";
-import { short } from "./daemons.js";
+import { short } from "./layout.js";
 
 /** A path of a Unix socket has at most 107 bytes. @see unix(7) */
 const MAX_SOCKET_BYTES = 107;

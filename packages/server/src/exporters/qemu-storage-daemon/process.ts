@@ -1,5 +1,5 @@
 /** The process of a storage daemon, found again by the pid file in its folder. */
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
@@ -65,8 +65,6 @@ export async function goneFrom(folder: string, pid: number): Promise<void> {
 /** As whom and with how much a daemon runs. */
 export interface Confinement {
   readonly user?: string | undefined;
-  /** Of the image that it opens, with all of its layers. */
-  readonly imageFolder?: string | undefined;
   readonly memoryBytes?: number | undefined;
 }
 
@@ -92,18 +90,21 @@ async function userOf(name: string, { exec, signal }: OpContext): Promise<User> 
   return { uid: await ask("-u"), gid: await ask("-g") };
 }
 
-/** Lets a user into the daemon's folder and to the image; of what else is on the way there no names can be listed. */
+/** Lets a user to a folder and what is in it; of what else is on the way there no names can be listed. */
 async function give(
   { uid, gid }: User,
   folder: string,
-  imageFolder: string | undefined,
   { exec, signal }: OpContext,
 ): Promise<void> {
-  const images = imageFolder === undefined ? [] : [imageFolder];
-  const own = ["--recursive", "--no-dereference", "--", `${uid}:${gid}`, folder, ...images];
-  await exec("chown", own, signal);
-  const onTheWay = [folder, ...images].flatMap((one) => [dirname(one), dirname(dirname(one))]);
-  await exec("chmod", ["o+x", "--", ...onTheWay], signal);
+  await exec("chown", ["--recursive", "--no-dereference", "--", `${uid}:${gid}`, folder], signal);
+  await exec("chmod", ["o+x", "--", dirname(folder), dirname(dirname(folder))], signal);
+}
+
+/** Lets a daemon that runs as another user to an image that it shall open, with all of its layers. */
+export async function giveImage(pid: number, folder: string, context: OpContext): Promise<void> {
+  const { uid, gid } = ownerOf(pid);
+  if (uid === process.geteuid?.()) return;
+  await give({ uid: String(uid), gid: String(gid) }, folder, context);
 }
 
 /** The way down to the daemon: no core dumps of someone's disk, limits, no network, another user. */
@@ -139,7 +140,7 @@ export async function startIn(
   await context.files.removeTree(folder);
   await context.files.makeFolder(folder, 0o700);
   const user = confinement.user === undefined ? undefined : await userOf(confinement.user, context);
-  if (user !== undefined) await give(user, folder, confinement.imageFolder, context);
+  if (user !== undefined) await give(user, folder, context);
   const args = [
     ...wrapped(confinement, user),
     "--chardev",
@@ -163,6 +164,16 @@ export async function startIn(
       { cause: error },
     );
   }
+}
+
+/** Whether a process has a file open: by the file itself, which may have got another name. @see proc(5) */
+export function hasOpen(pid: number, path: string): boolean {
+  const { dev, ino } = statSync(path);
+  const folder = `/proc/${pid}/fd`;
+  return readdirSync(folder).some((fd) => {
+    const stats = statSync(join(folder, fd), { throwIfNoEntry: false });
+    return stats?.dev === dev && stats.ino === ino;
+  });
 }
 
 /** Ends the daemon of a folder, and removes the folder. */

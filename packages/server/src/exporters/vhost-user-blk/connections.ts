@@ -48,8 +48,11 @@ export function connectionsIn(
   };
 }
 
-/** Connections of a process without a network of its own, whose sockets are all of this kind. */
-export function connectionsOf(pid: number, path: string): Connections {
+/**
+ * Connections of a process without a network of its own, whose sockets are all of this kind.
+ * @param others processes that may be connected to it too, each with a network of its own
+ */
+export function connectionsOf(pid: number, path: string, others: readonly number[]): Connections {
   const folder = `/proc/${pid}/fd`;
   const links = readdirSync(folder).flatMap((name) => {
     try {
@@ -60,8 +63,13 @@ export function connectionsOf(pid: number, path: string): Connections {
     }
   });
   const owned = links.flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []);
-  const tables = [`/proc/${pid}/net/unix`, "/proc/self/net/unix"].map((file) =>
-    readFileSync(file, "utf8"),
-  );
+  const tables = ["self", pid, ...others].flatMap((who) => {
+    try {
+      return [readFileSync(`/proc/${who}/net/unix`, "utf8")];
+    } catch {
+      // Ended meanwhile.
+      return [];
+    }
+  });
   return connectionsIn(tables, new Set(owned), path);
 }

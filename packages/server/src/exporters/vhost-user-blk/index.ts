@@ -76,8 +76,7 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
 
   /** The daemon's own socket of an export, to which the export's path is another name. */
   #ownSocket(hold: Hold): string {
-    const id = exportIDOf(hold);
-    return join(this.#daemons.folderOf(hold.volume.id), `${id.slice(2, 10)}.sock`);
+    return this.#daemons.socketOf(hold.volume.id, exportIDOf(hold));
   }
 
   async export(hold: Hold, context: OpContext): Promise<void> {
@@ -85,9 +84,9 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
     // What is on its way out lets nobody in again.
     if (door === undefined || door.state !== "open") return;
     const { writethrough, numQueues, logicalBlockSize } = door.options;
-    const daemon = await this.#daemons.open(hold.volume, context);
+    const opened = await this.#daemons.open(hold.volume, context);
     const own = this.#ownSocket(hold);
-    await daemon.add({
+    await opened.add({
       id: exportIDOf(hold),
       type: NAME,
       options: {
@@ -107,7 +106,7 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {
     await context.files.unlink(socketOf(hold));
-    await this.#daemons.withdraw(hold.volume.id, exportIDOf(hold), context);
+    await this.#daemons.withdraw(hold.volume, exportIDOf(hold), context);
     await context.files.unlink(this.#ownSocket(hold), { isSyncDeferred: true });
   }
 
@@ -125,10 +124,14 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
   }
 
   async #userOf(hold: Hold): Promise<string | undefined> {
-    const daemon = await this.#daemons.known(hold.volume.id);
-    const pid = daemon?.pid;
+    const opened = await this.#daemons.known(hold.volume.id);
+    const pid = opened?.daemon.pid;
     if (pid === undefined) return undefined;
-    const { known, foreign } = connectionsOf(pid, this.#ownSocket(hold));
+    const { known, foreign } = connectionsOf(
+      pid,
+      this.#ownSocket(hold),
+      this.#daemons.neighbours(),
+    );
     if (known > 0) return `a virtual machine at ${socketOf(hold)}`;
     return foreign > 0 ? "a process in another network namespace" : undefined;
   }

@@ -1,0 +1,32 @@
+/** The monitor of a storage daemon whose server is away. */
+import { once } from "node:events";
+import { connect } from "node:net";
+import { createInterface } from "node:readline";
+
+/** Runs commands of QMP one after the other; all must succeed. */
+export async function tellMonitor(
+  path: string,
+  commands: readonly (readonly [string, object])[],
+): Promise<void> {
+  const socket = connect(path);
+  const lines = createInterface({ input: socket });
+  const next = async (): Promise<object> => {
+    for (;;) {
+      const [line] = (await once(lines, "line")) as [string];
+      const message = JSON.parse(line) as object;
+      if (!("event" in message)) return message;
+    }
+  };
+  try {
+    await next();
+    for (const [command, args] of [["qmp_capabilities", {}] as const, ...commands]) {
+      const answered = next();
+      socket.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
+      const answer = await answered;
+      if (!("return" in answer)) throw new Error(`${command}: ${JSON.stringify(answer)}`);
+    }
+  } finally {
+    lines.close();
+    socket.destroy();
+  }
+}
