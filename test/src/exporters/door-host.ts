@@ -53,7 +53,10 @@ export class DoorHost {
 
   static async open(folder: string, options: DoorHostOptions = {}): Promise<DoorHost> {
     const { exports = ["nbd", "fuse", "vhost-user-blk"] } = options;
-    const daemon = { ...(DAEMON_FOR !== undefined && { daemonFor: DAEMON_FOR }), ...options.daemon };
+    const daemon = {
+      ...(DAEMON_FOR !== undefined && { daemonFor: DAEMON_FOR }),
+      ...options.daemon,
+    };
     const [journalFolder, libFolder] = [join(folder, "j"), join(folder, "l")];
     for (const path of [journalFolder, libFolder]) mkdirSync(path, { recursive: true });
     const encryptionKeyFile = join(folder, "key");

@@ -87,10 +87,9 @@ export class FuseFiles {
     const name = exportNameOf(hold);
     const folder = this.folderOf(hold);
     const known = this.#companions.get(name);
-    if (known !== undefined) {
-      await lead(folder, socket, context);
-      return known;
-    }
+    // First of all: while a request of the file waits for its volume, the file's daemon answers nobody.
+    if (existsSync(folder)) await lead(folder, socket, context);
+    if (known !== undefined) return known;
     const found = await foundServed(folder, socket, context);
     const daemon = found ?? (await Daemon.open(folder, {}, context));
     await lead(folder, socket, context);
