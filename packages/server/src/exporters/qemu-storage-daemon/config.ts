@@ -29,7 +29,7 @@ export const DAEMON_KEYS = {
     v.pipe(
       v.picklist(["volume", "service"]),
       v.description(
-        "What has a storage daemon of its own: each `volume` that is exported, so that none is hit by another's crash or load, for about 10 MiB of memory each; or the `service`, so that all its volumes share one process, one CPU, one limit of memory and its end, which is a pause for them all. The same for all exporters of the service.",
+        "What has a storage daemon of its own: each `volume` that is exported, so that none is hit by another's crash or load, for a process and about 1.5 MB of memory each; or the `service`, so that all its volumes share one process, one CPU, one limit of memory and its end, which is a pause for them all. The same for all exporters of the service.",
       ),
     ),
     "volume",

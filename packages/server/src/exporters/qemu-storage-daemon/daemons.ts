@@ -318,12 +318,24 @@ export class VolumeDaemons {
     if (daemon === undefined) return;
     const known = groupedBy(holds, ({ volume }) => this.#layout.namesOf(volume.id).node);
     for (const opened of await OpenVolume.in(daemon)) {
-      const ids = known.get(opened.names.node)?.map(exportIDOf);
-      if (await opened.keepOnly(ids).catch(() => false)) continue;
+      const ids = known.get(opened.names.node)?.map(exportIDOf) ?? [];
+      if (await this.#clear(opened, ids).catch(() => false)) continue;
       context.log.warn({ folder: basename(folder) }, "a storage daemon does not let go");
       await this.#kill(folder, context);
       return;
     }
+    if ((await OpenVolume.in(daemon)).length === 0) await this.#end(daemon, context);
+  }
+
+  /** @returns whether what is not named is proven to be gone */
+  async #clear(opened: OpenVolume, ids: readonly string[]): Promise<boolean> {
+    for (const id of await opened.exports())
+      if (!ids.includes(id) && !(await opened.removeExport(id))) return false;
+    if ((await opened.exports()).length > 0) return true;
+    const { node } = opened.names;
+    for (const [id, { daemon, names }] of this.#volumes)
+      if (daemon === opened.daemon && names.node === node) this.#volumes.delete(id);
+    return opened.close(undefined);
   }
 
   watch(onLost: () => void): () => void {

@@ -281,15 +281,6 @@ export class OpenVolume {
     return !hasOpen(pid, path);
   }
 
-  /**
-   * Removes all exports but these; without any word of them closes the volume too. @returns whether that is proven
-   */
-  async keepOnly(ids: readonly string[] | undefined): Promise<boolean> {
-    for (const id of await this.exports())
-      if (ids?.includes(id) !== true && !(await this.removeExport(id))) return false;
-    return ids !== undefined || this.close(undefined);
-  }
-
   /** Whether the daemon has no other volume. */
   async isAlone(): Promise<boolean> {
     const all = await OpenVolume.in(this.daemon);
