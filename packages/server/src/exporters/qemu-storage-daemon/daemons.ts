@@ -60,6 +60,7 @@ export class VolumeDaemons {
   readonly #expected = new Set<Daemon>();
   readonly #listeners = new Set<() => void>();
   #features: Promise<Features> | undefined;
+  #isCleared = false;
 
   constructor(folder: string, config: DaemonConfig) {
     this.#folder = folder;
@@ -152,6 +153,7 @@ export class VolumeDaemons {
 
   async #open(volume: VolumeRecord, context: OpContext): Promise<OpenVolume> {
     const folder = this.#folderOf(volume.id);
+    this.#needNoOther(volume);
     const daemon =
       this.#daemons.get(folder) ??
       this.#watched(await Daemon.open(folder, this.#confinement, context));
@@ -166,6 +168,21 @@ export class VolumeDaemons {
     }
     this.#volumes.set(volume.id, opened);
     return opened;
+  }
+
+  /** @throws {StorageError} while a daemon runs that would have the volume with another `daemonFor` */
+  #needNoOther({ id }: VolumeRecord): void {
+    const own = this.#folderOf(id);
+    for (const layout of Object.values(LAYOUTS)) {
+      const folder = join(this.#folder, layout.folderOf(id));
+      const pid = folder === own ? undefined : pidIn(folder);
+      if (pid === undefined) continue;
+      throw new StorageError(
+        "failed-precondition",
+        `the image of volume ${id} may be open in the storage daemon ${pid}, which is of another "daemonFor" and could not be ended when the server started; restart the server, or end that process`,
+        { volumeID: id, pid },
+      );
+    }
   }
 
   #opening({ source }: VolumeRecord): Opening {
@@ -295,10 +312,11 @@ export class VolumeDaemons {
 
   /**
    * Ends daemons of volumes that nobody holds, volumes and exports that no record names: what a crash left. Daemons that
-   * are there for other volumes than `daemonFor` says now are ended in order, so that no image is opened twice.
+   * are there for other volumes than `daemonFor` says now are ended in order, so that no image is opened twice. Done
+   * once, before any volume is opened: what is there later is this server's, whatever its records say at that moment.
    */
   async clearUnknown(holds: readonly Hold[], context: OpContext): Promise<void> {
-    if (!existsSync(this.#folder)) return;
+    if (this.#isCleared || !existsSync(this.#folder)) return;
     const known = groupedBy(holds, ({ volume }) => this.#folderOf(volume.id));
     for (const name of readdirSync(this.#folder)) {
       const folder = join(this.#folder, name);
@@ -311,6 +329,7 @@ export class VolumeDaemons {
     }
     for (const [folder, own] of known)
       await this.#locks.run(folder, () => this.#clearIn(folder, own, context));
+    this.#isCleared = true;
   }
 
   async #clearIn(folder: string, holds: readonly Hold[], context: OpContext): Promise<void> {
