@@ -15,7 +15,6 @@ import { existsSync, readdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { StorageError, parseSize } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
-import { doorOf } from "../../core/exporter.js";
 import type { ExporterContext, Hold } from "../../core/exporter.js";
 import type { LiveImage } from "../../core/live-image.js";
 import { Locks } from "../../core/locks.js";
@@ -23,30 +22,16 @@ import type { DaemonConfig } from "./config.js";
 import { Daemon } from "./daemon.js";
 import { probeFeatures } from "./features.js";
 import type { Features } from "./features.js";
-import type { Filter } from "./filters.js";
+import { filterFor } from "./filters.js";
 import { DAEMON_FOLDER, LAYOUTS, short } from "./layout.js";
 import type { Layout } from "./layout.js";
 import { LiveVolume } from "./live.js";
+import { exportIDOf } from "./names.js";
 import { isEncrypted, isReadOnly, nodesOf } from "./nodes.js";
 import { OpenVolume } from "./open-volume.js";
 import type { Opening } from "./open-volume.js";
 import { killIn, pidIn } from "./process.js";
 import type { Confinement } from "./process.js";
-
-/** The name in a hold's record; without a name of its own choice, that no other hold ever has. */
-export function exportNameOf({ attachment }: Hold): string {
-  return attachment.fields?.["export"] ?? "";
-}
-
-/** The daemon's id of an export. */
-export function exportIDOf(hold: Hold): string {
-  return `e-${short(exportNameOf(hold))}`;
-}
-
-/** What a hold's requests pass. */
-export function filterFor({ volume, attachment }: Hold): Filter {
-  return { throttle: doorOf(attachment)?.options.throttle, sizeBytes: volume.sizeBytes };
-}
 
 export class VolumeDaemons {
   readonly #folder: string;

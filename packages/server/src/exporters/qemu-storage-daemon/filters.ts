@@ -3,6 +3,8 @@
  * the volume can be exchanged for one that answers every request with ESHUTDOWN.
  */
 import type { Throttle } from "@libstorage/model";
+import { doorOf } from "../../core/exporter.js";
+import type { Hold } from "../../core/exporter.js";
 import type { NodeNames } from "./node-names.js";
 import { QmpError } from "./qmp.js";
 import type { Qmp } from "./qmp.js";
@@ -22,6 +24,11 @@ export interface Filter {
 }
 
 const ESHUTDOWN = 108;
+
+/** What a hold's requests pass. */
+export function filterFor({ volume, attachment }: Hold): Filter {
+  return { throttle: doorOf(attachment)?.options.throttle, sizeBytes: volume.sizeBytes };
+}
 
 /** All members, always: those that are left out would keep their old values. */
 export function limitsOf(throttle: Partial<Throttle> = {}): Readonly<Record<string, number>> {

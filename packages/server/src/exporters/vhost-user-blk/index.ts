@@ -12,9 +12,10 @@ import type {
   WantedDoor,
 } from "../../core/exporter.js";
 import { abilityOf, toolAbility } from "../qemu-storage-daemon/abilities.js";
-import { VolumeDaemons, exportIDOf, filterFor } from "../qemu-storage-daemon/daemons.js";
+import { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
 import { needExport } from "../qemu-storage-daemon/features.js";
-import { plainName } from "../qemu-storage-daemon/names.js";
+import { filterFor } from "../qemu-storage-daemon/filters.js";
+import { exportIDOf, plainName } from "../qemu-storage-daemon/names.js";
 import { NoHosts } from "../qemu-storage-daemon/no-hosts.js";
 import { checkWritable, refuseOptions } from "../qemu-storage-daemon/options.js";
 import { folderFor, placeOf } from "../qemu-storage-daemon/places.js";
