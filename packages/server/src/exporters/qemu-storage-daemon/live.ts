@@ -110,7 +110,7 @@ export class LiveVolume implements LiveImage {
     await this.#dropNodes(over);
     try {
       for (const node of overlayNodes(path, over)) await this.#opened.execute("blockdev-add", node);
-      await this.#opened.execute("blockdev-snapshot", { node: below, overlay: over });
+      await this.#opened.layOver(below, over);
     } catch (error) {
       if (error instanceof QmpError) await this.#dropNodes(over);
       throw explained(error);

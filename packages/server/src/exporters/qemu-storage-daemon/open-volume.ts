@@ -48,6 +48,8 @@ export class OpenVolume {
   readonly names: NodeNames;
   /** Exports as they were asked for: the daemon does not tell. */
   readonly #wanted = new Map<string, WantedExport>();
+  /** The name of the node that is written, as far as it is known. */
+  #top: string | undefined;
   /** The size that exports were made for last. */
   fitted: number | undefined;
 
@@ -67,19 +69,33 @@ export class OpenVolume {
     return this.daemon.socket;
   }
 
-  /** Adds the volume's nodes; if they are there, all is well. @throws what `refusal.ts` explains */
+  /**
+   * Adds the volume's nodes; if it is exported, they are there. All nodes are looked at where that is needed, and not
+   * otherwise: a daemon with hundreds of them takes its time to tell.
+   * @throws what `refusal.ts` explains
+   */
   async open({ nodes, keyFile, imageFolder }: Opening, context: OpContext): Promise<void> {
-    const there = await this.nodes();
-    if (there.some(({ name }) => name === this.names.node)) return;
-    // Of an opening that was cut short.
-    await this.#dropNodes(there);
+    if ((await this.exports()).length > 0) return;
     const { pid } = this.daemon;
     if (imageFolder !== undefined && pid !== undefined) await giveImage(pid, imageFolder, context);
     if (keyFile !== undefined) await this.#tellKey(keyFile);
-    for (const node of nodes(this.names.node))
-      await this.execute("blockdev-add", node).catch((error: unknown) => {
-        throw explained(error);
+    const wanted = nodes(this.names.node);
+    try {
+      await this.#addNodes(wanted);
+    } catch (error) {
+      const there = await this.nodes();
+      if (there.length === 0) throw explained(error);
+      // Of this opening, or of one that was cut short.
+      await this.#dropNodes(there);
+      await this.#addNodes(wanted).catch((again: unknown) => {
+        throw explained(again);
       });
+    }
+    this.#top = this.names.node;
+  }
+
+  async #addNodes(nodes: readonly object[]): Promise<void> {
+    for (const node of nodes) await this.execute("blockdev-add", node);
   }
 
   /** The daemon reads the file itself, so the passphrase stands nowhere else; and anew, since it may have changed. */
@@ -94,7 +110,15 @@ export class OpenVolume {
 
   /** The node that is written: the volume's, or the last layer that was laid over it. */
   async top(): Promise<BlockNode> {
-    return topOf(await this.nodes(), this.names);
+    const top = topOf(await this.nodes(), this.names);
+    this.#top = top.name;
+    return top;
+  }
+
+  /** Makes a node that was added the one that is written, over the one that is now. */
+  async layOver(node: string, overlay: string): Promise<void> {
+    this.#top = undefined;
+    await this.execute("blockdev-snapshot", { node, overlay });
   }
 
   async #ownExports(): Promise<readonly DaemonExport[]> {
@@ -129,7 +153,7 @@ export class OpenVolume {
     if (there !== undefined && !this.names.isOwn(there.node)) throw taken(asked);
     this.#wanted.set(id, asked);
     if (there !== undefined) return;
-    const { name: top } = await this.top();
+    const top = this.#top ?? (await this.top()).name;
     const place = this.#place(id);
     if (filter !== undefined) {
       // Of an export that went without it.
@@ -283,6 +307,7 @@ export class OpenVolume {
 
   /** Whether the daemon has no other volume. */
   async isAlone(): Promise<boolean> {
+    if ((await this.daemon.exports()).some(({ node }) => !this.names.isOwn(node))) return false;
     const all = await OpenVolume.in(this.daemon);
     return all.every(({ names }) => names.node === this.names.node);
   }
