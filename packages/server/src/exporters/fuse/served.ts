@@ -30,6 +30,9 @@ const HIDDEN = "hidden.json";
 /** A client of NBD that was cut off comes again at once, and after a second. */
 const READ_MS = 30_000;
 
+/** One that has waited for long comes again every 16 seconds, and answers nothing else while a request waits. */
+const RECONNECT_MS = 20_000;
+
 export function fileOf({ attachment }: Hold): string {
   return attachment.fields?.["file"] ?? "";
 }
@@ -215,7 +218,7 @@ async function foundServed(
   socket: string,
   context: OpContext,
 ): Promise<Daemon | undefined> {
-  const daemon = await Daemon.find(folder);
+  const daemon = await Daemon.find(folder, RECONNECT_MS);
   if (daemon === undefined) return undefined;
   const nodes = await new OpenVolume(daemon).nodes();
   const isServed = nodes.every(({ filename }) =>

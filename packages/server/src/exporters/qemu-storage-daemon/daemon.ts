@@ -62,11 +62,11 @@ export class Daemon {
     }
   }
 
-  /** The folder's daemon if it runs, ready for volumes. One that does not answer is ended. */
-  static async find(folder: string): Promise<Daemon | undefined> {
+  /** The folder's daemon if it runs, ready for volumes. One that does not answer in time is ended. */
+  static async find(folder: string, greetingMs?: number): Promise<Daemon | undefined> {
     if (pidIn(folder) === undefined) return undefined;
     try {
-      const daemon = new Daemon(folder, await Qmp.connect(monitorIn(folder)));
+      const daemon = new Daemon(folder, await Qmp.connect(monitorIn(folder), greetingMs));
       // It may have been started, and no more.
       if (existsSync(daemon.socket)) return daemon;
       daemon.qmp.close();
