@@ -15,7 +15,7 @@ import type { Export } from "@libstorage/model";
 import type { StorageService } from "@libstorage/server";
 import { makeScratch } from "../faults/folders.js";
 import { Client, until } from "./client.js";
-import { DoorHost, GIB, SERVICE, through } from "./door-host.js";
+import { DoorHost, GIB, SERVICE, opens, through } from "./door-host.js";
 import type { DoorHostOptions } from "./door-host.js";
 import { CALLER, Writer, blocksOfVolume, fileTarget, imageOf, liveMissing } from "./live-client.js";
 import { NbdTalk } from "./nbd-talk.js";
@@ -370,6 +370,9 @@ describe("a storage daemon for each service", { skip: liveMissing }, () => {
       writethrough: true,
     });
     const writer = await writing(file);
+    const unflushed = await served(await host.volume("qcow2"));
+    const idle = new Client(unflushed.deviceName);
+    await idle.says("write -P 9 0 1M", /wrote 1048576/);
     const first = onlyPid();
     const client = new Client(door.deviceName);
     // The first is let through, and paid for by the next, which is on its way for longer than is waited for.
@@ -383,8 +386,10 @@ describe("a storage daemon for each service", { skip: liveMissing }, () => {
     assert.notEqual(onlyPid(), first);
     assert.equal(await isFree(stuck), true);
     await late;
-    await client.end();
-    await writer.end();
+    await Promise.all([client.end(), idle.end(), writer.end()]);
+    // It was not flushed by its client.
+    await until("it is served", () => opens(unflushed.deviceName));
+    await through(unflushed, "read -P 9 0 1M");
     await host.remove(file.id ?? "", "hard");
     assert.equal(await blocksOfVolume(service(), other, scratch.path), writer.flushed);
   });

@@ -1,6 +1,7 @@
 /** The keys of every exporter that is served by storage daemons. Those of one service share daemons by them. */
 import { isAbsolute } from "node:path";
 import * as v from "valibot";
+import { StorageError } from "@libstorage/model";
 
 export const absolutePath = v.pipe(
   v.string(),
@@ -56,3 +57,15 @@ export const DAEMON_KEYS = {
 
 export const DaemonConfig = v.object(DAEMON_KEYS);
 export type DaemonConfig = v.InferOutput<typeof DaemonConfig>;
+
+/** @throws {StorageError} `failed-precondition` for exporters of which each would open the same images */
+export function checkSame(first: DaemonConfig, other: DaemonConfig, service: string): void {
+  const names = ["encryptionKeyFile", "daemonUser", "daemonMemory"] as const;
+  const isShared = first.daemonFor === "service" && names.some((key) => first[key] !== other[key]);
+  if (first.daemonFor === other.daemonFor && !isShared) return;
+  throw new StorageError(
+    "failed-precondition",
+    `the exporters of service ${service} that have one "daemonFolder" need the same "daemonFor", and with "daemonFor: service" the same ${names.map((name) => `"${name}"`).join(", ")}`,
+    { service },
+  );
+}

@@ -13,11 +13,13 @@
  */
 import { existsSync, readdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError, parseSize } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import type { ExporterContext, Hold } from "../../core/exporter.js";
 import type { LiveImage } from "../../core/live-image.js";
 import { Locks } from "../../core/locks.js";
+import { checkSame } from "./config.js";
 import type { DaemonConfig } from "./config.js";
 import { Daemon } from "./daemon.js";
 import { probeFeatures } from "./features.js";
@@ -32,6 +34,9 @@ import { OpenVolume } from "./open-volume.js";
 import type { Opening } from "./open-volume.js";
 import { killIn, pidIn } from "./process.js";
 import type { Confinement } from "./process.js";
+
+/** How long other volumes may take to be closed before their daemon is killed. */
+const CLOSING_MS = 3_000;
 
 export class VolumeDaemons {
   readonly #folder: string;
@@ -257,7 +262,7 @@ export class VolumeDaemons {
       known?.daemon === daemon ? known : new OpenVolume(daemon, this.#layout.namesOf(volume.id));
     const isProven = await opened.removeExport(exportID).catch(() => false);
     await this.#locks.run(folder, () =>
-      isProven ? this.#leave(opened, volume, context) : this.#kill(folder, context),
+      isProven ? this.#leave(opened, volume, context) : this.#kill(opened, context),
     );
   }
 
@@ -278,7 +283,7 @@ export class VolumeDaemons {
     } catch (error) {
       context.log.warn({ error, volumeID: volume.id }, "a storage daemon does not let go");
     }
-    await this.#kill(daemon.folder, context);
+    await this.#kill(opened, context);
   }
 
   async #end(daemon: Daemon, context: OpContext): Promise<void> {
@@ -287,10 +292,24 @@ export class VolumeDaemons {
     await daemon.stop(context);
   }
 
-  /** The end of the process is a proof when its word is not. What else it served is made again. */
-  async #kill(folder: string, context: OpContext): Promise<void> {
+  /**
+   * The end of the process is a proof when its word is not. What else it served is made again; what of that was written
+   * and not flushed would be lost, so it is closed first, if the process still does that.
+   */
+  async #kill(stuck: OpenVolume, context: OpContext): Promise<void> {
+    const { folder } = stuck.daemon;
     const daemon = this.#daemons.get(folder);
-    if (daemon !== undefined) this.#forget(daemon);
+    if (daemon !== undefined) {
+      this.#forget(daemon);
+      const closing = OpenVolume.in(daemon).then((all) =>
+        Promise.allSettled(
+          all
+            .filter(({ names }) => names.node !== stuck.names.node)
+            .map((other) => other.closeWhole(CLOSING_MS)),
+        ),
+      );
+      await Promise.race([closing.catch(() => {}), sleep(CLOSING_MS, undefined, { ref: false })]);
+    }
     await killIn(folder);
     await context.files.removeTree(folder);
   }
@@ -325,7 +344,7 @@ export class VolumeDaemons {
       const ids = known.get(opened.names.node)?.map(exportIDOf) ?? [];
       if (await this.#clear(opened, ids).catch(() => false)) continue;
       context.log.warn({ folder: basename(folder) }, "a storage daemon does not let go");
-      await this.#kill(folder, context);
+      await this.#kill(opened, context);
       return;
     }
     if ((await OpenVolume.in(daemon)).length === 0) await this.#end(daemon, context);
@@ -368,16 +387,4 @@ function groupedBy<T>(all: readonly T[], keyOf: (one: T) => string): Map<string,
   const groups = new Map<string, T[]>();
   for (const one of all) groups.set(keyOf(one), [...(groups.get(keyOf(one)) ?? []), one]);
   return groups;
-}
-
-/** @throws {StorageError} `failed-precondition` for exporters of which each would open the same images */
-function checkSame(first: DaemonConfig, other: DaemonConfig, service: string): void {
-  const names = ["encryptionKeyFile", "daemonUser", "daemonMemory"] as const;
-  const isShared = first.daemonFor === "service" && names.some((key) => first[key] !== other[key]);
-  if (first.daemonFor === other.daemonFor && !isShared) return;
-  throw new StorageError(
-    "failed-precondition",
-    `the exporters of service ${service} that have one "daemonFolder" need the same "daemonFor", and with "daemonFor: service" the same ${names.map((name) => `"${name}"`).join(", ")}`,
-    { service },
-  );
 }

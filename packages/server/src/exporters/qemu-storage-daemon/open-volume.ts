@@ -305,6 +305,12 @@ export class OpenVolume {
     return !hasOpen(pid, path);
   }
 
+  /** Closes it with all of its exports. */
+  async closeWhole(fenceMs: number): Promise<void> {
+    for (const id of await this.exports()) await this.removeExport(id, fenceMs);
+    await this.close(undefined);
+  }
+
   /** Whether the daemon has no other volume. */
   async isAlone(): Promise<boolean> {
     if ((await this.daemon.exports()).some(({ node }) => !this.names.isOwn(node))) return false;
