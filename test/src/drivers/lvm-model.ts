@@ -59,6 +59,11 @@ export class VolumeGroupModel {
     this.#seqno += 1;
   }
 
+  /** Whether the pool zeroes blocks before it gives them again. */
+  isZeroing = true;
+  /** Every command, in one line each. */
+  readonly lines: string[] = [];
+
   /** Of the pool, as lvs(8) says it: `failed`, `out_of_data`, `metadata_read_only`. */
   setHealth(health: string): void {
     this.#health = health;
@@ -90,6 +95,7 @@ export class VolumeGroupModel {
   }
 
   run(file: string, args: readonly string[], input = ""): Ended {
+    this.lines.push([file, ...args].join(" "));
     try {
       return { stdout: this.#run(file, args, input), stderr: "", exitCode: 0 };
     } catch (error) {
@@ -243,7 +249,7 @@ export class VolumeGroupModel {
       data_percent: isPool ? this.#fill.data.toFixed(2) : "",
       metadata_percent: isPool ? this.#fill.metadata.toFixed(2) : "",
       lv_metadata_size: isPool ? String(this.#metadataBytes) : "",
-      zero: isPool ? "zero" : "unknown",
+      zero: isPool ? (this.isZeroing ? "zero" : "") : "unknown",
     };
   }
 

@@ -180,7 +180,7 @@ export const LvmConfig = v.pipe(
     wipe: v.optional(
       described(
         v.picklist(["none", "discard", "zero"]),
-        "What is done to the data of a volume before its space is given back: nothing, `blkdiscard`, or zeros written over all of it.",
+        "What is done to the data of a volume before its space is given back: nothing, `blkdiscard`, or zeros written over all of it. In a thin pool `zero` is `blkdiscard`, since the pool zeroes blocks before it gives them again; one that does not is refused.",
       ),
       "none",
     ),

@@ -197,7 +197,7 @@ export class Objects {
       .of(row)
       .remove(row, context)
       .catch((error: unknown) => {
-        if (isGone(error)) return;
+        if (isGone(error)) return this.#known.forget(id);
         throw this.explained(error, kind, id, "be removed");
       });
     if (this.#known.get(id)?.tags.includes(REMOVED) !== true) this.#known.forget(id);

@@ -1,0 +1,85 @@
+/** lvm-iscsi on a group in memory: what is removed and wiped, what is refused, and what goes later. */
+import assert from "node:assert/strict";
+import { rm } from "node:fs/promises";
+import { after, describe, it } from "node:test";
+import * as v from "valibot";
+import { DRIVERS } from "@libstorage/server";
+import type { StorageDriver } from "@libstorage/server";
+import { contextOf, volumeOf } from "../conformance/fixture.js";
+import { openOver } from "./lvm-fake.js";
+import { VolumeGroupModel } from "./lvm-model.js";
+
+const context = contextOf();
+const isRoot = process.getuid?.() === 0;
+const skip = isRoot ? false : "only root may lock a part of a volume group, in /run/lock";
+const GROUP = `removal${process.pid}`;
+
+function open(model: VolumeGroupModel, config: object): Promise<StorageDriver> {
+  const keys = { volumeGroup: GROUP, defaultSize: "8M", watchSeconds: 3600, ...config };
+  return openOver(model, v.parse(DRIVERS["lvm-iscsi"].config, keys) as object, context);
+}
+
+async function withDriver(
+  config: object,
+  act: (driver: StorageDriver, model: VolumeGroupModel) => Promise<void>,
+): Promise<void> {
+  const model = new VolumeGroupModel(GROUP, "pool");
+  const driver = await open(model, config);
+  try {
+    await act(driver, model);
+  } finally {
+    await driver.close();
+  }
+}
+
+function create(driver: StorageDriver, number: number, fields: Record<string, string> = {}) {
+  return driver.volumeCreate(volumeOf(driver, number, { fields }), context);
+}
+
+/** What was done to blocks, and what LVM was told to do. */
+function doneTo(model: VolumeGroupModel, name: string): string[] {
+  return model.lines
+    .filter((line) => line.endsWith(`${GROUP}/${name}`))
+    .map((line) => line.replace(`/dev/${GROUP}/`, "").replace(`${GROUP}/`, ""));
+}
+
+after(() => rm(`/run/lock/libstorage/lvm-iscsi/${GROUP}.lvm-`, { recursive: true, force: true }));
+
+describe("lvm-iscsi, what is wiped", { skip }, () => {
+  const REMOVAL = ["lvchange -y -ay -K lvm-000", "lvremove -y lvm-000"];
+
+  it("zeros go over a thick volume; a thin one gives its blocks back, and the pool zeroes them", async () => {
+    const both = { thinPool: "pool", wipe: "zero" };
+    for (const [provisioning, wiping] of [
+      ["thin", "blkdiscard lvm-000"],
+      ["thick", "blkdiscard --zeroout --offset 0 --length 8388608 lvm-000"],
+    ] as const)
+      await withDriver(both, async (driver, model) => {
+        const { id } = await create(driver, 0, { provisioning });
+        model.lines.length = 0;
+        await driver.volumeRemove(id, context);
+        const [activate = "", remove = ""] = REMOVAL;
+        assert.deepEqual(doneTo(model, id).slice(-3), [activate, wiping, remove]);
+        assert.deepEqual(model.names(), ["pool"]);
+        assert.deepEqual((await driver.list(context)).volumes, []);
+      });
+  });
+
+  it("a pool that does not zero its blocks is refused, at the start and later", async () => {
+    await withDriver({ thinPool: "pool", wipe: "zero" }, async (driver, model) => {
+      const { id } = await create(driver, 0);
+      model.isZeroing = false;
+      const refused = {
+        code: "failed-precondition",
+        message: new RegExp(`lvchange --zero y ${GROUP}/pool`),
+      };
+      await assert.rejects(driver.volumeRemove(id, context), refused);
+      assert.deepEqual((await driver.list(context)).volumes.length, 1, "it is left as it was");
+      await assert.rejects(open(model, { thinPool: "pool", wipe: "zero" }), refused);
+      await (await open(model, { thinPool: "pool", wipe: "discard" })).close();
+      model.isZeroing = true;
+      await driver.volumeRemove(id, context);
+      assert.deepEqual(model.names(), ["pool"]);
+    });
+  });
+});
