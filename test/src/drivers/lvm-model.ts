@@ -223,8 +223,10 @@ export class VolumeGroupModel {
   }
 
   #report(args: readonly string[]): string {
-    const [only] = valuesOf(args, "-S").map((text) => text.slice("lv_name=".length));
-    const lvs = [...this.#lvs.values()].filter(({ name }) => only === undefined || name === only);
+    const [key, only] = valuesOf(args, "-S")[0]?.replaceAll('"', "").split("=") ?? [];
+    const lvs = [...this.#lvs.values()].filter(
+      ({ name, origin }) => key === undefined || (key === "origin" ? origin : name) === only,
+    );
     return JSON.stringify({ report: [{ lv: lvs.map((lv) => this.#row(lv)) }] });
   }
 

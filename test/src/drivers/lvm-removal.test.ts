@@ -5,7 +5,7 @@ import { after, describe, it } from "node:test";
 import * as v from "valibot";
 import { DRIVERS } from "@libstorage/server";
 import type { StorageDriver } from "@libstorage/server";
-import { contextOf, volumeOf } from "../conformance/fixture.js";
+import { contextOf, snapshotOf, volumeOf } from "../conformance/fixture.js";
 import { openOver } from "./lvm-fake.js";
 import { VolumeGroupModel } from "./lvm-model.js";
 
@@ -81,5 +81,38 @@ describe("lvm-iscsi, what is wiped", { skip }, () => {
       await driver.volumeRemove(id, context);
       assert.deepEqual(model.names(), ["pool"]);
     });
+  });
+});
+
+describe("lvm-iscsi, thick volumes whose snapshots others have made", { skip }, () => {
+  const byHand = (model: VolumeGroupModel, origin: string): void => {
+    const made = model.run("lvcreate", ["-s", `${GROUP}/${origin}`, "-n", "backup"]);
+    assert.equal(made.exitCode, 0, made.stderr);
+  };
+  const named = {
+    code: "failed-precondition",
+    message: new RegExp(`${GROUP}/backup.*lvremove ${GROUP}/backup`),
+  };
+
+  it("they stay, and are named, whether or not the volume has some of ours", async () => {
+    for (const hasOurs of [false, true])
+      await withDriver({ wipe: "zero" }, async (driver, model) => {
+        const volume = await create(driver, 0);
+        const snapshot = snapshotOf(driver, 0, volume);
+        if (hasOurs) await driver.snapshots?.snapshotCreate(volume, snapshot, context);
+        byHand(model, volume.id);
+        await assert.rejects(driver.volumeRemove(volume.id, context), named);
+        assert.ok(model.names().includes("backup"));
+        assert.deepEqual(
+          (await driver.list(context)).volumes.map(({ id, broken }) => [id, broken]),
+          [[volume.id, undefined]],
+          "the volume is left as it was",
+        );
+        assert.ok(!model.lines.some((line) => line.startsWith("blkdiscard")), "nothing was wiped");
+        model.run("lvremove", ["-y", `${GROUP}/backup`]);
+        await driver.volumeRemove(volume.id, context);
+        if (hasOurs) await driver.snapshots?.snapshotRemove(snapshot.id, context);
+        assert.deepEqual(model.names(), ["pool"]);
+      });
   });
 });

@@ -186,6 +186,20 @@ function thickTests(): void {
     await driver.close();
   });
 
+  it("a snapshot made by hand keeps its volume from being removed, and is named", async () => {
+    const driver = await openDriver(configOf(undefined, { prefix: "hands-" }), context);
+    const { id } = await driver.volumeCreate(volumeOf(driver, 0), context);
+    sh(`lvcreate -qq -y -s -L 8M -n backup.by+hand ${GROUP}/${id}`);
+    await assert.rejects(driver.volumeRemove(id, context), {
+      code: "failed-precondition",
+      message: /lvremove vg0\/backup\.by\+hand/,
+    });
+    sh(`lvs ${GROUP}/backup.by+hand ${GROUP}/${id}; lvremove -qq -y ${GROUP}/backup.by+hand`);
+    await driver.volumeRemove(id, context);
+    assert.equal(sh(`lvs --noheadings -o lv_name ${GROUP} | grep -c hands- || true`), "0");
+    await driver.close();
+  });
+
   it("a volume with snapshots grows only while nobody holds it", async () => {
     const driver = await openDriver(configOf(undefined, { prefix: "cow-" }), context);
     const volume = await held(driver, await driver.volumeCreate(volumeOf(driver, 0), context));

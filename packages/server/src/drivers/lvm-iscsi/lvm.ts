@@ -73,6 +73,17 @@ export class Lvm {
     }
   }
 
+  /** Those that have this one as their origin, and go with it where it is none of a pool. */
+  async snapshotsOf(name: string, context: Context): Promise<LvRow[]> {
+    const only = ["-S", `origin="${name}"`];
+    try {
+      const report = await this.#report("lvs", [LV_COLUMNS, ...only, this.about.group], context);
+      return parseLvs(report);
+    } catch (error) {
+      throw failureOf(error, `look for snapshots of ${this.path(name)}`, this.about);
+    }
+  }
+
   async vg(context: Context): Promise<VgRow | undefined> {
     const { group } = this.about;
     try {
