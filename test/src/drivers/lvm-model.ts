@@ -61,6 +61,8 @@ export class VolumeGroupModel {
 
   /** Whether the pool zeroes blocks before it gives them again. */
   isZeroing = true;
+  /** A command that fails, in one line. */
+  refuse: string | undefined;
   /** Every command, in one line each. */
   readonly lines: string[] = [];
 
@@ -80,9 +82,18 @@ export class VolumeGroupModel {
     return this.#lvs.get(name)?.pool;
   }
 
+  /** Those that are tagged as removed and needed by nothing. */
+  over(): string[] {
+    return [...this.#lvs.values()]
+      .filter(({ name, tags }) => tags.has("libstorage:removed") && !this.isKeptFor(name))
+      .map(({ name }) => name);
+  }
+
   /** Whether it is kept, tagged as removed, for snapshots that need it. */
   isKeptFor(name: string): boolean {
-    const isNeeded = [...this.#lvs.values()].some(({ origin }) => origin === name);
+    const isNeeded = [...this.#lvs.values()].some(
+      ({ origin, pool }) => origin === name && pool === "",
+    );
     return isNeeded && this.#lvs.get(name)?.tags.has("libstorage:removed") === true;
   }
 
@@ -95,7 +106,9 @@ export class VolumeGroupModel {
   }
 
   run(file: string, args: readonly string[], input = ""): Ended {
-    this.lines.push([file, ...args].join(" "));
+    const line = [file, ...args].join(" ");
+    this.lines.push(line);
+    if (line === this.refuse) return { stdout: "", stderr: "  refused\n", exitCode: 5 };
     try {
       return { stdout: this.#run(file, args, input), stderr: "", exitCode: 0 };
     } catch (error) {

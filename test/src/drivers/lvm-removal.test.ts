@@ -116,3 +116,58 @@ describe("lvm-iscsi, thick volumes whose snapshots others have made", { skip }, 
       });
   });
 });
+
+describe("lvm-iscsi, thick volumes that were removed before their snapshots", { skip }, () => {
+  /** A service with a removed volume and its only snapshot. */
+  async function removed(driver: StorageDriver) {
+    const volume = await create(driver, 0);
+    const snapshot = snapshotOf(driver, 0, volume);
+    await driver.snapshots?.snapshotCreate(volume, snapshot, context);
+    await driver.volumeRemove(volume.id, context);
+    return { volume, snapshot };
+  }
+
+  it("go with their last snapshot", async () => {
+    await withDriver({}, async (driver, model) => {
+      const { volume, snapshot } = await removed(driver);
+      assert.ok(model.isKeptFor(volume.id));
+      await driver.snapshots?.snapshotRemove(snapshot.id, context);
+      assert.deepEqual(model.names(), ["pool"]);
+    });
+  });
+
+  it("go at the next start or the next removal where that failed, and the snapshot is gone", async () => {
+    await withDriver({}, async (driver, model) => {
+      const { volume, snapshot } = await removed(driver);
+      model.refuse = `lvremove -y ${GROUP}/${volume.id}`;
+      await driver.snapshots?.snapshotRemove(snapshot.id, context);
+      assert.deepEqual(model.over(), [volume.id]);
+      const second = await driver.volumeCreate(volumeOf(driver, 1), context);
+      model.refuse = undefined;
+      await driver.volumeRemove(second.id, context);
+      assert.deepEqual(model.names(), ["pool"]);
+    });
+    await withDriver({}, async (driver, model) => {
+      const { volume, snapshot } = await removed(driver);
+      // As after a crash between the two.
+      model.run("lvremove", ["-y", `${GROUP}/${snapshot.id}`]);
+      model.run("lvcreate", ["-L", "8b", "--addtag", "libstorage:removed", "-n", "other", GROUP]);
+      assert.deepEqual(model.over(), [volume.id, "other"]);
+      await (await open(model, {})).close();
+      assert.deepEqual(model.names(), ["pool", "other"], "what is not this service's stays");
+    });
+  });
+
+  it("go in the background where they are wiped with zeros", async () => {
+    await withDriver({ wipe: "zero" }, async (driver, model) => {
+      const { volume, snapshot } = await removed(driver);
+      model.run("lvremove", ["-y", `${GROUP}/${snapshot.id}`]);
+      model.lines.length = 0;
+      const again = await open(model, { wipe: "zero" });
+      while (model.over().length > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+      await again.close();
+      assert.deepEqual(model.names(), ["pool"]);
+      assert.match(doneTo(model, volume.id).at(-2) ?? "", /^blkdiscard --zeroout/);
+    });
+  });
+});

@@ -11,6 +11,7 @@ import { VolumeGroupModel } from "../drivers/lvm-model.js";
 import { makeScratch } from "./folders.js";
 import { stateOf } from "./listed.js";
 import { operationsOn } from "./operations.js";
+import type { Operation } from "./operations.js";
 import { faultSuite } from "./suite.js";
 import { HOST_A, SERVICE, caller, openWorld } from "./world.js";
 import type { World, WorldState } from "./world.js";
@@ -41,7 +42,17 @@ async function fill(storage: Storage): Promise<void> {
   await storage.close();
 }
 
-async function lvmWorld(thinPool: string | undefined): Promise<World> {
+/** A removed volume, which is there for its snapshot alone. */
+async function fillRemoved(storage: Storage): Promise<void> {
+  const service = storage.service(SERVICE);
+  const wanted = { name: "gone", sizeBytes: 8 * GIB, fields: {} };
+  const { id } = await service.volumeCreate(wanted, caller());
+  await service.volumeSnapshot(id, { name: "last", fields: {} }, caller());
+  await service.volumeRemove(id, false, caller());
+  await storage.close();
+}
+
+async function lvmWorld(thinPool: string | undefined, filling = fill): Promise<World> {
   // Each has a group of its own, since they run at the same time.
   const group = `faults${process.pid}-${groups.length}`;
   groups.push(group);
@@ -54,7 +65,7 @@ async function lvmWorld(thinPool: string | undefined): Promise<World> {
     open: (_config, context) => openOver(model, config, context),
   };
   const open: World["open"] = (faults) => openWorld(folder, faults, module, config);
-  await fill(await open());
+  await filling(await open());
   const read = async (): Promise<WorldState> => {
     const driver = await openOver(model, config, contextOf());
     const state = await stateOf(driver, contextOf());
@@ -62,7 +73,8 @@ async function lvmWorld(thinPool: string | undefined): Promise<World> {
     const left = model
       .names()
       .filter((name) => /\.(?:still|next|old\d+)$/.test(name) && !model.isKeptFor(name));
-    if (left.length > 0) throw new Error(`left over: ${left.join(", ")}`);
+    const over = [...left, ...model.over()];
+    if (over.length > 0) throw new Error(`left over: ${over.join(", ")}`);
     return state;
   };
   return { folder, open, read };
@@ -73,6 +85,10 @@ const skip = isRoot ? false : "only root may lock a part of a volume group, in /
 const OPERATIONS = operationsOn({ free: "lvm-000", held: "lvm-001", snapshot: "lvm-000-000" });
 /** Those that are not done as with a thin pool. */
 const THICK = new Set(["copy", "snapshot", "snapshot copy", "revert", "remove", "snapshot remove"]);
+const LAST: Operation = {
+  name: "remove the last snapshot of a removed volume",
+  run: (service, by) => service.snapshotRemove("lvm-000-000", by),
+};
 const DEPTH = { modes: ["fail", "lost-answer", "kill-after"], further: [] } as const;
 
 describe("faults in lvm-iscsi", { skip }, () => {
@@ -97,6 +113,15 @@ describe("faults in lvm-iscsi", { skip }, () => {
       make: () => lvmWorld(undefined),
       depth: DEPTH,
       leastCases: 80,
+    });
+  });
+  describe("thick, of which only a snapshot is left", () => {
+    faultSuite({
+      name: "lvm-iscsi, a removed volume",
+      operations: [LAST],
+      make: () => lvmWorld(undefined, fillRemoved),
+      depth: DEPTH,
+      leastCases: 10,
     });
   });
 });

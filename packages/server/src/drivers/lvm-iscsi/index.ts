@@ -59,6 +59,7 @@ export const lvmIscsi = defineDriver({
         watchSeconds,
         guard,
         lockFolder,
+        isWipingSlow: wipe === "zero",
         defaultSizeBytes: parseSize(defaultSize) ?? GIB,
       },
       context,

@@ -149,7 +149,7 @@ export class Reverting {
     for (const old of known.all().filter(({ name }) => names.isOldOf(name, id))) {
       const isKept = old.tags.includes(REMOVED) && known.all().some((o) => o.origin === old.name);
       if (isKept) continue;
-      await layouts.of(old).remove(old, context);
+      await layouts.remove(old, context);
       if (known.get(old.name)?.tags.includes(REMOVED) !== true) known.forget(old.name);
       isDone = true;
     }

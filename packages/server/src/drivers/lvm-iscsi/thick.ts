@@ -132,8 +132,6 @@ export class ThickLayout implements Layout {
     }
     if (this.#names.kindOf(name) !== "snapshot") await this.#wiping.before(row, context);
     await this.#remove(name, context);
-    const origin = row.origin === "" ? undefined : this.#known.get(row.origin);
-    if (origin?.tags.includes(REMOVED) === true) await this.remove(origin, context);
   }
 }
 
