@@ -92,6 +92,25 @@ export function poolTests(): void {
       sh(`lvremove -qq -y ${GROUP}/tight`);
     });
 
+    it("looks in time, although it may wait for ten minutes", async () => {
+      makePool("slow", "-L 64M");
+      const limits = { warnAt: 60, extendAt: 85, refuseAt: 60, suspendAt: 60, checkSeconds: 600 };
+      const driver = await service("slow", limits);
+      const { volume, device } = await heldDevice(driver);
+      const dm = sh(`readlink -f ${device}`).slice("/dev/".length);
+      const { ended } = writer(device, 1200);
+      await until("the writer waits", async () => sh(`cat /sys/block/${dm}/dm/suspended`) === "1");
+      assert.ok(percentOf("slow") < 100, `${percentOf("slow")} %`);
+      assert.equal(ended(), undefined, "the writer neither failed nor ended");
+      sh(`lvextend -qq -L 256M ${GROUP}/slow`);
+      await until("the writer has ended", async () => ended() !== undefined);
+      assert.equal(ended(), 0, "the writer lost nothing");
+      await driver.volumeDetach(volume, attachmentOf("lab").instanceID, false, context);
+      await driver.volumeRemove(volume.id, context);
+      await driver.close();
+      sh(`lvremove -qq -y ${GROUP}/slow`);
+    });
+
     it("grows by itself as it is told, and no further", async () => {
       makePool("grow", "-L 16M");
       const limits = {

@@ -122,7 +122,7 @@ const ThinPoolConfig = v.pipe(
     checkSeconds: v.optional(
       described(
         v.pipe(v.number(), v.minValue(0.2), v.maxValue(600)),
-        "How often the fill is looked at; more often as the pool fills.",
+        "How often the fill is looked at at least; more often as the pool fills, and the faster it does.",
       ),
       10,
     ),

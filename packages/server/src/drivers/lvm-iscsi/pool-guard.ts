@@ -16,8 +16,8 @@ import { checkPool, poolIn } from "./opening.js";
 import type { PoolRow } from "./opening.js";
 import type { LvRow } from "./reports.js";
 import { REMOVED } from "./tags.js";
-import { grown, limitsOf, mostBytesIn, partsAt, shareOfInterval, wordsFor } from "./pool-limits.js";
-import type { Limits, Part } from "./pool-limits.js";
+import { grown, limitsOf, mostBytesIn, partsAt, waitMs, wordsFor } from "./pool-limits.js";
+import type { Limits, Look, Part } from "./pool-limits.js";
 
 /**
  * Whether a volume may fill the pool. Those beside it have their space, and one that is wiped gives its space back,
@@ -36,9 +36,6 @@ interface ActiveVolume {
   /** As device-mapper calls it. */
   readonly dmName: string;
 }
-
-/** How soon the next look comes when the pool is as good as full. */
-const SOONEST_MS = 500;
 
 export interface PoolParts {
   readonly lvm: Lvm;
@@ -59,6 +56,9 @@ export class PoolGuard {
   readonly #context: DriverContext;
   readonly #stopping = new AbortController();
   #row: PoolRow;
+  /** The last two looks. */
+  #last: Look;
+  #before: Look | undefined;
   #timer: NodeJS.Timeout | undefined;
   #looking: Promise<void> | undefined;
   /** The parts of the pool that the log has warned of. */
@@ -76,6 +76,7 @@ export class PoolGuard {
     this.#config = config;
     this.#limits = limitsOf(config);
     this.#row = first;
+    this.#last = lookAt(first);
     this.#context = { ...context, signal: this.#stopping.signal };
   }
 
@@ -152,19 +153,17 @@ export class PoolGuard {
     }, this.#delay()).unref();
   }
 
-  /** The whole interval up to `warnAt`, then the shorter the less room there is. */
   #delay(): number {
-    const whole = this.#config.checkSeconds * 1000;
-    const share = shareOfInterval(this.#row.state, this.#limits);
-    return Math.max(Math.min(SOONEST_MS, whole), whole * share);
+    const wholeMs = this.#config.checkSeconds * 1000;
+    return waitMs(this.#last, this.#before, this.#limits, wholeMs);
   }
 
   async #look(): Promise<void> {
     try {
       // Also of a pool that has failed meanwhile: nothing new may come into it.
-      this.#row = await this.#now();
-      checkPool(this.#row, this.#lvm);
-      await this.#act(this.#row);
+      const row = await this.#now();
+      checkPool(row, this.#lvm);
+      await this.#act(row);
     } catch (error) {
       this.#failed(error);
     }
@@ -172,8 +171,18 @@ export class PoolGuard {
 
   async #now(): Promise<PoolRow> {
     const { name } = this.#row;
-    const row = await this.#lvm.lv(name, this.#context);
-    return poolIn(row === undefined ? [] : [row], this.#lvm, name);
+    const found = await this.#lvm.lv(name, this.#context);
+    const row = poolIn(found === undefined ? [] : [found], this.#lvm, name);
+    this.#take(row);
+    return row;
+  }
+
+  #take(row: PoolRow): void {
+    // While it is inactive it does not tell its fill.
+    const isKnown = this.#last.state.dataPercent !== undefined;
+    this.#before = isKnown ? this.#last : undefined;
+    this.#last = lookAt(row);
+    this.#row = row;
   }
 
   #failed(error: unknown): void {
@@ -228,7 +237,6 @@ export class PoolGuard {
       this.#isStuck = true;
     }
     const now = await this.#now();
-    this.#row = now;
     if (now.sizeBytes > sizeBytes || now.state.metadataBytes > metadataBytes)
       this.#context.log.info(
         { pool: this.#lvm.path(name), size: formatSize(now.sizeBytes) },
@@ -293,6 +301,10 @@ export class PoolGuard {
     this.#isSuspending = false;
     this.#mayBeSuspended = false;
   }
+}
+
+function lookAt({ sizeBytes, state }: PoolRow): Look {
+  return { atMs: performance.now(), sizeBytes, state };
 }
 
 /** One after another. @throws what the first one that failed has thrown, after all */
