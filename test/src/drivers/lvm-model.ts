@@ -44,10 +44,12 @@ export class VolumeGroupModel {
   #seqno = 1;
   #fill = { data: 1, metadata: 1 };
   #health = "";
-  #metadataBytes = 104_857_600;
+  #metadataBytes: number;
   readonly #pool: string;
 
-  constructor(group: string, pool: string) {
+  /** @param metadataBytes of the pool; so much by itself that it need not be looked at often */
+  constructor(group: string, pool: string, metadataBytes = 8 * 1024 ** 3) {
+    this.#metadataBytes = metadataBytes;
     this.#group = group;
     this.#pool = pool;
     this.#lvs.set(pool, this.#new(pool, 1024 ** 4, []));

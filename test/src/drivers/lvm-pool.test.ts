@@ -183,7 +183,7 @@ describe("the limits of a pool's data and metadata", { skip }, () => {
   });
 
   it("are looked at in time, however long the interval is", async () => {
-    const model = new VolumeGroupModel(GROUP, "pool");
+    const model = new VolumeGroupModel(GROUP, "pool", 100 * MIB);
     // What is left of 100 MiB of metadata is written in less than a second.
     model.setFill({ metadata: 90 });
     const rare = { pool: { ...QUICK, checkSeconds: 600 } };
