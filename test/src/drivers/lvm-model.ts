@@ -63,8 +63,8 @@ export class VolumeGroupModel {
 
   /** Whether the pool zeroes blocks before it gives them again. */
   isZeroing = true;
-  /** A command that fails, in one line. */
-  refuse: string | undefined;
+  /** Which commands fail, in one line each. */
+  refuse: RegExp | undefined;
   /** Every command, in one line each. */
   readonly lines: string[] = [];
 
@@ -110,7 +110,7 @@ export class VolumeGroupModel {
   run(file: string, args: readonly string[], input = ""): Ended {
     const line = [file, ...args].join(" ");
     this.lines.push(line);
-    if (line === this.refuse) return { stdout: "", stderr: "  refused\n", exitCode: 5 };
+    if (this.refuse?.test(line) === true) return { stdout: "", stderr: "  refused\n", exitCode: 5 };
     try {
       return { stdout: this.#run(file, args, input), stderr: "", exitCode: 0 };
     } catch (error) {
@@ -133,6 +133,8 @@ export class VolumeGroupModel {
         return this.#extend(args);
       case "lvrename":
         return this.#rename(args);
+      case "lvconvert":
+        return this.#split(args);
       case "lvremove":
         return this.#remove(args);
       case "lvm":
@@ -220,6 +222,15 @@ export class VolumeGroupModel {
     this.#lvs.delete(from);
     this.#lvs.set(to, { ...lv, name: to });
     for (const other of this.#lvs.values()) if (other.origin === from) other.origin = to;
+    this.#seqno += 1;
+    return "";
+  }
+
+  #split(args: readonly string[]): string {
+    const lv = this.#existing(args.at(-1) ?? "");
+    if (!args.includes("--splitsnapshot") || lv.origin === "" || lv.pool !== "")
+      throw new Refusal(`Command on LV ${this.#group}/${lv.name} does not accept LV type linear.`);
+    lv.origin = "";
     this.#seqno += 1;
     return "";
   }

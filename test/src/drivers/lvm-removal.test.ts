@@ -12,6 +12,7 @@ import { VolumeGroupModel } from "./lvm-model.js";
 const context = contextOf();
 const isRoot = process.getuid?.() === 0;
 const skip = isRoot ? false : "only root may lock a part of a volume group, in /run/lock";
+const REMOVED = "libstorage:removed";
 const GROUP = `removal${process.pid}`;
 
 function open(model: VolumeGroupModel, config: object): Promise<StorageDriver> {
@@ -52,7 +53,7 @@ describe("lvm-iscsi, what is wiped", { skip }, () => {
     const both = { thinPool: "pool", wipe: "zero" };
     for (const [provisioning, wiping] of [
       ["thin", "blkdiscard lvm-000"],
-      ["thick", "blkdiscard --zeroout --offset 0 --length 8388608 lvm-000"],
+      ["thick", "blkdiscard --zeroout lvm-000"],
     ] as const)
       await withDriver(both, async (driver, model) => {
         const { id } = await create(driver, 0, { provisioning });
@@ -80,6 +81,72 @@ describe("lvm-iscsi, what is wiped", { skip }, () => {
       model.isZeroing = true;
       await driver.volumeRemove(id, context);
       assert.deepEqual(model.names(), ["pool"]);
+    });
+  });
+});
+
+describe("lvm-iscsi, what thick snapshots and copies keep", { skip }, () => {
+  const wiped = (id: string): string[] => [
+    `lvconvert -y --splitsnapshot ${id}`,
+    `lvchange -y -an ${id}`,
+    `lvchange -y -ay -K ${id}`,
+    `blkdiscard --zeroout ${id}`,
+    `lvremove -y ${id}`,
+  ];
+
+  it("is wiped with them: the space of a snapshot is made a volume first", async () => {
+    await withDriver({ wipe: "zero" }, async (driver, model) => {
+      const volume = await create(driver, 0);
+      const snapshot = snapshotOf(driver, 0, volume);
+      await driver.snapshots?.snapshotCreate(volume, snapshot, context);
+      const copied = snapshotOf(driver, 1, volume);
+      await driver.snapshots?.snapshotCopy?.(snapshot, copied, context);
+      const copy = await driver.volumeCopy?.(volume, volumeOf(driver, 1), context);
+      assert.deepEqual(doneTo(model, "lvm-001.still").slice(-5), wiped("lvm-001.still"));
+      await driver.snapshots?.snapshotRemove(snapshot.id, context);
+      const done = doneTo(model, snapshot.id);
+      assert.match(done.at(-6) ?? "", /--deltag .* --addtag libstorage:removed/);
+      assert.deepEqual(done.slice(-5), wiped(snapshot.id));
+      await driver.snapshots?.snapshotRemove(copied.id, context);
+      assert.deepEqual(doneTo(model, copied.id).slice(-2), wiped(copied.id).slice(-2));
+      for (const id of [volume.id, copy?.id ?? ""]) await driver.volumeRemove(id, context);
+      assert.deepEqual(model.names(), ["pool"]);
+    });
+  });
+
+  it("is wiped where a copy or a revert was cut short", async () => {
+    await withDriver({ wipe: "zero" }, async (driver, model) => {
+      const volume = await create(driver, 0);
+      const snapshot = snapshotOf(driver, 0, volume);
+      await driver.snapshots?.snapshotCreate(volume, snapshot, context);
+      model.refuse = /^dd /;
+      const copying = driver.volumeCopy?.(volume, volumeOf(driver, 1), context);
+      await assert.rejects(copying ?? Promise.resolve());
+      for (const name of ["lvm-001.still", "lvm-001"])
+        assert.deepEqual(doneTo(model, name).slice(-2), wiped(name).slice(-2));
+      model.refuse = /^lvrename /;
+      const reverting = driver.reverts?.volumeRevert(volume, snapshot, context);
+      await assert.rejects(reverting ?? Promise.resolve());
+      assert.deepEqual(doneTo(model, "lvm-000.next").slice(-2), wiped("lvm-000.next").slice(-2));
+      assert.deepEqual(
+        (await driver.list(context)).volumes.map(({ id }) => id),
+        ["lvm-000"],
+      );
+    });
+  });
+
+  it("no half wiped copy comes back as the volume", async () => {
+    await withDriver({ wipe: "zero" }, async (driver, model) => {
+      const volume = await create(driver, 0);
+      const snapshot = snapshotOf(driver, 0, volume);
+      await driver.snapshots?.snapshotCreate(volume, snapshot, context);
+      model.run("lvcreate", ["-L", "8b", "--addtag", REMOVED, "-n", "lvm-000.next", GROUP]);
+      model.run("lvrename", [GROUP, volume.id, "lvm-000.old1"]);
+      await driver.list(context);
+      assert.equal(await driver.volumeInspect(volume.id, context), undefined);
+      await driver.volumeRemove(volume.id, context);
+      assert.ok(!model.names().includes(volume.id));
+      assert.ok(!model.names().includes("lvm-000.next"));
     });
   });
 });
@@ -139,7 +206,7 @@ describe("lvm-iscsi, thick volumes that were removed before their snapshots", { 
   it("go at the next start or the next removal where that failed, and the snapshot is gone", async () => {
     await withDriver({}, async (driver, model) => {
       const { volume, snapshot } = await removed(driver);
-      model.refuse = `lvremove -y ${GROUP}/${volume.id}`;
+      model.refuse = new RegExp(`^lvremove -y ${GROUP}/${volume.id}$`);
       await driver.snapshots?.snapshotRemove(snapshot.id, context);
       assert.deepEqual(model.over(), [volume.id]);
       const second = await driver.volumeCreate(volumeOf(driver, 1), context);
@@ -151,7 +218,7 @@ describe("lvm-iscsi, thick volumes that were removed before their snapshots", { 
       const { volume, snapshot } = await removed(driver);
       // As after a crash between the two.
       model.run("lvremove", ["-y", `${GROUP}/${snapshot.id}`]);
-      model.run("lvcreate", ["-L", "8b", "--addtag", "libstorage:removed", "-n", "other", GROUP]);
+      model.run("lvcreate", ["-L", "8b", "--addtag", REMOVED, "-n", "other", GROUP]);
       assert.deepEqual(model.over(), [volume.id, "other"]);
       await (await open(model, {})).close();
       assert.deepEqual(model.names(), ["pool", "other"], "what is not this service's stays");

@@ -20,7 +20,7 @@ const LOCKS = "/run/lock/libstorage/lvm-iscsi";
 const scratch = makeScratch("lvm-faults");
 const groups: string[] = [];
 
-function configOf(volumeGroup: string, thinPool: string | undefined): object {
+function configOf(volumeGroup: string, keys: object): object {
   return {
     volumeGroup,
     prefix: "lvm-",
@@ -29,7 +29,7 @@ function configOf(volumeGroup: string, thinPool: string | undefined): object {
     snapshotPercent: 100,
     watchSeconds: 3600,
     pool: { warnAt: 80, extendAt: 85, refuseAt: 92, suspendAt: 97, checkSeconds: 600 },
-    ...(thinPool !== undefined && { thinPool }),
+    ...keys,
   };
 }
 
@@ -52,14 +52,20 @@ async function fillRemoved(storage: Storage): Promise<void> {
   await storage.close();
 }
 
-async function lvmWorld(thinPool: string | undefined, filling = fill): Promise<World> {
+interface Ground {
+  readonly thinPool?: string;
+  readonly wipe?: "discard";
+  readonly filling?: typeof fill;
+}
+
+async function lvmWorld({ filling = fill, ...keys }: Ground): Promise<World> {
   // Each has a group of its own, since they run at the same time.
   const group = `faults${process.pid}-${groups.length}`;
   groups.push(group);
   const folder = join(scratch.path, group);
   await mkdir(join(folder, "journal"), { recursive: true });
   const model = new VolumeGroupModel(group, "pool");
-  const config = configOf(group, thinPool);
+  const config = configOf(group, keys);
   const module: DriverModule = {
     ...DRIVERS["lvm-iscsi"],
     open: (_config, context) => openOver(model, config, context),
@@ -89,6 +95,8 @@ const LAST: Operation = {
   name: "remove the last snapshot of a removed volume",
   run: (service, by) => service.snapshotRemove("lvm-000-000", by),
 };
+/** Those that take something away. */
+const WIPED = new Set(["copy", "remove", "snapshot remove"]);
 const DEPTH = { modes: ["fail", "lost-answer", "kill-after"], further: [] } as const;
 
 describe("faults in lvm-iscsi", { skip }, () => {
@@ -101,7 +109,7 @@ describe("faults in lvm-iscsi", { skip }, () => {
     faultSuite({
       name: "lvm-iscsi, thin",
       operations: OPERATIONS,
-      make: () => lvmWorld("pool"),
+      make: () => lvmWorld({ thinPool: "pool" }),
       depth: DEPTH,
       leastCases: 140,
     });
@@ -110,7 +118,7 @@ describe("faults in lvm-iscsi", { skip }, () => {
     faultSuite({
       name: "lvm-iscsi, thick",
       operations: OPERATIONS.filter(({ name }) => THICK.has(name)),
-      make: () => lvmWorld(undefined),
+      make: () => lvmWorld({}),
       depth: DEPTH,
       leastCases: 80,
     });
@@ -119,9 +127,18 @@ describe("faults in lvm-iscsi", { skip }, () => {
     faultSuite({
       name: "lvm-iscsi, a removed volume",
       operations: [LAST],
-      make: () => lvmWorld(undefined, fillRemoved),
+      make: () => lvmWorld({ filling: fillRemoved }),
       depth: DEPTH,
       leastCases: 10,
+    });
+  });
+  describe("thick, wiped", () => {
+    faultSuite({
+      name: "lvm-iscsi, wiped",
+      operations: OPERATIONS.filter(({ name }) => WIPED.has(name)),
+      make: () => lvmWorld({ wipe: "discard" }),
+      depth: DEPTH,
+      leastCases: 30,
     });
   });
 });

@@ -186,6 +186,34 @@ function thickTests(): void {
     await driver.close();
   });
 
+  it("zeros are written over what a snapshot keeps, and its volume is left alone", async () => {
+    const driver = await openDriver(
+      configOf(undefined, { prefix: "kept-", wipe: "zero" }),
+      context,
+    );
+    const volume = await held(driver, await driver.volumeCreate(volumeOf(driver, 0), context));
+    fill(deviceOf(volume));
+    const snapshot = snapshotOf(driver, 0, volume);
+    await driver.snapshots?.snapshotCreate(volume, snapshot, context);
+    const later = fill(deviceOf(volume));
+    const table = sh(`dmsetup table ${GROUP}-kept--000--000-cow`).split("\n");
+    const parts = table
+      .map((line) => line.split(" "))
+      .map(([, length, , , start]) => {
+        const range = `skip=${start} count=${length}`;
+        return `dd if=/dev/vdc bs=512 ${range} status=none iflag=direct | tr -d '\\0' | wc -c`;
+      });
+    const bytesLeft = (): number => parts.reduce((sum, read) => sum + Number(sh(read)), 0);
+    assert.ok(bytesLeft() > SIZE_BYTES / 2, "the space is where it is looked for");
+    await driver.snapshots?.snapshotRemove(snapshot.id, context);
+    assert.equal(bytesLeft(), 0);
+    assert.equal(digest(deviceOf(volume)), later, "the volume goes on meanwhile");
+    await release(driver, volume);
+    await driver.volumeRemove(volume.id, context);
+    assert.equal(sh(`lvs --noheadings -o lv_name ${GROUP} | grep -c kept- || true`), "0");
+    await driver.close();
+  });
+
   it("a snapshot made by hand keeps its volume from being removed, and is named", async () => {
     const driver = await openDriver(configOf(undefined, { prefix: "hands-" }), context);
     const { id } = await driver.volumeCreate(volumeOf(driver, 0), context);

@@ -166,6 +166,14 @@ export class Lvm {
     await this.#queue.run(["lvextend", ...size, this.path(name)], context);
   }
 
+  /**
+   * Makes a snapshot with space of its own an ordinary volume, in which its origin's blocks stand as they were
+   * kept. It is what `lvremove` begins with. @see lvconvert(8)
+   */
+  async split(name: string, context: Context): Promise<void> {
+    await this.#queue.run(["lvconvert", "-y", "--splitsnapshot", this.path(name)], context);
+  }
+
   async remove(names: readonly string[], context: Context): Promise<void> {
     const paths = names.map((name) => this.path(name));
     await this.#queue.run(["lvremove", "-y", ...paths], context);

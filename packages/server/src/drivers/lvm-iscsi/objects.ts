@@ -11,7 +11,7 @@ import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
 import { snapshotIn, volumeIn } from "./records.js";
 import type { LvRow } from "./reports.js";
-import { isOurs, MAKING, REMOVED } from "./tags.js";
+import { isOurs, MAKING, REMOVED, UNWIPED } from "./tags.js";
 
 export type Kind = "volume" | "snapshot";
 
@@ -175,7 +175,10 @@ export class Objects {
     const row = await this.#lvm.lv(id, context);
     if (row === undefined) return;
     if (!row.tags.includes(MAKING) && !tags.every((tag) => row.tags.includes(tag))) return;
-    await this.#lvm.remove([id], context);
+    // Nobody has written into what was made empty.
+    const isEmpty = row.tags.includes(UNWIPED) && !row.tags.includes(MAKING) && row.origin === "";
+    if (isEmpty) await this.#lvm.remove([id], context);
+    else await this.#layouts.remove(row, context);
   }
 
   /** Removes what there is of it. */
@@ -215,10 +218,13 @@ export class Objects {
       const row = this.#known.all().find((one) => !tried.has(one.name) && this.#isOver(one));
       if (row === undefined || context.signal.aborted) return;
       tried.add(row.name);
-      await this.#layouts.remove(row, context).catch((error: unknown) => {
-        if (isGone(error)) return this.#known.forget(row.name);
+      await this.#layouts.remove(row, context).catch(async (error: unknown) => {
+        this.#known.forget(row.name);
+        if (isGone(error)) return;
         const volume = this.#lvm.path(row.name);
         context.log.warn({ error, volume }, "what was removed before still takes its space");
+        // It may have come some way.
+        await this.#look(row.name, context).catch(() => {});
       });
     }
   }

@@ -77,13 +77,17 @@ export class ThickLayout implements Layout {
     if (this.#names.kindOf(source.name) === "snapshot") return source.name;
     const name = this.#names.stillOf(id);
     // Left by an earlier copy to this id, which was cut short.
-    if (this.#known.get(name) !== undefined) await this.#remove(name, context);
+    if (this.#known.get(name) !== undefined) await this.clear(id, context);
     await this.#lvm.snapThick(source.name, { name, tags: [MAKING] }, 100, context);
     return name;
   }
 
   async clear(id: string, context: OpContext): Promise<void> {
-    await this.#remove(this.#names.stillOf(id), context);
+    const name = this.#names.stillOf(id);
+    // It keeps what was written over in its volume meanwhile.
+    const row = this.#wiping.isWanted ? await this.#lvm.lv(name, context) : undefined;
+    if (row !== undefined) await this.remove(row, context);
+    else await this.#remove(name, context);
   }
 
   async #remove(name: string, context: OpContext): Promise<void> {
@@ -130,7 +134,8 @@ export class ThickLayout implements Layout {
       this.#known.put({ ...row, tags: [REMOVED] });
       return;
     }
-    if (this.#names.kindOf(name) !== "snapshot") await this.#wiping.before(row, context);
+    if (row.origin === "") await this.#wiping.before(row, context);
+    else await this.#wiping.beforeSnapshot(row, context);
     await this.#remove(name, context);
   }
 }

@@ -67,6 +67,7 @@ export class ThinLayout implements Layout {
   async prepareToGrow(): Promise<void> {}
 
   async remove(row: LvRow, context: OpContext): Promise<void> {
+    // A snapshot cannot be written, so it is left to the volumes that share its blocks.
     if (this.#names.kindOf(row.name) !== "snapshot") await this.#wiping.before(row, context);
     await this.#lvm.remove([row.name], context);
     this.#known.forget(row.name);

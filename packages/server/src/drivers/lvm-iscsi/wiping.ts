@@ -2,7 +2,7 @@
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../core/exec.js";
 import type { OpContext } from "../../core/driver.js";
-import { discardBlocks, zeroBlocks } from "./blocks.js";
+import { discardBlocks, zeroAll } from "./blocks.js";
 import type { LvmConfig } from "./config.js";
 import type { Known } from "./known.js";
 import { isThin } from "./layouts.js";
@@ -26,13 +26,12 @@ export class Wiping {
 
   /**
    * Wipes a volume that nobody has open. Its record goes first: what is half wiped is no volume any more.
-   * A snapshot cannot be written, so it is left to the volumes that share its blocks.
    * @throws {StorageError} `failed-precondition` when its pool would give its data to others
    */
   async before(row: LvRow, context: OpContext): Promise<void> {
     const { lvm, known, kind } = this.#parts;
     if (kind === "none") return;
-    const { name, tags, sizeBytes } = row;
+    const { name, tags } = row;
     if (kind === "zero" && isThin(row)) await this.#checkPool(row, context);
     await lvm.deactivate(name, context);
     await lvm.retag(name, tags, [REMOVED], context);
@@ -42,7 +41,27 @@ export class Wiping {
     const device = lvm.device(name);
     if (kind === "discard") await discardBlocks(device, context);
     else if (isThin(row)) await giveBack(device, context);
-    else await zeroBlocks(device, 0, sizeBytes, context);
+    else await zeroAll(device, context);
+  }
+
+  /**
+   * Wipes what a snapshot with space of its own keeps of its volume. Its device shows the volume as it was, so
+   * the space is made a volume first. Until then the record would be that of a snapshot, so it goes before.
+   */
+  async beforeSnapshot(row: LvRow, context: OpContext): Promise<void> {
+    const { lvm, known, kind } = this.#parts;
+    if (kind === "none") return;
+    const tags = [REMOVED];
+    await lvm.retag(row.name, row.tags, tags, context);
+    await lvm.split(row.name, context);
+    const apart = { ...row, tags, origin: "" };
+    known.put(apart);
+    await this.before(apart, context);
+  }
+
+  /** Whether anything is done. */
+  get isWanted(): boolean {
+    return this.#parts.kind !== "none";
   }
 
   async #checkPool({ name, pool }: LvRow, context: OpContext): Promise<void> {
