@@ -63,6 +63,10 @@ export class VolumeGroupModel {
 
   /** Whether the pool zeroes blocks before it gives them again. */
   isZeroing = true;
+  /** Disks that are gone, and with them a part of every volume. It is no change of the group. */
+  missingDisks = 0;
+  /** Snapshots with space of their own that have overflowed. It is no change of the group. */
+  readonly overflowed = new Set<string>();
   /** Which commands fail, in one line each. */
   refuse: RegExp | undefined;
   /** Every command, in one line each. */
@@ -272,8 +276,8 @@ export class VolumeGroupModel {
       pool_lv: lv.pool,
       segtype: isPool ? "thin-pool" : lv.pool === "" ? "linear" : "thin",
       lv_active: lv.isActive || isPool ? "active" : "",
-      lv_health_status: isPool ? this.#health : "",
-      lv_snapshot_invalid: "unknown",
+      lv_health_status: this.missingDisks > 0 ? "partial" : isPool ? this.#health : "",
+      lv_snapshot_invalid: this.overflowed.has(lv.name) ? "snapshot invalid" : "unknown",
       data_percent: isPool ? this.#fill.data.toFixed(2) : "",
       metadata_percent: isPool ? this.#fill.metadata.toFixed(2) : "",
       lv_metadata_size: isPool ? String(this.#metadataBytes) : "",
@@ -288,7 +292,7 @@ export class VolumeGroupModel {
       vg_extent_size: String(EXTENT),
       vg_free: String(TOTAL / 2),
       vg_size: String(TOTAL),
-      vg_missing_pv_count: "0",
+      vg_missing_pv_count: String(this.missingDisks),
       vg_exported: "",
       vg_lock_type: "",
       vg_mda_size: "1044480",

@@ -194,7 +194,7 @@ export const LvmConfig = v.pipe(
     watchSeconds: v.optional(
       described(
         v.pipe(v.number(), v.minValue(0.2), v.maxValue(3600)),
-        "How often the group is looked at for changes made by hand.",
+        "How often the group is looked at for changes made by hand and lost disks; every sixth time also for thick snapshots that have overflowed.",
       ),
       10,
     ),
