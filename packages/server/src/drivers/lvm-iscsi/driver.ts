@@ -70,7 +70,7 @@ export class LvmDriver implements StorageDriver {
   readonly #reverting: Reverting;
   readonly #context: DriverContext;
   readonly #closing = new AbortController();
-  #sweeping: Promise<void> | undefined;
+  #sweeping = Promise.resolve();
 
   constructor(parts: LvmParts, context: DriverContext) {
     this.#parts = parts;
@@ -183,7 +183,7 @@ export class LvmDriver implements StorageDriver {
         .change("snapshot", id, "remove", context, () =>
           this.#objects.remove("snapshot", id, context),
         )
-        .then(() => this.#objects.sweep(context)),
+        .then(() => this.#sweep(context)),
     snapshotCopy: (source: SnapshotRecord, snapshot: SnapshotRecord, context: OpContext) =>
       this.#makeSnapshot(snapshot, context, async (wanted) => {
         const row = await this.#source(source.id, "snapshot", snapshot.sizeBytes, context);
@@ -210,7 +210,7 @@ export class LvmDriver implements StorageDriver {
       // Something failed here: a revert may have been cut short.
       if (this.#known.get(id) === undefined) await this.#reverting.settle(id, context);
       await this.#objects.remove("volume", id, context);
-    }).then(() => this.#objects.sweep(context));
+    }).then(() => this.#sweep(context));
   }
 
   #changeVolume<R>(id: string, verb: string, context: OpContext, act: () => Promise<R>) {
@@ -333,11 +333,11 @@ export class LvmDriver implements StorageDriver {
     );
   }
 
-  /** No start waits while zeros are written over a disk's worth of data. */
+  /** Nobody waits while zeros are written over what was removed before, which may be a disk's worth of data. */
   async #sweep(context: OpContext): Promise<void> {
+    if (!this.#parts.isWipingSlow) return this.#objects.sweep(context);
     const own = { ...context, signal: this.#closing.signal };
-    this.#sweeping = this.#objects.sweep(own);
-    if (!this.#parts.isWipingSlow) await this.#sweeping;
+    this.#sweeping = this.#sweeping.then(() => this.#objects.sweep(own));
   }
 
   instanceInspect(id: InstanceID): Instance {
