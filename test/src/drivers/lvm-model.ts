@@ -44,10 +44,12 @@ export class VolumeGroupModel {
   #seqno = 1;
   #fill = { data: 1, metadata: 1 };
   #health = "";
-  #metadataBytes = 104_857_600;
+  #metadataBytes: number;
   readonly #pool: string;
 
-  constructor(group: string, pool: string) {
+  /** @param metadataBytes of the pool; so much by itself that it need not be looked at often */
+  constructor(group: string, pool: string, metadataBytes = 8 * 1024 ** 3) {
+    this.#metadataBytes = metadataBytes;
     this.#group = group;
     this.#pool = pool;
     this.#lvs.set(pool, this.#new(pool, 1024 ** 4, []));
@@ -58,6 +60,17 @@ export class VolumeGroupModel {
     this.#fill = { ...this.#fill, ...fill };
     this.#seqno += 1;
   }
+
+  /** Whether the pool zeroes blocks before it gives them again. */
+  isZeroing = true;
+  /** Disks that are gone, and with them a part of every volume. It is no change of the group. */
+  missingDisks = 0;
+  /** Snapshots with space of their own that have overflowed. It is no change of the group. */
+  readonly overflowed = new Set<string>();
+  /** Which commands fail, in one line each. */
+  refuse: RegExp | undefined;
+  /** Every command, in one line each. */
+  readonly lines: string[] = [];
 
   /** Of the pool, as lvs(8) says it: `failed`, `out_of_data`, `metadata_read_only`. */
   setHealth(health: string): void {
@@ -75,9 +88,18 @@ export class VolumeGroupModel {
     return this.#lvs.get(name)?.pool;
   }
 
+  /** Those that are tagged as removed and needed by nothing. */
+  over(): string[] {
+    return [...this.#lvs.values()]
+      .filter(({ name, tags }) => tags.has("libstorage:removed") && !this.isKeptFor(name))
+      .map(({ name }) => name);
+  }
+
   /** Whether it is kept, tagged as removed, for snapshots that need it. */
   isKeptFor(name: string): boolean {
-    const isNeeded = [...this.#lvs.values()].some(({ origin }) => origin === name);
+    const isNeeded = [...this.#lvs.values()].some(
+      ({ origin, pool }) => origin === name && pool === "",
+    );
     return isNeeded && this.#lvs.get(name)?.tags.has("libstorage:removed") === true;
   }
 
@@ -90,6 +112,9 @@ export class VolumeGroupModel {
   }
 
   run(file: string, args: readonly string[], input = ""): Ended {
+    const line = [file, ...args].join(" ");
+    this.lines.push(line);
+    if (this.refuse?.test(line) === true) return { stdout: "", stderr: "  refused\n", exitCode: 5 };
     try {
       return { stdout: this.#run(file, args, input), stderr: "", exitCode: 0 };
     } catch (error) {
@@ -112,6 +137,8 @@ export class VolumeGroupModel {
         return this.#extend(args);
       case "lvrename":
         return this.#rename(args);
+      case "lvconvert":
+        return this.#split(args);
       case "lvremove":
         return this.#remove(args);
       case "lvm":
@@ -203,6 +230,15 @@ export class VolumeGroupModel {
     return "";
   }
 
+  #split(args: readonly string[]): string {
+    const lv = this.#existing(args.at(-1) ?? "");
+    if (!args.includes("--splitsnapshot") || lv.origin === "" || lv.pool !== "")
+      throw new Refusal(`Command on LV ${this.#group}/${lv.name} does not accept LV type linear.`);
+    lv.origin = "";
+    this.#seqno += 1;
+    return "";
+  }
+
   #remove(args: readonly string[]): string {
     for (const path of args.filter((arg) => !arg.startsWith("-"))) {
       const { name } = this.#existing(path);
@@ -217,8 +253,10 @@ export class VolumeGroupModel {
   }
 
   #report(args: readonly string[]): string {
-    const [only] = valuesOf(args, "-S").map((text) => text.slice("lv_name=".length));
-    const lvs = [...this.#lvs.values()].filter(({ name }) => only === undefined || name === only);
+    const [key, only] = valuesOf(args, "-S")[0]?.replaceAll('"', "").split("=") ?? [];
+    const lvs = [...this.#lvs.values()].filter(
+      ({ name, origin }) => key === undefined || (key === "origin" ? origin : name) === only,
+    );
     return JSON.stringify({ report: [{ lv: lvs.map((lv) => this.#row(lv)) }] });
   }
 
@@ -238,12 +276,12 @@ export class VolumeGroupModel {
       pool_lv: lv.pool,
       segtype: isPool ? "thin-pool" : lv.pool === "" ? "linear" : "thin",
       lv_active: lv.isActive || isPool ? "active" : "",
-      lv_health_status: isPool ? this.#health : "",
-      lv_snapshot_invalid: "unknown",
+      lv_health_status: this.missingDisks > 0 ? "partial" : isPool ? this.#health : "",
+      lv_snapshot_invalid: this.overflowed.has(lv.name) ? "snapshot invalid" : "unknown",
       data_percent: isPool ? this.#fill.data.toFixed(2) : "",
       metadata_percent: isPool ? this.#fill.metadata.toFixed(2) : "",
       lv_metadata_size: isPool ? String(this.#metadataBytes) : "",
-      zero: isPool ? "zero" : "unknown",
+      zero: isPool ? (this.isZeroing ? "zero" : "") : "unknown",
     };
   }
 
@@ -254,7 +292,7 @@ export class VolumeGroupModel {
       vg_extent_size: String(EXTENT),
       vg_free: String(TOTAL / 2),
       vg_size: String(TOTAL),
-      vg_missing_pv_count: "0",
+      vg_missing_pv_count: String(this.missingDisks),
       vg_exported: "",
       vg_lock_type: "",
       vg_mda_size: "1044480",

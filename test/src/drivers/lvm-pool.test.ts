@@ -182,6 +182,25 @@ describe("the limits of a pool's data and metadata", { skip }, () => {
     });
   });
 
+  it("are looked at in time, however long the interval is", async () => {
+    const model = new VolumeGroupModel(GROUP, "pool", 100 * MIB);
+    // What is left of 100 MiB of metadata is written in less than a second.
+    model.setFill({ metadata: 90 });
+    const rare = { pool: { ...QUICK, checkSeconds: 600 } };
+    const { output } = checked({ thinPool: "pool", watchSeconds: 3600, ...rare });
+    const driver = await openOver(model, output as object, context);
+    try {
+      await create(driver, 0);
+      model.setFill({ metadata: 93 });
+      const looks = (): number => model.lines.filter((line) => /^lvs .*=pool /.test(line)).length;
+      const before = looks();
+      await until(() => looks() > before + 1, "it is looked at twice more");
+      await assert.rejects(create(driver, 1), { code: "resource-exhausted" });
+    } finally {
+      await driver.close();
+    }
+  });
+
   it("each part is extended at its own limit, by its own step", async () => {
     await withDriver({ thinPool: "pool", pool }, async (_driver, model) => {
       const before = model.poolSize;

@@ -11,6 +11,7 @@ import { VolumeGroupModel } from "../drivers/lvm-model.js";
 import { makeScratch } from "./folders.js";
 import { stateOf } from "./listed.js";
 import { operationsOn } from "./operations.js";
+import type { Operation } from "./operations.js";
 import { faultSuite } from "./suite.js";
 import { HOST_A, SERVICE, caller, openWorld } from "./world.js";
 import type { World, WorldState } from "./world.js";
@@ -19,7 +20,7 @@ const LOCKS = "/run/lock/libstorage/lvm-iscsi";
 const scratch = makeScratch("lvm-faults");
 const groups: string[] = [];
 
-function configOf(volumeGroup: string, thinPool: string | undefined): object {
+function configOf(volumeGroup: string, keys: object): object {
   return {
     volumeGroup,
     prefix: "lvm-",
@@ -28,7 +29,7 @@ function configOf(volumeGroup: string, thinPool: string | undefined): object {
     snapshotPercent: 100,
     watchSeconds: 3600,
     pool: { warnAt: 80, extendAt: 85, refuseAt: 92, suspendAt: 97, checkSeconds: 600 },
-    ...(thinPool !== undefined && { thinPool }),
+    ...keys,
   };
 }
 
@@ -41,20 +42,36 @@ async function fill(storage: Storage): Promise<void> {
   await storage.close();
 }
 
-async function lvmWorld(thinPool: string | undefined): Promise<World> {
+/** A removed volume, which is there for its snapshot alone. */
+async function fillRemoved(storage: Storage): Promise<void> {
+  const service = storage.service(SERVICE);
+  const wanted = { name: "gone", sizeBytes: 8 * GIB, fields: {} };
+  const { id } = await service.volumeCreate(wanted, caller());
+  await service.volumeSnapshot(id, { name: "last", fields: {} }, caller());
+  await service.volumeRemove(id, false, caller());
+  await storage.close();
+}
+
+interface Ground {
+  readonly thinPool?: string;
+  readonly wipe?: "discard";
+  readonly filling?: typeof fill;
+}
+
+async function lvmWorld({ filling = fill, ...keys }: Ground): Promise<World> {
   // Each has a group of its own, since they run at the same time.
   const group = `faults${process.pid}-${groups.length}`;
   groups.push(group);
   const folder = join(scratch.path, group);
   await mkdir(join(folder, "journal"), { recursive: true });
   const model = new VolumeGroupModel(group, "pool");
-  const config = configOf(group, thinPool);
+  const config = configOf(group, keys);
   const module: DriverModule = {
     ...DRIVERS["lvm-iscsi"],
     open: (_config, context) => openOver(model, config, context),
   };
   const open: World["open"] = (faults) => openWorld(folder, faults, module, config);
-  await fill(await open());
+  await filling(await open());
   const read = async (): Promise<WorldState> => {
     const driver = await openOver(model, config, contextOf());
     const state = await stateOf(driver, contextOf());
@@ -62,7 +79,8 @@ async function lvmWorld(thinPool: string | undefined): Promise<World> {
     const left = model
       .names()
       .filter((name) => /\.(?:still|next|old\d+)$/.test(name) && !model.isKeptFor(name));
-    if (left.length > 0) throw new Error(`left over: ${left.join(", ")}`);
+    const over = [...left, ...model.over()];
+    if (over.length > 0) throw new Error(`left over: ${over.join(", ")}`);
     return state;
   };
   return { folder, open, read };
@@ -73,6 +91,12 @@ const skip = isRoot ? false : "only root may lock a part of a volume group, in /
 const OPERATIONS = operationsOn({ free: "lvm-000", held: "lvm-001", snapshot: "lvm-000-000" });
 /** Those that are not done as with a thin pool. */
 const THICK = new Set(["copy", "snapshot", "snapshot copy", "revert", "remove", "snapshot remove"]);
+const LAST: Operation = {
+  name: "remove the last snapshot of a removed volume",
+  run: (service, by) => service.snapshotRemove("lvm-000-000", by),
+};
+/** Those that take something away. */
+const WIPED = new Set(["copy", "remove", "snapshot remove"]);
 const DEPTH = { modes: ["fail", "lost-answer", "kill-after"], further: [] } as const;
 
 describe("faults in lvm-iscsi", { skip }, () => {
@@ -85,7 +109,7 @@ describe("faults in lvm-iscsi", { skip }, () => {
     faultSuite({
       name: "lvm-iscsi, thin",
       operations: OPERATIONS,
-      make: () => lvmWorld("pool"),
+      make: () => lvmWorld({ thinPool: "pool" }),
       depth: DEPTH,
       leastCases: 140,
     });
@@ -94,9 +118,27 @@ describe("faults in lvm-iscsi", { skip }, () => {
     faultSuite({
       name: "lvm-iscsi, thick",
       operations: OPERATIONS.filter(({ name }) => THICK.has(name)),
-      make: () => lvmWorld(undefined),
+      make: () => lvmWorld({}),
       depth: DEPTH,
       leastCases: 80,
+    });
+  });
+  describe("thick, of which only a snapshot is left", () => {
+    faultSuite({
+      name: "lvm-iscsi, a removed volume",
+      operations: [LAST],
+      make: () => lvmWorld({ filling: fillRemoved }),
+      depth: DEPTH,
+      leastCases: 10,
+    });
+  });
+  describe("thick, wiped", () => {
+    faultSuite({
+      name: "lvm-iscsi, wiped",
+      operations: OPERATIONS.filter(({ name }) => WIPED.has(name)),
+      make: () => lvmWorld({ wipe: "discard" }),
+      depth: DEPTH,
+      leastCases: 30,
     });
   });
 });

@@ -1,8 +1,9 @@
 /** What holders see of logical volumes, and what keeps them from being taken away. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import type { StorageDriver, VolumeRecord } from "@libstorage/server";
+import type { Change, StorageDriver, VolumeRecord } from "@libstorage/server";
 import { attachmentOf, contextOf, snapshotOf, volumeOf } from "../conformance/fixture.js";
+import { until } from "./limit.js";
 import { configOf, GROUP, openDriver, POOL, SIZE_BYTES } from "./lvm-group.js";
 import { sh } from "./shell.js";
 
@@ -186,6 +187,48 @@ function thickTests(): void {
     await driver.close();
   });
 
+  it("zeros are written over what a snapshot keeps, and its volume is left alone", async () => {
+    const driver = await openDriver(
+      configOf(undefined, { prefix: "kept-", wipe: "zero" }),
+      context,
+    );
+    const volume = await held(driver, await driver.volumeCreate(volumeOf(driver, 0), context));
+    fill(deviceOf(volume));
+    const snapshot = snapshotOf(driver, 0, volume);
+    await driver.snapshots?.snapshotCreate(volume, snapshot, context);
+    const later = fill(deviceOf(volume));
+    const table = sh(`dmsetup table ${GROUP}-kept--000--000-cow`).split("\n");
+    const parts = table
+      .map((line) => line.split(" "))
+      .map(([, length, , , start]) => {
+        const range = `skip=${start} count=${length}`;
+        return `dd if=/dev/vdc bs=512 ${range} status=none iflag=direct | tr -d '\\0' | wc -c`;
+      });
+    const bytesLeft = (): number => parts.reduce((sum, read) => sum + Number(sh(read)), 0);
+    assert.ok(bytesLeft() > SIZE_BYTES / 2, "the space is where it is looked for");
+    await driver.snapshots?.snapshotRemove(snapshot.id, context);
+    assert.equal(bytesLeft(), 0);
+    assert.equal(digest(deviceOf(volume)), later, "the volume goes on meanwhile");
+    await release(driver, volume);
+    await driver.volumeRemove(volume.id, context);
+    assert.equal(sh(`lvs --noheadings -o lv_name ${GROUP} | grep -c kept- || true`), "0");
+    await driver.close();
+  });
+
+  it("a snapshot made by hand keeps its volume from being removed, and is named", async () => {
+    const driver = await openDriver(configOf(undefined, { prefix: "hands-" }), context);
+    const { id } = await driver.volumeCreate(volumeOf(driver, 0), context);
+    sh(`lvcreate -qq -y -s -L 8M -n backup.by+hand ${GROUP}/${id}`);
+    await assert.rejects(driver.volumeRemove(id, context), {
+      code: "failed-precondition",
+      message: /lvremove vg0\/backup\.by\+hand/,
+    });
+    sh(`lvs ${GROUP}/backup.by+hand ${GROUP}/${id}; lvremove -qq -y ${GROUP}/backup.by+hand`);
+    await driver.volumeRemove(id, context);
+    assert.equal(sh(`lvs --noheadings -o lv_name ${GROUP} | grep -c hands- || true`), "0");
+    await driver.close();
+  });
+
   it("a volume with snapshots grows only while nobody holds it", async () => {
     const driver = await openDriver(configOf(undefined, { prefix: "cow-" }), context);
     const volume = await held(driver, await driver.volumeCreate(volumeOf(driver, 0), context));
@@ -200,6 +243,51 @@ function thickTests(): void {
     assert.equal(grown?.sizeBytes, 4 * SIZE_BYTES);
     await driver.volumeRemove(volume.id, context);
     await driver.snapshots?.snapshotRemove(snapshot.id, context);
+    await driver.close();
+  });
+
+  it("a snapshot does not overflow by what its volume has grown by", async () => {
+    const driver = await openDriver(configOf(undefined, { prefix: "wide-" }), context);
+    const volume = await held(driver, await driver.volumeCreate(volumeOf(driver, 0), context));
+    const then = fill(deviceOf(volume));
+    const snapshot = snapshotOf(driver, 0, volume);
+    await driver.snapshots?.snapshotCreate(volume, snapshot, context);
+    const free = await release(driver, volume);
+    const grown = await driver.volumeExpand?.(free, 8 * SIZE_BYTES, context);
+    assert.ok(grown !== undefined);
+    const wide = await held(driver, grown);
+    // All of it, eight times what the snapshot has room for.
+    sh(`dd if=/dev/urandom of=${deviceOf(wide)} bs=1M count=64 oflag=direct status=none`);
+    assert.equal((await driver.snapshotInspect(snapshot.id, context))?.broken, undefined);
+    assert.equal(
+      sh(`lvs --noheadings --units b --nosuffix -o origin_size ${GROUP}/${snapshot.id}`).trim(),
+      String(SIZE_BYTES),
+    );
+    assert.equal(digest(`/dev/${GROUP}/${snapshot.id}`), then);
+    await release(driver, wide);
+    await driver.volumeRemove(volume.id, context);
+    await driver.snapshots?.snapshotRemove(snapshot.id, context);
+    await driver.close();
+  });
+
+  it("a snapshot that overflows is noticed", async () => {
+    const config = { prefix: "over-", snapshotPercent: 50, watchSeconds: 1 };
+    const driver = await openDriver(configOf(undefined, config), context);
+    const wanted = volumeOf(driver, 0, { sizeBytes: 4 * SIZE_BYTES });
+    const volume = await held(driver, await driver.volumeCreate(wanted, context));
+    const snapshot = snapshotOf(driver, 0, volume);
+    await driver.snapshots?.snapshotCreate(volume, snapshot, context);
+    await driver.list(context);
+    const seen: Change[] = [];
+    const stop = driver.watch?.((change) => seen.push(change));
+    sh(`dd if=/dev/urandom of=${deviceOf(volume)} bs=1M count=32 oflag=direct status=none`);
+    const isSeen = (): boolean =>
+      seen.some(({ snapshotIDs }) => snapshotIDs?.includes(snapshot.id) === true);
+    await until("it is noticed", async () => isSeen());
+    assert.notEqual((await driver.snapshotInspect(snapshot.id, context))?.broken, undefined);
+    stop?.();
+    await driver.snapshots?.snapshotRemove(snapshot.id, context);
+    await driver.volumeRemove((await release(driver, volume)).id, context);
     await driver.close();
   });
 

@@ -4,8 +4,8 @@ import { spawn } from "node:child_process";
 import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { StorageDriver } from "@libstorage/server";
-import { attachmentOf, contextOf, volumeOf } from "../conformance/fixture.js";
-import { until } from "./limit.js";
+import { attachmentOf, contextOf, snapshotOf, volumeOf } from "../conformance/fixture.js";
+import { until, within } from "./limit.js";
 import { configOf, GROUP, makePool, openDriver } from "./lvm-group.js";
 import { sh } from "./shell.js";
 
@@ -92,6 +92,25 @@ export function poolTests(): void {
       sh(`lvremove -qq -y ${GROUP}/tight`);
     });
 
+    it("looks in time, although it may wait for ten minutes", async () => {
+      makePool("slow", "-L 64M");
+      const limits = { warnAt: 60, extendAt: 85, refuseAt: 60, suspendAt: 60, checkSeconds: 600 };
+      const driver = await service("slow", limits);
+      const { volume, device } = await heldDevice(driver);
+      const dm = sh(`readlink -f ${device}`).slice("/dev/".length);
+      const { ended } = writer(device, 1200);
+      await until("the writer waits", async () => sh(`cat /sys/block/${dm}/dm/suspended`) === "1");
+      assert.ok(percentOf("slow") < 100, `${percentOf("slow")} %`);
+      assert.equal(ended(), undefined, "the writer neither failed nor ended");
+      sh(`lvextend -qq -L 256M ${GROUP}/slow`);
+      await until("the writer has ended", async () => ended() !== undefined);
+      assert.equal(ended(), 0, "the writer lost nothing");
+      await driver.volumeDetach(volume, attachmentOf("lab").instanceID, false, context);
+      await driver.volumeRemove(volume.id, context);
+      await driver.close();
+      sh(`lvremove -qq -y ${GROUP}/slow`);
+    });
+
     it("grows by itself as it is told, and no further", async () => {
       makePool("grow", "-L 16M");
       const limits = {
@@ -128,6 +147,38 @@ export function poolTests(): void {
       await driver.volumeRemove(volume.id, context);
       await driver.close();
       sh(`lvremove -qq -y ${GROUP}/grow`);
+    });
+
+    it("wiping a volume takes nothing from a full pool, and does not wait for room", async () => {
+      makePool("wiped", "-L 64M");
+      const limits = { warnAt: 10, extendAt: 85, refuseAt: 90, suspendAt: 97, checkSeconds: 600 };
+      const first = await service("wiped", limits);
+      // Far larger than the pool: zeros over all of it would fill it.
+      const { volume, device } = await heldDevice(first);
+      sh(`dd if=/dev/urandom of=${device} bs=1M count=20 oflag=direct status=none`);
+      const kept = snapshotOf(first, 0, volume);
+      await first.snapshots?.snapshotCreate(volume, kept, context);
+      const digest = sh(`head -c 20971520 ${device} | sha256sum`);
+      const host = attachmentOf("lab").instanceID;
+      const free = await first.volumeDetach(volume, host, false, context);
+      await first.close();
+      // From the start on the pool is above its limit.
+      const full = { ...limits, refuseAt: 15, suspendAt: 20, checkSeconds: 0.2 };
+      const config = { prefix: "wiped-", wipe: "zero", pool: { allowLarger: true, ...full } };
+      const driver = await openDriver(configOf("wiped", config), context);
+      const before = percentOf("wiped");
+      await within(120_000, driver.volumeRemove(free.id, context), () => "the removal");
+      assert.ok(percentOf("wiped") <= before, `${before} % before, ${percentOf("wiped")} % after`);
+      assert.equal(sh(`lvs --noheadings -o lv_health_status ${GROUP}/wiped`).trim(), "");
+      await driver.close();
+      sh(`lvchange -qq -ay -K ${GROUP}/${kept.id}`);
+      assert.equal(sh(`head -c 20971520 /dev/${GROUP}/${kept.id} | sha256sum`), digest);
+      sh(`lvchange -qq --zero n ${GROUP}/wiped`);
+      await assert.rejects(openDriver(configOf("wiped", config), context), {
+        code: "failed-precondition",
+        message: /lvchange --zero y vg0\/wiped/,
+      });
+      sh(`lvremove -qq -y ${GROUP}/wiped`);
     });
 
     it("a volume that waits can be taken away when nobody has it open", async () => {

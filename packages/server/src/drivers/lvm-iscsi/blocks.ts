@@ -61,6 +61,11 @@ export async function zeroBlocks(
   await context.exec("blkdiscard", ["--zeroout", ...range, device], context.signal, options);
 }
 
+/** Zeros over the whole of a device. */
+export async function zeroAll(device: string, { exec, signal }: OpContext): Promise<void> {
+  await exec("blkdiscard", ["--zeroout", device], signal, { timeoutMs: NO_TIME_LIMIT_MS });
+}
+
 export async function discardBlocks(device: string, context: OpContext): Promise<void> {
   await context.exec("blkdiscard", [device], context.signal, { timeoutMs: NO_TIME_LIMIT_MS });
 }

@@ -122,7 +122,7 @@ const ThinPoolConfig = v.pipe(
     checkSeconds: v.optional(
       described(
         v.pipe(v.number(), v.minValue(0.2), v.maxValue(600)),
-        "How often the fill is looked at; more often as the pool fills.",
+        "How often the fill is looked at at least; more often as the pool fills, and the faster it does.",
       ),
       10,
     ),
@@ -180,7 +180,7 @@ export const LvmConfig = v.pipe(
     wipe: v.optional(
       described(
         v.picklist(["none", "discard", "zero"]),
-        "What is done to the data of a volume before its space is given back: nothing, `blkdiscard`, or zeros written over all of it.",
+        "What is done to the data of a volume before its space is given back: nothing, `blkdiscard`, or zeros written over all of it. In a thin pool `zero` is `blkdiscard`, since the pool zeroes blocks before it gives them again; one that does not is refused.",
       ),
       "none",
     ),
@@ -194,7 +194,7 @@ export const LvmConfig = v.pipe(
     watchSeconds: v.optional(
       described(
         v.pipe(v.number(), v.minValue(0.2), v.maxValue(3600)),
-        "How often the group is looked at for changes made by hand.",
+        "How often the group is looked at for changes made by hand and lost disks; every sixth time also for thick snapshots that have overflowed.",
       ),
       10,
     ),

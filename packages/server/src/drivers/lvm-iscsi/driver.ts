@@ -44,6 +44,8 @@ export interface LvmParts {
   readonly defaultSizeBytes: number;
   readonly watchSeconds: number;
   readonly lockFolder: string;
+  /** Whether removing something takes as long as writing all of it. */
+  readonly isWipingSlow: boolean;
   /** Whether a volume that says nothing is thin. */
   readonly isUsuallyThin: boolean;
   /** Of a service with a thin pool. */
@@ -67,6 +69,8 @@ export class LvmDriver implements StorageDriver {
   readonly #objects: Objects;
   readonly #reverting: Reverting;
   readonly #context: DriverContext;
+  readonly #closing = new AbortController();
+  #sweeping = Promise.resolve();
 
   constructor(parts: LvmParts, context: DriverContext) {
     this.#parts = parts;
@@ -175,9 +179,11 @@ export class LvmDriver implements StorageDriver {
         return this.#layouts.of(row).snapshot(row, wanted, context);
       }),
     snapshotRemove: (id: string, context: OpContext) =>
-      this.#objects.change("snapshot", id, "remove", context, () =>
-        this.#objects.remove("snapshot", id, context),
-      ),
+      this.#objects
+        .change("snapshot", id, "remove", context, () =>
+          this.#objects.remove("snapshot", id, context),
+        )
+        .then(() => this.#sweep(context)),
     snapshotCopy: (source: SnapshotRecord, snapshot: SnapshotRecord, context: OpContext) =>
       this.#makeSnapshot(snapshot, context, async (wanted) => {
         const row = await this.#source(source.id, "snapshot", snapshot.sizeBytes, context);
@@ -204,7 +210,7 @@ export class LvmDriver implements StorageDriver {
       // Something failed here: a revert may have been cut short.
       if (this.#known.get(id) === undefined) await this.#reverting.settle(id, context);
       await this.#objects.remove("volume", id, context);
-    });
+    }).then(() => this.#sweep(context));
   }
 
   #changeVolume<R>(id: string, verb: string, context: OpContext, act: () => Promise<R>) {
@@ -314,6 +320,7 @@ export class LvmDriver implements StorageDriver {
   async wake(rows: readonly LvRow[], context: OpContext): Promise<void> {
     this.#known.take(rows, new Set());
     await this.#reverting.settleAll(context);
+    await this.#sweep(context);
     const isAsleep = (row: LvRow): boolean =>
       !row.isActive && this.#objects.volume(row).attachments.length > 0;
     const held = this.#objects.shown(this.#known.all(), "volume").filter(isAsleep);
@@ -324,6 +331,13 @@ export class LvmDriver implements StorageDriver {
           .catch((error: unknown) => context.log.warn({ error, volumeID: name }, "not activated")),
       ),
     );
+  }
+
+  /** Nobody waits while zeros are written over what was removed before, which may be a disk's worth of data. */
+  async #sweep(context: OpContext): Promise<void> {
+    if (!this.#parts.isWipingSlow) return this.#objects.sweep(context);
+    const own = { ...context, signal: this.#closing.signal };
+    this.#sweeping = this.#sweeping.then(() => this.#objects.sweep(own));
   }
 
   instanceInspect(id: InstanceID): Instance {
@@ -347,6 +361,8 @@ export class LvmDriver implements StorageDriver {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort();
     await this.#parts.guard?.close();
+    await this.#sweeping;
   }
 }

@@ -9,7 +9,7 @@ import { Known } from "./known.js";
 import { Layouts } from "./layouts.js";
 import { Lvm } from "./lvm.js";
 import { namesWith } from "./names.js";
-import { checkPool, openGroup, poolIn } from "./opening.js";
+import { checkPool, checkZeroing, openGroup, poolIn } from "./opening.js";
 import { PoolGuard } from "./pool-guard.js";
 import { ThickLayout } from "./thick.js";
 import { ThinLayout } from "./thin.js";
@@ -29,14 +29,15 @@ export const lvmIscsi = defineDriver({
     lvm.about = { ...lvm.about, extentBytes: group.extentBytes };
     const names = namesWith(prefix);
     const known = new Known();
-    const wiping = new Wiping(lvm, wipe);
+    const wiping = new Wiping({ lvm, known, kind: wipe });
     const rows = await lvm.lvs(context);
     const pool = thinPool === undefined ? undefined : poolIn(rows, lvm, thinPool);
     if (pool !== undefined) checkPool(pool, lvm);
+    if (wipe === "zero" && pool !== undefined) checkZeroing(pool, lvm);
     const isZeroing = pool?.state.isZeroing ?? false;
     const usual = config.provisioning ?? (pool === undefined ? "thick" : "thin");
     const layouts = new Layouts({
-      thin: new ThinLayout({ lvm, names, wiping, isZeroing }),
+      thin: new ThinLayout({ lvm, known, names, wiping, isZeroing }),
       thick: new ThickLayout({ lvm, known, names, wiping, snapshotPercent }),
       hasPool: pool !== undefined,
       usual,
@@ -58,6 +59,7 @@ export const lvmIscsi = defineDriver({
         watchSeconds,
         guard,
         lockFolder,
+        isWipingSlow: wipe === "zero",
         defaultSizeBytes: parseSize(defaultSize) ?? GIB,
       },
       context,

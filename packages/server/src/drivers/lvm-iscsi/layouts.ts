@@ -4,7 +4,7 @@
  * need its space.
  */
 import { StorageError } from "@libstorage/model";
-import type { VolumeRecord } from "../../core/driver.js";
+import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import type { Layout } from "./layout.js";
 import type { LvRow } from "./reports.js";
 import type { ThickLayout } from "./thick.js";
@@ -29,6 +29,7 @@ export function isThin({ pool }: Pick<LvRow, "pool">): boolean {
 
 export class Layouts {
   readonly #parts: LayoutParts;
+  readonly #removals = new Map<string, Promise<void>>();
 
   constructor(parts: LayoutParts) {
     this.#parts = parts;
@@ -36,6 +37,17 @@ export class Layouts {
 
   of(row: LvRow): Layout {
     return this.#parts[isThin(row) ? "thin" : "thick"];
+  }
+
+  /** Removes a volume or snapshot. Who asks for it while it is under way waits for that. */
+  remove(row: LvRow, context: OpContext): Promise<void> {
+    const underWay = this.#removals.get(row.name);
+    if (underWay !== undefined) return underWay;
+    const removal = this.of(row)
+      .remove(row, context)
+      .finally(() => this.#removals.delete(row.name));
+    this.#removals.set(row.name, removal);
+    return removal;
   }
 
   /** Of a new, empty volume. @throws {StorageError} `invalid-argument` */

@@ -73,6 +73,17 @@ export class Lvm {
     }
   }
 
+  /** Those that have this one as their origin, and go with it where it is none of a pool. */
+  async snapshotsOf(name: string, context: Context): Promise<LvRow[]> {
+    const only = ["-S", `origin="${name}"`];
+    try {
+      const report = await this.#report("lvs", [LV_COLUMNS, ...only, this.about.group], context);
+      return parseLvs(report);
+    } catch (error) {
+      throw failureOf(error, `look for snapshots of ${this.path(name)}`, this.about);
+    }
+  }
+
   async vg(context: Context): Promise<VgRow | undefined> {
     const { group } = this.about;
     try {
@@ -153,6 +164,14 @@ export class Lvm {
   async extendMetadata(name: string, sizeBytes: number, context: Context): Promise<void> {
     const size = ["--poolmetadatasize", `${sizeBytes}b`];
     await this.#queue.run(["lvextend", ...size, this.path(name)], context);
+  }
+
+  /**
+   * Makes a snapshot with space of its own an ordinary volume, in which its origin's blocks stand as they were
+   * kept. It is what `lvremove` begins with. @see lvconvert(8)
+   */
+  async split(name: string, context: Context): Promise<void> {
+    await this.#queue.run(["lvconvert", "-y", "--splitsnapshot", this.path(name)], context);
   }
 
   async remove(names: readonly string[], context: Context): Promise<void> {

@@ -24,6 +24,8 @@ export interface Names {
   /** What `id` was before it went back to a snapshot. */
   oldOf(id: string, number: number): string;
   isOldOf(name: string, id: string): boolean;
+  /** The id for whose sake something has this name: itself, or what it is made for; undefined for what is not ours. */
+  ownerOf(name: string): string | undefined;
   /** The volume that the name of a part of a revert belongs to. */
   revertedBy(name: string): string | undefined;
 }
@@ -41,6 +43,8 @@ export function namesWith(prefix: string): Names {
     const digits = form.exec(id)?.[1];
     return digits === undefined ? undefined : Number(digits);
   };
+  const kindOf: Names["kindOf"] = (id) =>
+    volume.test(id) ? "volume" : snapshot.test(id) ? "snapshot" : undefined;
   return {
     ids: {
       first: 0,
@@ -49,7 +53,11 @@ export function namesWith(prefix: string): Names {
       numberOfVolume: (id) => numberIn(volume, id),
       numberOfSnapshot: (id) => numberIn(snapshot, id),
     },
-    kindOf: (id) => (volume.test(id) ? "volume" : snapshot.test(id) ? "snapshot" : undefined),
+    kindOf,
+    ownerOf: (name) => {
+      const id = name.replace(/\.(?:still|next|old\d+)$/, "");
+      return kindOf(id) === undefined ? undefined : id;
+    },
     stillOf: (id) => `${id}.still`,
     nextOf: (id) => `${id}.next`,
     oldOf: (id, number) => `${id}.old${number}`,

@@ -5,12 +5,13 @@ import { usesOf, wordsOf } from "./devices.js";
 import { failureOf, isGone, isInUse, isTaken } from "./failures.js";
 import type { Known } from "./known.js";
 import type { Made, NewObject } from "./layout.js";
+import { isThin } from "./layouts.js";
 import type { Layouts } from "./layouts.js";
 import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
 import { snapshotIn, volumeIn } from "./records.js";
 import type { LvRow } from "./reports.js";
-import { isOurs, MAKING, REMOVED } from "./tags.js";
+import { isOurs, MAKING, REMOVED, UNWIPED } from "./tags.js";
 
 export type Kind = "volume" | "snapshot";
 
@@ -174,7 +175,10 @@ export class Objects {
     const row = await this.#lvm.lv(id, context);
     if (row === undefined) return;
     if (!row.tags.includes(MAKING) && !tags.every((tag) => row.tags.includes(tag))) return;
-    await this.#lvm.remove([id], context);
+    // Nobody has written into what was made empty.
+    const isEmpty = row.tags.includes(UNWIPED) && !row.tags.includes(MAKING) && row.origin === "";
+    if (isEmpty) await this.#lvm.remove([id], context);
+    else await this.#layouts.remove(row, context);
   }
 
   /** Removes what there is of it. */
@@ -193,14 +197,44 @@ export class Objects {
         { resourceID: id },
       );
     }
-    await this.#layouts
-      .of(row)
-      .remove(row, context)
-      .catch((error: unknown) => {
-        if (isGone(error)) return;
-        throw this.explained(error, kind, id, "be removed");
-      });
+    await this.#layouts.remove(row, context).catch((error: unknown) => {
+      if (isGone(error)) return this.#known.forget(id);
+      throw this.explained(error, kind, id, "be removed");
+    });
     if (this.#known.get(id)?.tags.includes(REMOVED) !== true) this.#known.forget(id);
+    // It may have been the last snapshot of a removed volume, about which nothing is known after a failure.
+    const { origin } = row;
+    if (origin !== "" && !isThin(row) && this.#known.get(origin) === undefined)
+      await this.#look(origin, context);
+  }
+
+  /**
+   * Removes what was removed before and is needed by nothing any more: volumes whose last snapshot is gone, and what was
+   * being wiped when something failed. What cannot be removed waits for the next time.
+   */
+  async sweep(context: OpContext): Promise<void> {
+    const tried = new Set<string>();
+    for (;;) {
+      const row = this.#known.all().find((one) => !tried.has(one.name) && this.#isOver(one));
+      if (row === undefined || context.signal.aborted) return;
+      tried.add(row.name);
+      await this.#layouts.remove(row, context).catch(async (error: unknown) => {
+        this.#known.forget(row.name);
+        if (isGone(error)) return;
+        const volume = this.#lvm.path(row.name);
+        context.log.warn({ error, volume }, "what was removed before still takes its space");
+        // It may have come some way.
+        await this.#look(row.name, context).catch(() => {});
+      });
+    }
+  }
+
+  #isOver(row: LvRow): boolean {
+    const owner = this.#names.ownerOf(row.name);
+    if (owner === undefined || this.isBusy(owner) || !row.tags.includes(REMOVED)) return false;
+    // Others' snapshots come and go unseen, and are looked for then.
+    const needs = ({ origin, tags }: LvRow): boolean => origin === row.name && tags.some(isOurs);
+    return isThin(row) || !this.#known.all().some(needs);
   }
 
   /** Names what has a volume open, where that is why something failed. */

@@ -34,6 +34,21 @@ export async function openGroup(lvm: Lvm, context: Context): Promise<VgRow> {
   return row;
 }
 
+/**
+ * A thin volume's blocks are not written over before they are given back: the pool zeroes them for the next.
+ * @throws {StorageError} `failed-precondition` for a pool that does not
+ */
+export function checkZeroing({ name, state }: PoolRow, lvm: Lvm): void {
+  if (state.isZeroing) return;
+  const path = lvm.path(name);
+  throw refusal(lvm.about.group, `with wipe: zero: ${notZeroing(path)}`);
+}
+
+/** For people: why nothing can be wiped in a pool, and what to do. */
+export function notZeroing(path: string): string {
+  return `the thin pool ${path} does not zero blocks before it gives them again; let it: lvchange --zero y ${path}`;
+}
+
 export interface PoolRow extends LvRow {
   readonly state: PoolState;
 }

@@ -14,11 +14,28 @@ import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
 import { checkPool, poolIn } from "./opening.js";
 import type { PoolRow } from "./opening.js";
-import { grown, limitsOf, mostBytesIn, partsAt, shareOfInterval, wordsFor } from "./pool-limits.js";
-import type { Limits, Part } from "./pool-limits.js";
+import type { LvRow } from "./reports.js";
+import { REMOVED } from "./tags.js";
+import { grown, limitsOf, mostBytesIn, partsAt, waitMs, wordsFor } from "./pool-limits.js";
+import type { Limits, Look, Part } from "./pool-limits.js";
 
-/** How soon the next look comes when the pool is as good as full. */
-const SOONEST_MS = 500;
+/**
+ * Whether a volume may fill the pool. Those beside it have their space, and one that is wiped gives its space back,
+ * which must not wait for room. One that nobody knows may be in the pool.
+ */
+export function fills(row: LvRow | undefined): boolean {
+  return isInPool(row) && row?.tags.includes(REMOVED) !== true;
+}
+
+function isInPool(row: LvRow | undefined): boolean {
+  return row?.pool !== "";
+}
+
+interface ActiveVolume {
+  readonly name: string;
+  /** As device-mapper calls it. */
+  readonly dmName: string;
+}
 
 export interface PoolParts {
   readonly lvm: Lvm;
@@ -39,11 +56,16 @@ export class PoolGuard {
   readonly #context: DriverContext;
   readonly #stopping = new AbortController();
   #row: PoolRow;
+  /** The last two looks. */
+  #last: Look;
+  #before: Look | undefined;
   #timer: NodeJS.Timeout | undefined;
   #looking: Promise<void> | undefined;
   /** The parts of the pool that the log has warned of. */
   #warned: readonly Part[] = [];
   #isSuspending = false;
+  /** A server before this one may have left some so. */
+  #mayBeSuspended = true;
   /** Why it was not extended, once. */
   #isStuck = false;
 
@@ -54,6 +76,7 @@ export class PoolGuard {
     this.#config = config;
     this.#limits = limitsOf(config);
     this.#row = first;
+    this.#last = lookAt(first);
     this.#context = { ...context, signal: this.#stopping.signal };
   }
 
@@ -130,19 +153,17 @@ export class PoolGuard {
     }, this.#delay()).unref();
   }
 
-  /** The whole interval up to `warnAt`, then the shorter the less room there is. */
   #delay(): number {
-    const whole = this.#config.checkSeconds * 1000;
-    const share = shareOfInterval(this.#row.state, this.#limits);
-    return Math.max(Math.min(SOONEST_MS, whole), whole * share);
+    const wholeMs = this.#config.checkSeconds * 1000;
+    return waitMs(this.#last, this.#before, this.#limits, wholeMs);
   }
 
   async #look(): Promise<void> {
     try {
       // Also of a pool that has failed meanwhile: nothing new may come into it.
-      this.#row = await this.#now();
-      checkPool(this.#row, this.#lvm);
-      await this.#act(this.#row);
+      const row = await this.#now();
+      checkPool(row, this.#lvm);
+      await this.#act(row);
     } catch (error) {
       this.#failed(error);
     }
@@ -150,8 +171,18 @@ export class PoolGuard {
 
   async #now(): Promise<PoolRow> {
     const { name } = this.#row;
-    const row = await this.#lvm.lv(name, this.#context);
-    return poolIn(row === undefined ? [] : [row], this.#lvm, name);
+    const found = await this.#lvm.lv(name, this.#context);
+    const row = poolIn(found === undefined ? [] : [found], this.#lvm, name);
+    this.#take(row);
+    return row;
+  }
+
+  #take(row: PoolRow): void {
+    // While it is inactive it does not tell its fill.
+    const isKnown = this.#last.state.dataPercent !== undefined;
+    this.#before = isKnown ? this.#last : undefined;
+    this.#last = lookAt(row);
+    this.#row = row;
   }
 
   #failed(error: unknown): void {
@@ -206,7 +237,6 @@ export class PoolGuard {
       this.#isStuck = true;
     }
     const now = await this.#now();
-    this.#row = now;
     if (now.sizeBytes > sizeBytes || now.state.metadataBytes > metadataBytes)
       this.#context.log.info(
         { pool: this.#lvm.path(name), size: formatSize(now.sizeBytes) },
@@ -214,8 +244,8 @@ export class PoolGuard {
       );
   }
 
-  /** The service's active volumes in the pool, by their device-mapper names. */
-  #active(wanted: "suspended" | "running"): string[] {
+  /** The service's active volumes that may be in the pool, suspended or running. */
+  #active(wanted: "suspended" | "running"): ActiveVolume[] {
     const { group } = this.#lvm.about;
     let entries: string[] = [];
     try {
@@ -223,37 +253,63 @@ export class PoolGuard {
     } catch {
       // The group has no active volume.
     }
-    return (
-      entries
-        .filter((name) => this.#names.kindOf(name) !== undefined)
-        // Those beside the pool have their space. One that nobody knows may be in it.
-        .filter((name) => this.#known.get(name)?.pool !== "")
-        .map((name) => kernelNameOf(this.#lvm.device(name)))
-        .filter((name) => name !== undefined)
-        .filter((name) => isSuspended(name) === (wanted === "suspended"))
-        .map(dmNameOf)
-    );
+    return entries
+      .filter((name) => this.#names.kindOf(name) !== undefined)
+      .filter((name) => isInPool(this.#known.get(name)))
+      .flatMap((name) => {
+        const kernelName = kernelNameOf(this.#lvm.device(name));
+        if (kernelName === undefined) return [];
+        const isWanted = isSuspended(kernelName) === (wanted === "suspended");
+        return isWanted ? [{ name, dmName: dmNameOf(kernelName) }] : [];
+      });
+  }
+
+  #fills({ name }: ActiveVolume): boolean {
+    return fills(this.#known.get(name));
   }
 
   async #suspend(): Promise<void> {
-    const running = this.#active("running");
+    const running = this.#active("running").filter((one) => this.#fills(one));
     if (!this.#isSuspending || running.length > 0) {
       const { name, state } = this.#row;
       const { dataPercent, metadataPercent } = state;
+      const volumes = running.map(({ dmName }) => dmName);
       this.#context.log.error(
-        { pool: this.#lvm.path(name), dataPercent, metadataPercent, volumes: running },
+        { pool: this.#lvm.path(name), dataPercent, metadataPercent, volumes },
         "the thin pool is as good as full: its volumes are suspended, and go on once it has room (lvextend)",
       );
     }
     this.#isSuspending = true;
-    for (const name of running) await suspend(name, this.#context);
+    this.#mayBeSuspended = true;
+    // One that is removed meanwhile must not keep the others running.
+    await eachOf(running, async (one) => {
+      if (this.#fills(one)) await suspend(one.dmName, this.#context);
+    });
+    const wiped = this.#active("suspended").filter((one) => !this.#fills(one));
+    await eachOf(wiped, ({ dmName }) => resume(dmName, this.#context));
   }
 
   async #resume(): Promise<void> {
+    // LVM suspends volumes for a moment, too, and must find them so.
+    if (!this.#mayBeSuspended) return;
     const suspended = this.#active("suspended");
-    for (const name of suspended) await resume(name, this.#context);
-    if (this.#isSuspending)
-      this.#context.log.info({ volumes: suspended }, "the thin pool has room again");
+    await eachOf(suspended, ({ dmName }) => resume(dmName, this.#context));
+    if (this.#isSuspending) {
+      const volumes = suspended.map(({ dmName }) => dmName);
+      this.#context.log.info({ volumes }, "the thin pool has room again");
+    }
     this.#isSuspending = false;
+    this.#mayBeSuspended = false;
   }
+}
+
+function lookAt({ sizeBytes, state }: PoolRow): Look {
+  return { atMs: performance.now(), sizeBytes, state };
+}
+
+/** One after another. @throws what the first one that failed has thrown, after all */
+async function eachOf<T>(all: readonly T[], act: (one: T) => Promise<void>): Promise<void> {
+  const errors: unknown[] = [];
+  for (const one of all) await act(one).catch((error: unknown) => errors.push(error));
+  if (errors.length > 0) throw errors[0];
 }

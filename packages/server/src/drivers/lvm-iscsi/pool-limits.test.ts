@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import * as v from "valibot";
 import { LvmConfig } from "./config.js";
-import { grown, limitsOf, mostBytesIn, partsAt, shareOfInterval, wordsFor } from "./pool-limits.js";
+import { grown, limitsOf, mostBytesIn, partsAt, waitMs, wordsFor } from "./pool-limits.js";
 
 const GIB = 1024 ** 3;
 const EXTENT = 4 * 1024 ** 2;
@@ -45,15 +45,56 @@ describe("limits of a thin pool", () => {
     assert.equal(mostBytesIn(GIB, limits({ extendBy: "1G" }).data), undefined);
     assert.equal(mostBytesIn(GIB, limits({ extendBy: "1G", extendTo: "5G" }).data), 5 * GIB);
   });
-  it("it is looked at the more often, the less room the fuller part has", () => {
-    const own = limits({
-      warnAt: 80,
-      suspendAt: 100,
-      metadata: { warnAt: 20, suspendAt: 60, refuseAt: 50 },
-    });
-    assert.equal(shareOfInterval(state(10, 10), own), 1);
-    assert.equal(shareOfInterval(state(90, 10), own), 0.5);
-    assert.equal(shareOfInterval(state(90, 50), own), 0.25);
-    assert.equal(shareOfInterval(state(10, 99), own), 0);
+});
+
+describe("when a thin pool is looked at next", () => {
+  const WHOLE = 10_000;
+  const TIB = 1024 * GIB;
+  const own = limits({
+    warnAt: 80,
+    suspendAt: 100,
+    metadata: { warnAt: 20, suspendAt: 60, refuseAt: 50 },
+  });
+  const look = (atMs: number, dataPercent: number, metadataPercent = 1, sizeBytes = 100 * TIB) => ({
+    atMs,
+    sizeBytes,
+    state: state(dataPercent, metadataPercent),
+  });
+  const wait = (now: ReturnType<typeof look>, before?: ReturnType<typeof look>): number =>
+    Math.round(waitMs(now, before, own, WHOLE));
+
+  it("the sooner, the less room the fuller part has", () => {
+    const before = look(0, 90, 50);
+    assert.equal(wait(look(WHOLE, 10, 10), before), WHOLE);
+    assert.equal(wait(look(WHOLE, 90, 10), before), WHOLE / 2);
+    assert.equal(wait(look(WHOLE, 90, 50), before), WHOLE / 4);
+    assert.equal(wait(look(WHOLE, 10, 99), before), 500, "suspended");
+  });
+  it("within a third of the time that is left, as fast as each part fills", () => {
+    // A tenth of the room in 10 s leaves 90 s; half of it leaves 10 s.
+    assert.equal(wait(look(WHOLE, 55), look(0, 50)), WHOLE);
+    assert.equal(wait(look(WHOLE, 75), look(0, 50)), 3333);
+    assert.equal(wait(look(1000, 75), look(0, 50)), 333);
+    assert.equal(wait(look(WHOLE, 1, 15), look(0, 1, 0)), WHOLE);
+    assert.equal(wait(look(WHOLE, 1, 15), look(WHOLE - 1000, 1, 0)), 1000);
+    assert.equal(wait(look(10, 75), look(0, 50)), 100, "not without end");
+  });
+  it("before it could be full, whatever was written so far", () => {
+    // 10 GB of room at 2 GB a second.
+    const small = (atMs: number, percent = 50) => look(atMs, percent, 1, 20e9);
+    assert.equal(wait(small(0)), 5000, "nothing is known yet");
+    assert.equal(wait(small(WHOLE), small(0)), 5000, "nothing was written");
+    assert.equal(wait(small(WHOLE), small(0, 60)), 5000, "something was given back");
+    assert.equal(wait(look(0, 50, 1, 20e6)), 100);
+    assert.equal(wait(look(WHOLE, 50, 1, 20e6), look(0, 50, 1, 20e6)), 500, "an idle one");
+    // 590 of 1024 MiB at 20 MB a second are 31 s, and 10 of them less than one.
+    assert.equal(wait(look(0, 1, 1)), WHOLE);
+    assert.equal(wait(look(0, 1, 59)), 500, "the part of the interval that is left");
+    const steep = limits({ metadata: { warnAt: 60, suspendAt: 60, refuseAt: 50 } });
+    assert.equal(Math.round(waitMs(look(0, 1, 59), undefined, steep, WHOLE)), 537);
+  });
+  it("never later than it is told", () => {
+    assert.equal(waitMs(look(0, 10), undefined, own, 200), 200);
+    assert.equal(waitMs(look(0, 100), undefined, own, 200), 200);
   });
 });

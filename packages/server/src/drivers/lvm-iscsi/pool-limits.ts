@@ -86,8 +86,72 @@ export function grown(bytes: number, limits: Limits, extentBytes: number): numbe
   return Math.max(bytes, Math.min(limits.mostBytes, wanted));
 }
 
+/** A pool as it was found at some time. */
+export interface Look {
+  /** By a clock that never goes back. */
+  readonly atMs: number;
+  /** Of its data. */
+  readonly sizeBytes: number;
+  readonly state: PoolState;
+}
+
+/** How soon the next look comes when nothing was written lately, or the volumes are suspended. */
+const SOON_MS = 500;
+/** How soon it comes at most. A look itself takes some tens of milliseconds. */
+const SOONEST_MS = 100;
+/** By a third of the time that is left, so that two more looks come when one takes long or more is written. */
+const LOOKS_LEFT = 3;
+
+/**
+ * More than most disks take, in bytes a second. Metadata grows fastest when blocks all over a volume are written
+ * after a snapshot: 4 KiB for a block of 64 KiB, at first.
+ */
+const MOST_BYTES_PER_SECOND: Readonly<Record<Part, number>> = { data: 2e9, metadata: 20e6 };
+
+/**
+ * How long the next look may wait: never longer than `wholeMs`, nor than what is left between `warnAt` and
+ * `suspendAt` allows; and not so long that a part could reach `suspendAt` meanwhile, neither as fast as it
+ * filled since the look before, nor as fast as anything can be written.
+ * @param before undefined: nothing is known of how fast it fills
+ */
+export function waitMs(
+  now: Look,
+  before: Look | undefined,
+  limits: Readonly<Record<Part, Limits>>,
+  wholeMs: number,
+): number {
+  const soon = Math.min(SOON_MS, wholeMs);
+  // Nothing can be written then, and what waits shall not wait for long.
+  if (partsAt(now.state, limits, "suspendAt").length > 0) return soon;
+  const most = Math.max(soon, wholeMs * shareOfInterval(now.state, limits));
+  const waits = PARTS.map((part) => {
+    const limit = (bytesIn(now, part) * limits[part].suspendAt) / 100;
+    const room = limit - usedIn(now, part);
+    const atMost = (room / MOST_BYTES_PER_SECOND[part]) * 1000;
+    const perMs = before === undefined ? undefined : bytesPerMs(before, now, part);
+    if (perMs === 0) return Math.max(SOON_MS, atMost);
+    const asSeen = perMs === undefined ? Infinity : room / perMs / LOOKS_LEFT;
+    return Math.max(SOONEST_MS, Math.min(atMost, asSeen));
+  });
+  return Math.min(most, ...waits);
+}
+
+function bytesIn({ sizeBytes, state }: Look, part: Part): number {
+  return part === "data" ? sizeBytes : state.metadataBytes;
+}
+
+function usedIn(look: Look, part: Part): number {
+  return (bytesIn(look, part) * fillOf(look.state)[part]) / 100;
+}
+
+/** How fast a part fills; 0 when something was given back. */
+function bytesPerMs(before: Look, now: Look, part: Part): number {
+  const more = usedIn(now, part) - usedIn(before, part);
+  return Math.max(0, more) / Math.max(1, now.atMs - before.atMs);
+}
+
 /** How much of the interval between two looks is waited: all of it up to `warnAt`, then the less the less room there is. */
-export function shareOfInterval(state: PoolState, limits: Readonly<Record<Part, Limits>>): number {
+function shareOfInterval(state: PoolState, limits: Readonly<Record<Part, Limits>>): number {
   const fill = fillOf(state);
   const shares = PARTS.map((part) => {
     const { warnAt, suspendAt } = limits[part];

@@ -135,8 +135,10 @@ export class Reverting {
     const next = known.get(nextName);
     let volume = known.get(id);
     let isDone = false;
-    if (next !== undefined && volume !== undefined) {
-      await lvm.remove([nextName], context);
+    // One that is being wiped is no copy any more, whatever has become of the volume.
+    const isOver = next !== undefined && (volume !== undefined || next.tags.includes(REMOVED));
+    if (isOver) {
+      await layouts.remove(next, context);
       known.forget(nextName);
     } else if (next !== undefined && !next.tags.includes(MAKING)) {
       await lvm.rename(nextName, id, context);
@@ -149,7 +151,7 @@ export class Reverting {
     for (const old of known.all().filter(({ name }) => names.isOldOf(name, id))) {
       const isKept = old.tags.includes(REMOVED) && known.all().some((o) => o.origin === old.name);
       if (isKept) continue;
-      await layouts.of(old).remove(old, context);
+      await layouts.remove(old, context);
       if (known.get(old.name)?.tags.includes(REMOVED) !== true) known.forget(old.name);
       isDone = true;
     }

@@ -3,6 +3,7 @@
  * volume, and needs it: a removed volume stays, without a record, until its last snapshot goes. A copy is
  * read and written whole, from a snapshot that stands still meanwhile.
  */
+import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
 import { copyBlocks, zeroBlocks } from "./blocks.js";
 import { isGone } from "./failures.js";
@@ -11,7 +12,7 @@ import type { Layout, Made, NewObject } from "./layout.js";
 import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
 import type { LvRow } from "./reports.js";
-import { MAKING, REMOVED, UNWIPED } from "./tags.js";
+import { isOurs, MAKING, REMOVED, UNWIPED } from "./tags.js";
 import type { Wiping } from "./wiping.js";
 
 export interface ThickParts {
@@ -76,13 +77,17 @@ export class ThickLayout implements Layout {
     if (this.#names.kindOf(source.name) === "snapshot") return source.name;
     const name = this.#names.stillOf(id);
     // Left by an earlier copy to this id, which was cut short.
-    if (this.#known.get(name) !== undefined) await this.#remove(name, context);
+    if (this.#known.get(name) !== undefined) await this.clear(id, context);
     await this.#lvm.snapThick(source.name, { name, tags: [MAKING] }, 100, context);
     return name;
   }
 
   async clear(id: string, context: OpContext): Promise<void> {
-    await this.#remove(this.#names.stillOf(id), context);
+    const name = this.#names.stillOf(id);
+    // It keeps what was written over in its volume meanwhile.
+    const row = this.#wiping.isWanted ? await this.#lvm.lv(name, context) : undefined;
+    if (row !== undefined) await this.remove(row, context);
+    else await this.#remove(name, context);
   }
 
   async #remove(name: string, context: OpContext): Promise<void> {
@@ -101,9 +106,26 @@ export class ThickLayout implements Layout {
     return this.#known.all().filter(({ origin }) => origin === name);
   }
 
+  /**
+   * Whether it has snapshots now: LVM removes them with it, also those that were made by hand since it was
+   * last looked at.
+   * @throws {StorageError} `failed-precondition` when some are not ours
+   */
+  async #isOrigin({ name }: LvRow, context: OpContext): Promise<boolean> {
+    const snapshots = await this.#lvm.snapshotsOf(name, context);
+    const foreign = snapshots.filter(({ tags }) => !tags.some(isOurs));
+    if (foreign.length === 0) return snapshots.length > 0;
+    const paths = foreign.map((one) => this.#lvm.path(one.name));
+    throw new StorageError(
+      "failed-precondition",
+      `${name} cannot be removed: libStorage has not made ${paths.join(", ")}, which would go with it as its snapshot; remove it first: lvremove ${paths.join(" ")}`,
+      { resourceID: name, snapshots: paths },
+    );
+  }
+
   async remove(row: LvRow, context: OpContext): Promise<void> {
     const { name } = row;
-    const stays = this.#snapshotsOf(name).length > 0;
+    const stays = row.origin === "" && (await this.#isOrigin(row, context));
     if (stays && row.tags.includes(REMOVED)) return;
     if (stays) {
       // It proves that nobody uses it any more.
@@ -112,10 +134,9 @@ export class ThickLayout implements Layout {
       this.#known.put({ ...row, tags: [REMOVED] });
       return;
     }
-    if (this.#names.kindOf(name) !== "snapshot") await this.#wiping.before(row, context);
+    if (row.origin === "") await this.#wiping.before(row, context);
+    else await this.#wiping.beforeSnapshot(row, context);
     await this.#remove(name, context);
-    const origin = row.origin === "" ? undefined : this.#known.get(row.origin);
-    if (origin?.tags.includes(REMOVED) === true) await this.remove(origin, context);
   }
 }
 

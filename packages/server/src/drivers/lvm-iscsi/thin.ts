@@ -1,5 +1,6 @@
 /** Volumes in a thin pool: a copy and a snapshot share blocks, are made in a moment, and outlive their source. */
 import type { OpContext } from "../../core/driver.js";
+import type { Known } from "./known.js";
 import type { Layout, Made, NewObject } from "./layout.js";
 import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";
@@ -9,6 +10,7 @@ import type { Wiping } from "./wiping.js";
 
 export interface ThinParts {
   readonly lvm: Lvm;
+  readonly known: Known;
   readonly names: Names;
   readonly wiping: Wiping;
   /** Whether the pool zeroes blocks before a volume gets them. */
@@ -17,12 +19,14 @@ export interface ThinParts {
 
 export class ThinLayout implements Layout {
   readonly #lvm: Lvm;
+  readonly #known: Known;
   readonly #names: Names;
   readonly #wiping: Wiping;
   readonly #isZeroing: boolean;
 
-  constructor({ lvm, names, wiping, isZeroing }: ThinParts) {
+  constructor({ lvm, known, names, wiping, isZeroing }: ThinParts) {
     this.#lvm = lvm;
+    this.#known = known;
     this.#names = names;
     this.#wiping = wiping;
     this.#isZeroing = isZeroing;
@@ -63,8 +67,10 @@ export class ThinLayout implements Layout {
   async prepareToGrow(): Promise<void> {}
 
   async remove(row: LvRow, context: OpContext): Promise<void> {
+    // A snapshot cannot be written, so it is left to the volumes that share its blocks.
     if (this.#names.kindOf(row.name) !== "snapshot") await this.#wiping.before(row, context);
     await this.#lvm.remove([row.name], context);
+    this.#known.forget(row.name);
   }
 
   async clear(): Promise<void> {}
