@@ -113,7 +113,7 @@ async function provenNumbers({ prove }: VolumeDevice): Promise<DeviceNumbers> {
 }
 
 /** A check or a second mount under somebody's feet destroys data. */
-async function refuseElsewhere(volumeID: string, numbers: DeviceNumbers): Promise<void> {
+export async function refuseElsewhere(volumeID: string, numbers: DeviceNumbers): Promise<void> {
   for (const record of await readMountTable())
     if (await isOfDevice(record, numbers))
       throw new StorageError(

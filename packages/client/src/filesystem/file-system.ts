@@ -71,7 +71,7 @@ export async function ensureFileSystem(
         `volume ${volumeID} has no file system, and ${isReadOnly ? "a read-only mount" : "this call"} makes none`,
       );
     const kind = kindOf(wanted.type);
-    await makeFileSystem(device, kind);
+    await makeFileSystem(device, kind, wanted.formatting);
     return { kind, wasMade: true };
   }
   const kind = Object.hasOwn(FILE_SYSTEMS, content.type) ? FILE_SYSTEMS[content.type] : undefined;
@@ -89,14 +89,26 @@ export async function ensureFileSystem(
   return { kind, wasMade: false };
 }
 
+/** Whether a file system is one that was made for the volume. */
+export function isOwnLabel(volumeID: string, label: string | undefined): boolean {
+  return Object.values(FILE_SYSTEMS).some(
+    ({ labelLength }) => label === labelOf(volumeID, labelLength),
+  );
+}
+
 /** It tells an operator which volume a disk is, and can be nobody's own label in an fstab. */
 function labelOf(volumeID: string, length: number): string {
   const id = volumeID.replaceAll(/[^A-Za-z0-9]/g, "");
   return `ls-${id.slice(-Math.min(length - 3, 12))}`;
 }
 
-async function makeFileSystem(device: VolumeDevice, kind: FileSystemKind): Promise<void> {
+async function makeFileSystem(
+  device: VolumeDevice,
+  kind: FileSystemKind,
+  formatting: WantedFileSystem["formatting"],
+): Promise<void> {
   const { volumeID, exec, signal } = device;
+  await formatting?.(true);
   const node = await device.prove();
   const [tool, ...args] = kind.make(node, labelOf(volumeID, kind.labelLength));
   try {
@@ -105,6 +117,7 @@ async function makeFileSystem(device: VolumeDevice, kind: FileSystemKind): Promi
     if (!(error instanceof CommandError)) throw error;
     throw await failedMake(device, kind, node, error);
   }
+  await formatting?.(false);
 }
 
 /** A device that has gone looks like a bad one to mkfs: which it was is asked. */
@@ -122,7 +135,7 @@ async function failedMake(
   if (lost !== undefined)
     return new StorageError(
       "unavailable",
-      `the device of volume ${volumeID} went away while ${kind.type} was being made on it (${lost}); what is on it now is not a file system, so format it by hand when it is back: mkfs.${kind.type}`,
+      `the device of volume ${volumeID} went away while ${kind.type} was being made on it (${lost}), and has no file system now: when it is back, mount it again, which makes it anew; if another host has had it meanwhile, clear it by hand first, with "wipefs --all" and "blkdiscard --zeroout --length 1MiB"`,
       { ...error.data, volumeID },
       { cause: error },
     );
