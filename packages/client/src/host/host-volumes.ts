@@ -24,6 +24,7 @@ import type { LocalMountsOptions } from "./local-mounts.js";
 import { usesOf, withoutUse, withUse } from "./mount-records.js";
 import type { MountRecordFile, MountRecords } from "./mount-records.js";
 import type { MountedVolume, MountOptions, Unmounted, UnmountOptions } from "./mount-requests.js";
+import type { OperationSettings } from "./operation-settings.js";
 import { pathPart } from "./path-part.js";
 import { seenElsewhere } from "./other-namespaces.js";
 import { Remains } from "./remains.js";
@@ -49,6 +50,10 @@ export class HostVolumes {
     this.local = new LocalMounts(options);
     this.#records = this.local.records;
     this.#remains = new Remains(this.host, this.#records, options.executors);
+  }
+
+  get operations(): OperationSettings {
+    return this.#options.operations;
   }
 
   /** Makes a volume with the settings' defaults. @returns undefined when creating is switched off */
