@@ -2,6 +2,7 @@
  * The file system of a volume: made once on a device that is provably blank, checked before each mount, grown
  * with its device. A device is touched only right after it has proven to be the volume.
  */
+import { createHash } from "node:crypto";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../executor/exec.js";
 import type { Exec } from "../executor/exec.js";
@@ -13,6 +14,8 @@ import { probe } from "./probe.js";
 /** What is known of a device while its file system is worked on. */
 export interface VolumeDevice {
   readonly volumeID: string;
+  /** This host's turn of having the volume; empty when it is not known. */
+  readonly turn?: string;
   readonly exec: Exec;
   readonly signal: AbortSignal;
   readonly warn?: (text: string) => void;
@@ -89,17 +92,29 @@ export async function ensureFileSystem(
   return { kind, wasMade: false };
 }
 
-/** Whether a file system is one that was made for the volume. */
-export function isOwnLabel(volumeID: string, label: string | undefined): boolean {
-  return Object.values(FILE_SYSTEMS).some(
-    ({ labelLength }) => label === labelOf(volumeID, labelLength),
-  );
-}
-
 /** It tells an operator which volume a disk is, and can be nobody's own label in an fstab. */
 function labelOf(volumeID: string, length: number): string {
   const id = volumeID.replaceAll(/[^A-Za-z0-9]/g, "");
   return `ls-${id.slice(-Math.min(length - 3, 12))}`;
+}
+
+/**
+ * Of the file systems that this host makes on a volume in one turn of having it, so that it can tell them from
+ * those that others make; undefined where turns cannot be told apart.
+ */
+export function ownUUID({ volumeID, turn = "" }: VolumeDevice): string | undefined {
+  if (turn === "") return undefined;
+  const hex = createHash("sha256")
+    .update(JSON.stringify([volumeID, turn]))
+    .digest("hex");
+  // As RFC 9562 has those that are made of something, version 8.
+  const parts = [
+    hex.slice(0, 8),
+    hex.slice(8, 12),
+    `8${hex.slice(13, 16)}`,
+    `8${hex.slice(17, 20)}`,
+  ];
+  return [...parts, hex.slice(20, 32)].join("-");
 }
 
 async function makeFileSystem(
@@ -110,7 +125,7 @@ async function makeFileSystem(
   const { volumeID, exec, signal } = device;
   await formatting?.(true);
   const node = await device.prove();
-  const [tool, ...args] = kind.make(node, labelOf(volumeID, kind.labelLength));
+  const [tool, ...args] = kind.make(node, labelOf(volumeID, kind.labelLength), ownUUID(device));
   try {
     await exec(tool, args, { signal, timeoutMs: MAKE_MS });
   } catch (error) {

@@ -8,7 +8,7 @@ import { open } from "node:fs/promises";
 import pRetry from "p-retry";
 import { StorageError } from "@libstorage/model";
 import { numbersOf, refuseElsewhere } from "./device-mount.js";
-import { isOwnLabel } from "./file-system.js";
+import { ownUUID } from "./file-system.js";
 import type { VolumeDevice } from "./file-system.js";
 import { probe } from "./probe.js";
 import type { Content } from "./probe.js";
@@ -30,16 +30,17 @@ export async function clearRemains(device: VolumeDevice): Promise<void> {
   const numbers = await numbersOf(found);
   if (numbers !== undefined) await refuseElsewhere(volumeID, numbers);
   await untilFree(device, found);
-  if (!isOfMkfs(volumeID, await probe(exec, await prove(), limits))) return;
+  if (!isOfMkfs(device, await probe(exec, await prove(), limits))) return;
   const node = await prove();
   await exec("wipefs", ["--all", "--quiet", "--", node], limits);
   const size = `bs=${START_BYTES}`;
   await exec("dd", ["if=/dev/zero", `of=${node}`, size, "count=1", "conv=fsync"], limits);
 }
 
-/** A file system that was made has its label; of one that was not there is no more than bytes. */
-function isOfMkfs(volumeID: string, content: Content): boolean {
-  if (content.kind === "filesystem") return isOwnLabel(volumeID, content.label);
+/** A file system that is almost there has its UUID; of one that is not there is no more than bytes. */
+function isOfMkfs(device: VolumeDevice, content: Content): boolean {
+  if (content.kind === "filesystem")
+    return content.uuid !== undefined && content.uuid === ownUUID(device);
   return content.kind === "other" && content.isUnknown === true;
 }
 

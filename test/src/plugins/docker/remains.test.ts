@@ -182,6 +182,29 @@ describe("half a file system", { skip: cannotMount() || loopServiceMissing() }, 
       assert.equal(found.toString(), "the other's");
     });
 
+  it("is left alone where other hosts may come and go", async () => {
+    await plugin.ok("Create", { Name: "v", Opts: { size: "1", share: "true" } });
+    failing = ["mkfs."];
+    assert.match(await plugin.err("Mount", { Name: "v", ID: "c" }), /planned/);
+    failing = [];
+    assert.match(JSON.stringify(plugin.log), /a part of a file system .* is not cleared/);
+    assert.match(
+      await plugin.err("Mount", { Name: "v", ID: "c" }),
+      /neither formatted nor mounted: .* data in its first MiB/,
+    );
+  });
+
+  it("is not the file system that another host made with the same label", async () => {
+    const { id } = await leave();
+    const label = `ls-${id.replaceAll(/[^A-Za-z0-9]/g, "").slice(-12)}`;
+    const device = loops.devices().device(id);
+    run("mkfs.ext4", "-q", "-F", "-L", label, device);
+    const { stdout: before } = spawnSync("blkid", ["-p", "-s", "UUID", device]);
+    await mount();
+    await plugin.ok("Unmount", { Name: "v", ID: "c" });
+    assert.deepEqual(spawnSync("blkid", ["-p", "-s", "UUID", device]).stdout, before);
+  });
+
   it("is not what somebody has made there by hand since", async () => {
     const { id } = await leave();
     const device = loops.devices().device(id);

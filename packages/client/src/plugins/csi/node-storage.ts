@@ -18,6 +18,7 @@ import type {
 import { placesOf } from "../../executor/executor.js";
 import { openExecutor } from "../../executor/index.js";
 import { mountsAt, readMountTable } from "../../executor/mount-table.js";
+import { tokenOf } from "../../host/hold-token.js";
 import { clearRemains } from "../../filesystem/remains.js";
 import { transportOf } from "../../transports/index.js";
 import { sysText } from "../../transports/kernel.js";
@@ -148,7 +149,8 @@ export class NodeStorage {
   async clearRemains(source: Source, signal: AbortSignal): Promise<void> {
     const { exec } = this;
     const prove = (): Promise<string> => this.deviceOf(source, signal);
-    await clearRemains({ volumeID: source.volumeID, exec, signal, prove });
+    const turn = tokenOf(source);
+    await clearRemains({ volumeID: source.volumeID, turn, exec, signal, prove });
   }
 
   /** Makes a device that has grown known to this node and, where it is mounted, to its file system. */
