@@ -6,7 +6,7 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
-import type { InstanceID, Volume } from "@libstorage/model";
+import type { InstanceID, Volume, VolumeService } from "@libstorage/model";
 import { StorageError } from "@libstorage/model";
 import { runCommand } from "@libstorage/client/host";
 import type { Exec } from "@libstorage/client/host";
@@ -77,8 +77,17 @@ describe("half a file system", { skip: cannotMount() || loopServiceMissing() }, 
     }
     throw new StorageError("unavailable", `planned: ${file}`);
   };
-  const openOne = (): Promise<TestPlugin> =>
+  /** A service all of whose volumes have several holders. */
+  const shared = (service: VolumeService): VolumeService => ({
+    ...service,
+    serviceInspect: async (...args) => ({
+      ...(await service.serviceInspect(...args)),
+      shareable: true,
+    }),
+  });
+  const openOne = (wrapService?: typeof shared): Promise<TestPlugin> =>
     openPlugin({
+      ...(wrapService !== undefined && { wrapService }),
       host: server.host,
       folder,
       service: SERVICE,
@@ -182,17 +191,24 @@ describe("half a file system", { skip: cannotMount() || loopServiceMissing() }, 
       assert.equal(found.toString(), "the other's");
     });
 
-  it("is left alone where other hosts may come and go", async () => {
-    await plugin.ok("Create", { Name: "v", Opts: { size: "1", share: "true" } });
-    failing = ["mkfs."];
-    assert.match(await plugin.err("Mount", { Name: "v", ID: "c" }), /planned/);
-    failing = [];
-    assert.match(JSON.stringify(plugin.log), /a part of a file system .* is not cleared/);
-    assert.match(
-      await plugin.err("Mount", { Name: "v", ID: "c" }),
-      /neither formatted nor mounted: .* data in its first MiB/,
-    );
-  });
+  for (const by of ["volume", "service"])
+    it(`is left alone where other hosts may come and go, by the ${by}`, async () => {
+      const isByService = by === "service";
+      if (isByService) {
+        await plugin.close();
+        plugin = await openOne(shared);
+      }
+      const Opts = { size: "1", ...(!isByService && { share: "true" }) };
+      await plugin.ok("Create", { Name: "v", Opts });
+      failing = ["mkfs."];
+      assert.match(await plugin.err("Mount", { Name: "v", ID: "c" }), /planned/);
+      failing = [];
+      assert.match(JSON.stringify(plugin.log), /a part of a file system .* is not cleared/);
+      assert.match(
+        await plugin.err("Mount", { Name: "v", ID: "c" }),
+        /neither formatted nor mounted: .* data in its first MiB/,
+      );
+    });
 
   it("is not the file system that another host made with the same label", async () => {
     const { id } = await leave();
