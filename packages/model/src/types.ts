@@ -139,6 +139,8 @@ export const ServiceInfo = v.object({
   capacity: v.optional(Capacity),
   /** How other hosts get the volumes: they then send `HostFacts` with their id. Not in the reference. */
   exporter: v.optional(v.string()),
+  /** Whether volumes have several holders unless they say otherwise. Not in the reference. */
+  shareable: v.optional(v.boolean()),
 });
 export type ServiceInfo = v.InferOutput<typeof ServiceInfo>;
 

@@ -13,6 +13,7 @@ import {
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import type { StorageError } from "@libstorage/model";
 import { CommandError, mountDevice, runCommand, unmountDevice } from "@libstorage/client/host";
 import type { Exec, Mounted, VolumeDevice } from "@libstorage/client/host";
 import { makeFolder } from "./fixture.js";
@@ -137,6 +138,35 @@ describe("the file system of a volume", { skip }, () => {
       assert.ok(blocks * bsize > old, `${blocks * bsize} bytes`);
       await unmount();
     });
+
+  for (const [type, sizeMiB] of KINDS)
+    it(`${type}: a mount option that it does not know is named, without its value`, async () => {
+      loop = makeDevice(sizeMiB);
+      await mount(type);
+      await unmount();
+      const mounting = mount(type, { options: "noatime,nonsense=secret,ro" });
+      const error = (await mounting.catch((one: unknown) => one)) as StorageError;
+      assert.equal(error.code, "failed-precondition");
+      assert.match(error.message, /may not know one of the mount options \(nonsense\)/);
+      assert.doesNotMatch(error.message, /secret/);
+    });
+
+  it("damage is not blamed on options", async () => {
+    loop = makeDevice(320);
+    await mount("xfs");
+    await unmount();
+    // sb_inprogress, and a checksum that is wrong with it.
+    put(Buffer.from([1]), 126);
+    for (const options of ["noatime", "noatime,discard"])
+      await assert.rejects(mount("xfs", { options }), /xfs may be damaged: .*xfs_repair/);
+    const generic = "wrong fs type, bad option, bad superblock on /dev/x";
+    before = (line) => {
+      if (line.startsWith("mount "))
+        throw new CommandError("mount", [], { exitCode: 32, stderr: generic }, undefined);
+    };
+    await assert.rejects(mount("xfs", { options: "noatime" }), /xfs may be damaged: /);
+    await assert.rejects(mount("xfs", { options: "discard" }), /mount options \(discard\)/);
+  });
 
   it("another file system is used when none was asked for, and refused when one was", async () => {
     loop = makeDevice(320);

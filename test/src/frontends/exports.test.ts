@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import * as v from "valibot";
-import type { Export, ServiceExportMap } from "@libstorage/model";
+import type { Export, ServiceExportMap, ServiceInfo } from "@libstorage/model";
 import { defineExporter } from "@libstorage/server";
 import type { Exporter, VolumeRecord } from "@libstorage/server";
 import { BIN, run } from "../client/fixture.js";
@@ -69,6 +69,16 @@ describe("exports", () => {
       );
   });
   after(() => server.close());
+
+  it("are of services that say whether several may hold a volume", async () => {
+    for (const [name, shareable] of [
+      ["out", true],
+      ["plain", undefined],
+    ] as const) {
+      const info = (await server.ask("GET", `/services/${name}`)).json<ServiceInfo>();
+      assert.equal(info.shareable, shareable, name);
+    }
+  });
 
   it("are listed with the sessions of each holder", async () => {
     const all = (await server.ask("GET", "/exports")).json<ServiceExportMap>();

@@ -14,6 +14,7 @@ import {
   numbersOf,
   unmountDevice,
 } from "../filesystem/device-mount.js";
+import { tokenOf } from "../host/hold-token.js";
 import { transportOf } from "../transports/index.js";
 import { loopsOn } from "../transports/loop.js";
 import { hostNameOf } from "./host-name.js";
@@ -37,6 +38,7 @@ export function openBlock(context: ExecutorContext, driver: string): Executor {
 
   const deviceOf = (attached: Attached, signal: AbortSignal): VolumeDevice => ({
     volumeID: attached.volumeID,
+    turn: tokenOf(attached),
     exec,
     signal,
     ...(warn !== undefined && { warn }),

@@ -23,6 +23,11 @@ export interface WantedFileSystem {
   readonly type: string;
   /** Whether somebody asked for it, so that another one on the volume is refused. */
   readonly isAsked: boolean;
+  /**
+   * Called before it is made on a device that has proven blank, and when it is made. What is on the device between
+   * is nothing, and after a failure remains so: see `clearRemains`.
+   */
+  readonly formatting?: (isBegun: boolean) => Promise<unknown>;
 }
 
 export interface MountRequest {

@@ -18,6 +18,11 @@ const FLAGS: Readonly<Record<string, number>> = {
 };
 const BIND = 4096;
 
+/** Whether an option is the kernel's own affair, so that no file system can be one that does not know it. */
+export function isOfEveryFileSystem(option: string): boolean {
+  return Object.hasOwn(FLAGS, option);
+}
+
 /** Those that file systems are told in words. */
 const WORDS: ReadonlySet<string> = new Set(["nouuid", "discard", "nodiscard"]);
 

@@ -19,6 +19,7 @@ import {
   unmountBusy,
 } from "../executor/mount-point.js";
 import type { MountHost } from "../executor/mount-point.js";
+import { isOfEveryFileSystem } from "../executor/kernel-mount.js";
 import { readMountTable } from "../executor/mount-table.js";
 import { numbersIn } from "./device-numbers.js";
 import { ensureFileSystem, growFileSystem } from "./file-system.js";
@@ -113,7 +114,7 @@ async function provenNumbers({ prove }: VolumeDevice): Promise<DeviceNumbers> {
 }
 
 /** A check or a second mount under somebody's feet destroys data. */
-async function refuseElsewhere(volumeID: string, numbers: DeviceNumbers): Promise<void> {
+export async function refuseElsewhere(volumeID: string, numbers: DeviceNumbers): Promise<void> {
   for (const record of await readMountTable())
     if (await isOfDevice(record, numbers))
       throw new StorageError(
@@ -137,16 +138,35 @@ async function runMount(
     await host.exec("mount", args, { signal, timeoutMs: MOUNT_MS });
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    const isDamaged = /needs cleaning|can't read superblock|wrong fs type|bad superblock/i.test(
-      error.stderr,
-    );
+    const names = specificNames(options);
+    const reason = suspected(error.stderr, names);
+    const advice = {
+      damage: `; its file system ${kind.type} may be damaged: look at the kernel's log (dmesg), then run "${kind.repair(node)}"`,
+      options: `; ${kind.type} may not know one of the mount options (${names.join(", ")}): look at the kernel's log (dmesg) and mount(8), or leave them out; if it cannot be mounted without them either, it may be damaged`,
+      none: "",
+    }[reason];
     throw new StorageError(
-      isDamaged ? "failed-precondition" : error.code,
-      `volume ${volumeID} cannot be mounted: ${error.message}${isDamaged ? `; its file system ${kind.type} may be damaged: look at the kernel's log (dmesg), then run "${kind.repair(node)}"` : ""}`,
+      reason === "none" ? error.code : "failed-precondition",
+      `volume ${volumeID} cannot be mounted: ${error.message}${advice}`,
       { ...error.data, volumeID },
       { cause: error },
     );
   }
+}
+
+/** Of a bad option mount(8) says the same as of a bad file system, or of 2.39 on what the kernel says of it. */
+function suspected(stderr: string, names: readonly string[]): "damage" | "options" | "none" {
+  if (/needs cleaning|can't read superblock/i.test(stderr)) return "damage";
+  if (!/wrong fs type|bad option|bad superblock|unknown parameter/i.test(stderr)) return "none";
+  return names.length === 0 ? "damage" : "options";
+}
+
+/** Options that not every file system knows, without their values, which are nobody else's business. */
+function specificNames(options: string): readonly string[] {
+  return options
+    .split(",")
+    .filter((one) => one !== "" && !isOfEveryFileSystem(one))
+    .map((one) => one.split("=")[0] ?? "");
 }
 
 /** The volume may have grown while it was not mounted. A file system that stays smaller is usable. */

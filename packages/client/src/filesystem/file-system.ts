@@ -2,6 +2,7 @@
  * The file system of a volume: made once on a device that is provably blank, checked before each mount, grown
  * with its device. A device is touched only right after it has proven to be the volume.
  */
+import { createHash } from "node:crypto";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../executor/exec.js";
 import type { Exec } from "../executor/exec.js";
@@ -13,6 +14,8 @@ import { probe } from "./probe.js";
 /** What is known of a device while its file system is worked on. */
 export interface VolumeDevice {
   readonly volumeID: string;
+  /** This host's turn of having the volume; empty when it is not known. */
+  readonly turn?: string;
   readonly exec: Exec;
   readonly signal: AbortSignal;
   readonly warn?: (text: string) => void;
@@ -71,7 +74,7 @@ export async function ensureFileSystem(
         `volume ${volumeID} has no file system, and ${isReadOnly ? "a read-only mount" : "this call"} makes none`,
       );
     const kind = kindOf(wanted.type);
-    await makeFileSystem(device, kind);
+    await makeFileSystem(device, kind, wanted.formatting);
     return { kind, wasMade: true };
   }
   const kind = Object.hasOwn(FILE_SYSTEMS, content.type) ? FILE_SYSTEMS[content.type] : undefined;
@@ -95,16 +98,41 @@ function labelOf(volumeID: string, length: number): string {
   return `ls-${id.slice(-Math.min(length - 3, 12))}`;
 }
 
-async function makeFileSystem(device: VolumeDevice, kind: FileSystemKind): Promise<void> {
+/**
+ * Of the file systems that this host makes on a volume in one turn of having it, so that it can tell them from
+ * those that others make; undefined where turns cannot be told apart.
+ */
+export function ownUUID({ volumeID, turn = "" }: VolumeDevice): string | undefined {
+  if (turn === "") return undefined;
+  const hex = createHash("sha256")
+    .update(JSON.stringify([volumeID, turn]))
+    .digest("hex");
+  // As RFC 9562 has those that are made of something, version 8.
+  const parts = [
+    hex.slice(0, 8),
+    hex.slice(8, 12),
+    `8${hex.slice(13, 16)}`,
+    `8${hex.slice(17, 20)}`,
+  ];
+  return [...parts, hex.slice(20, 32)].join("-");
+}
+
+async function makeFileSystem(
+  device: VolumeDevice,
+  kind: FileSystemKind,
+  formatting: WantedFileSystem["formatting"],
+): Promise<void> {
   const { volumeID, exec, signal } = device;
+  await formatting?.(true);
   const node = await device.prove();
-  const [tool, ...args] = kind.make(node, labelOf(volumeID, kind.labelLength));
+  const [tool, ...args] = kind.make(node, labelOf(volumeID, kind.labelLength), ownUUID(device));
   try {
     await exec(tool, args, { signal, timeoutMs: MAKE_MS });
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     throw await failedMake(device, kind, node, error);
   }
+  await formatting?.(false);
 }
 
 /** A device that has gone looks like a bad one to mkfs: which it was is asked. */
@@ -122,7 +150,7 @@ async function failedMake(
   if (lost !== undefined)
     return new StorageError(
       "unavailable",
-      `the device of volume ${volumeID} went away while ${kind.type} was being made on it (${lost}); what is on it now is not a file system, so format it by hand when it is back: mkfs.${kind.type}`,
+      `the device of volume ${volumeID} went away while ${kind.type} was being made on it (${lost}), and has no file system now: when it is back, mount it again, which makes it anew; if another host has had it meanwhile, clear it by hand first, with "wipefs --all" and "blkdiscard --zeroout --length 1MiB"`,
       { ...error.data, volumeID },
       { cause: error },
     );

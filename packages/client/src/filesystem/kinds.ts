@@ -5,8 +5,11 @@ export interface FileSystemKind {
   /** The package that has its tools. */
   readonly tools: string;
   readonly labelLength: number;
-  /** Discarding a new volume is of no use: it is blank. */
-  make(device: string, label: string): readonly [string, ...string[]];
+  /**
+   * Discarding a new volume is of no use: it is blank.
+   * @param uuid left out: one by chance
+   */
+  make(device: string, label: string, uuid?: string): readonly [string, ...string[]];
   /** Run before a mount. Left out where the kernel looks after it while it mounts. */
   check?(device: string): readonly [string, ...string[]];
   /** Run while it is mounted; does nothing when the device has not grown. */
@@ -22,7 +25,17 @@ function ext(type: string): FileSystemKind {
     type,
     tools: "e2fsprogs",
     labelLength: 16,
-    make: (device, label) => [`mkfs.${type}`, "-q", "-E", "nodiscard", "-L", label, "--", device],
+    make: (device, label, uuid) => [
+      `mkfs.${type}`,
+      "-q",
+      "-E",
+      "nodiscard",
+      ...(uuid === undefined ? [] : ["-U", uuid]),
+      "-L",
+      label,
+      "--",
+      device,
+    ],
     // Replays the journal, and corrects what needs no decision.
     check: (device) => ["e2fsck", "-p", device],
     grow: (device) => ["resize2fs", device],
@@ -35,7 +48,10 @@ export const FILE_SYSTEMS: Readonly<Record<string, FileSystemKind>> = {
     type: "btrfs",
     tools: "btrfs-progs",
     labelLength: 255,
-    make: (device, label) => ["mkfs.btrfs", "-q", "-K", "-L", label, "--", device],
+    make: (device, label, uuid) => {
+      const own = uuid === undefined ? [] : ["-U", uuid];
+      return ["mkfs.btrfs", "-q", "-K", ...own, "-L", label, "--", device];
+    },
     grow: (_device, mountPoint) => ["btrfs", "filesystem", "resize", "max", mountPoint],
     repair: (device) => `btrfs check --readonly ${device}`,
   },
@@ -46,7 +62,10 @@ export const FILE_SYSTEMS: Readonly<Record<string, FileSystemKind>> = {
     type: "xfs",
     tools: "xfsprogs",
     labelLength: 12,
-    make: (device, label) => ["mkfs.xfs", "-q", "-K", "-L", label, device],
+    make: (device, label, uuid) => {
+      const own = uuid === undefined ? [] : ["-m", `uuid=${uuid}`];
+      return ["mkfs.xfs", "-q", "-K", ...own, "-L", label, device];
+    },
     grow: (_device, mountPoint) => ["xfs_growfs", "-d", mountPoint],
     // A copy of a volume has its UUID, and both may be mounted on this host.
     mountOptions: "nouuid",

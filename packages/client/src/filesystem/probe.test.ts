@@ -52,7 +52,11 @@ it("reads what blkid and wipefs print", () => {
 it("calls blank only what every tool calls so", async () => {
   const blank = { blkid: 2, wipefs: NO_SIGNATURES };
   assert.deepEqual(await probe(tools(blank), "/dev/x", limit), { kind: "blank" });
-  const content = { kind: "other", what: "data in its first MiB that no tool recognises" };
+  const content = {
+    kind: "other",
+    what: "data in its first MiB that no tool recognises",
+    isUnknown: true,
+  };
   assert.deepEqual(await probe(tools({ ...blank, cmp: 1 }), "/dev/x", limit), content);
   const sign = await probe(tools({ ...blank, wipefs: WIPEFS }), "/dev/x", limit);
   assert.deepEqual(sign, { kind: "other", what: "a signature of btrfs at 0x10040" });

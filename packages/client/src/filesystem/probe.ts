@@ -13,8 +13,8 @@ export type Content =
       readonly uuid?: string;
       readonly label?: string;
     }
-  /** What must not be touched, in words. */
-  | { readonly kind: "other"; readonly what: string };
+  /** What must not be touched, in words; unknown is what no tool has a name for. */
+  | { readonly kind: "other"; readonly what: string; readonly isUnknown?: true };
 
 /** blkid(8): "nothing was found", also for a device that cannot be read; and several things at once. */
 const BLKID = { nothing: 2, ambivalent: 8 } as const;
@@ -130,6 +130,7 @@ async function proveBlank(exec: Exec, device: string, limit: Limit): Promise<Con
       return {
         kind: "other",
         what: "data in its first MiB that no tool recognises",
+        isUnknown: true,
       };
     throw new StorageError(
       "unavailable",

@@ -47,7 +47,7 @@ async function leftoverOf(options: CheckOptions, known: KnownMount): Promise<Lef
           return "removed the record";
         }),
     };
-  const doing = phase === "mounting" ? "a mount" : "an unmount";
+  const doing = phase === "unmounting" ? "an unmount" : "a mount";
   const giveBack = options.giveBack(known);
   const about = `${doing} of volume ${volumeID} (${name}) at ${mountPoint} was begun and not ended`;
   if (giveBack === undefined)

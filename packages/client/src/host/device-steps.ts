@@ -1,17 +1,12 @@
 /** Steps of a host's volumes that concern their devices and file systems. Their caller has the volume's lock. */
 import type { CallContext, Volume } from "@libstorage/model";
-import type {
-  Attached,
-  Executor,
-  Mounted,
-  MountRequest,
-  WantedFileSystem,
-} from "../executor/executor.js";
+import type { Attached, Executor, Mounted, MountRequest } from "../executor/executor.js";
 import { openExecutor } from "../executor/index.js";
 import { failing } from "./mount-errors.js";
 import type { HostService } from "./host-service.js";
 import type { LocalMounts } from "./local-mounts.js";
 import type { MountRecordFile } from "./mount-records.js";
+import { MOUNT_OPTIONS } from "./mount-requests.js";
 import type { MountOptions } from "./mount-requests.js";
 import type { OperationSettings } from "./operation-settings.js";
 import { takenBack } from "./undo.js";
@@ -19,15 +14,23 @@ import type { Undo } from "./undo.js";
 
 const EXPAND_MS = 15 * 60_000;
 
-/** An option of the volume's creation stands in its fields. */
-export function fileSystemOf(
+/**
+ * Options of the volume's creation stand in its fields.
+ * @param formatting see `WantedFileSystem`
+ */
+export function howToMount(
   { fields = {} }: Volume,
-  { fsType }: MountOptions,
+  { fsType, mountOptions }: MountOptions,
   { create }: OperationSettings,
-): WantedFileSystem {
-  const asked = fsType ?? fields["fstype"];
-  if (asked !== undefined && asked !== "") return { type: asked, isAsked: true };
-  return { type: create.fsType, isAsked: false };
+  formatting: (isBegun: boolean) => Promise<unknown>,
+): Pick<MountRequest, "fileSystem" | "options"> {
+  const asked = fsType ?? fields["fstype"] ?? "";
+  const options = mountOptions ?? fields[MOUNT_OPTIONS];
+  const type = asked === "" ? create.fsType : asked;
+  return {
+    fileSystem: { type, isAsked: asked !== "", formatting },
+    ...(options !== undefined && { options }),
+  };
 }
 
 /** Attaches and connects, or takes all of it back. What was attached before stays so. */

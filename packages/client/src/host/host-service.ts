@@ -5,6 +5,7 @@ import type { Attached, ExecutorContext, Limits, Scan } from "../executor/execut
 import { openExecutor } from "../executor/index.js";
 import { waitForDevice } from "../executor/wait.js";
 import { Connections } from "./connections.js";
+import { newHoldToken } from "./hold-token.js";
 import { identify, IdentityCache } from "./identity.js";
 import type { HostIdentity } from "./identity.js";
 import { mayHaveHappened } from "./mount-errors.js";
@@ -152,7 +153,12 @@ export class HostService {
     const { volume, attachToken } = await this.service
       .volumeAttach(
         { service: this.name, volumeID },
-        { ...(force && { force }), ...(next !== undefined && { nextDeviceName: next }) },
+        {
+          ...(force && { force }),
+          ...(next !== undefined && { nextDeviceName: next }),
+          // What this host begins on a device is its own as long as it has it.
+          ...(info.driver.type === "block" && { opts: newHoldToken() }),
+        },
         await this.asHost(context),
       )
       .catch((error: unknown) => {

@@ -15,7 +15,7 @@ import { canonical, removeEmpty } from "../executor/mount-point.js";
 import { openExecutor } from "../executor/index.js";
 import { createRequest } from "./create-request.js";
 import type { CreateOptions } from "./create-request.js";
-import { attachAlone, expandHere, fileSystemOf, mountThere, takeAway } from "./device-steps.js";
+import { attachAlone, expandHere, howToMount, mountThere, takeAway } from "./device-steps.js";
 import { withHostLock } from "./host-lock.js";
 import { attachedBy, HostService, signalOf } from "./host-service.js";
 import type { HostServiceOptions } from "./host-service.js";
@@ -23,10 +23,11 @@ import { LocalMounts } from "./local-mounts.js";
 import type { LocalMountsOptions } from "./local-mounts.js";
 import { usesOf, withoutUse, withUse } from "./mount-records.js";
 import type { MountRecordFile, MountRecords } from "./mount-records.js";
-import { MOUNT_OPTIONS } from "./mount-requests.js";
 import type { MountedVolume, MountOptions, Unmounted, UnmountOptions } from "./mount-requests.js";
+import type { OperationSettings } from "./operation-settings.js";
 import { pathPart } from "./path-part.js";
 import { seenElsewhere } from "./other-namespaces.js";
+import { Remains } from "./remains.js";
 import { isThere, makeRootFolder } from "./root-folder.js";
 import { failing, heldBy, mayPass, notHere } from "./mount-errors.js";
 import { takenBack } from "./undo.js";
@@ -41,12 +42,18 @@ export class HostVolumes {
   readonly local: LocalMounts;
   readonly #options: HostVolumesOptions;
   readonly #records: MountRecords;
+  readonly #remains: Remains;
 
   constructor(options: HostVolumesOptions) {
     this.#options = options;
     this.host = new HostService(options);
     this.local = new LocalMounts(options);
     this.#records = this.local.records;
+    this.#remains = new Remains(this.host, this.#records, options.executors);
+  }
+
+  get operations(): OperationSettings {
+    return this.#options.operations;
   }
 
   /** Makes a volume with the settings' defaults. @returns undefined when creating is switched off */
@@ -203,13 +210,13 @@ export class HostVolumes {
       options.mountPoint ?? join(mount.path, pathPart(volume.name || volume.id)),
     );
     const { driver } = (await this.host.identity(context)).executor;
+    await this.#remains.clear(volume.id, context);
     const left = await this.#records.read(volume.id);
     // An earlier try may have made the folder, and ended before it could say what became of it.
     const isLeft = left?.mountPoint === wanted && left.ownsFolder;
     const ownsFolder = isLeft || !(await isThere(wanted));
     const none = { users: 0, namedUsers: [] };
     const base = { volumeID: volume.id, name: volume.name, driver, ownsFolder, ...none };
-    const mountOptions = options.mountOptions ?? volume.fields?.[MOUNT_OPTIONS];
     const undo: Undo[] = [];
     const write = (
       { device, fields }: Pick<Attached, "device" | "fields">,
@@ -234,10 +241,13 @@ export class HostVolumes {
       if (own === undefined) await write(attached, {});
       // The host may have been started anew since it was attached.
       if (own !== undefined) await this.host.connect(own, context, (step) => undo.push(step));
+      // Whoever gets the device next must find it blank.
+      undo.push((signal) => this.#remains.clear(volume.id, { signal }));
       const place = { mountPoint: wanted, ownsFolder };
       const { executor } = await this.host.identity(context);
-      const fileSystem = fileSystemOf(volume, options, this.#options.operations);
-      const how = { fileSystem, ...(mountOptions !== undefined && { options: mountOptions }) };
+      const how = howToMount(volume, options, this.#options.operations, (isBegun) =>
+        write(attached, isBegun ? { phase: "formatting" } : {}),
+      );
       const mounted = await mountThere(executor, attached, place, how, undo, context);
       const path = await makeRootFolder(mounted.mountPoint, mount);
       const { mountPoint, kind, source } = mounted;
@@ -269,7 +279,21 @@ export class HostVolumes {
 
   /** Takes a volume from this host. Unmounts nothing. */
   async detach(volumeID: string, force: boolean, context: CallContext): Promise<Volume | null> {
-    return this.locked(volumeID, context, () => this.host.detach(volumeID, force, context));
+    return this.locked(volumeID, context, async () => {
+      await this.#clearBeforeGone(volumeID, force, context);
+      return this.host.detach(volumeID, force, context);
+    });
+  }
+
+  /** Whoever gets the device next must find it blank. */
+  async #clearBeforeGone(volumeID: string, force: boolean, context: CallContext): Promise<void> {
+    await this.#remains.clear(volumeID, context).catch((error: unknown) => {
+      if (!force) throw error;
+      const text = error instanceof Error ? error.message : String(error);
+      this.#options.executors.warn?.(
+        `volume ${volumeID} is given back with a part of a file system on it, because of which nobody can mount it: ${text}`,
+      );
+    });
   }
 
   /**
@@ -311,13 +335,22 @@ export class HostVolumes {
         await this.#records.write(left);
         return { volumeID, users: usesOf(left), ...(seenBy.length > 0 && { seenBy }) };
       }
-      await this.end(record, stands, context);
+      await this.end(record, stands, context, options.force);
       return { volumeID, users: 0 };
     });
   }
 
-  /** Unmounts and detaches, whoever uses it. Under the volume's lock. */
-  async end(record: MountRecordFile, stands: boolean, context: CallContext): Promise<void> {
+  /**
+   * Unmounts and detaches, whoever uses it. Under the volume's lock.
+   * @param force also with half a file system on its device that cannot be cleared
+   */
+  async end(
+    record: MountRecordFile,
+    stands: boolean,
+    context: CallContext,
+    force = false,
+  ): Promise<void> {
+    if (!stands) await this.#clearBeforeGone(record.volumeID, force, context);
     await this.#records.write({ ...record, phase: "unmounting" });
     // The executor that mounted it, which needs no server to take it away.
     const executor = openExecutor(record.driver, this.#options.executors);

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { Fields } from "@libstorage/model";
 import { pathPart } from "./path-part.js";
-import { RecordFolder, thisBoot } from "./record-folder.js";
+import { RecordFolder, saysPhase, thisBoot } from "./record-folder.js";
 
 export { pathPart };
 
@@ -30,8 +30,11 @@ const MountRecord = v.object({
   users: v.pipe(v.number(), v.integer(), v.minValue(0)),
   /** Uses with a name, each counted once however often it is asked for: containers. */
   namedUsers: v.optional(v.array(v.string()), []),
-  /** What was under way when it was written. */
-  phase: v.picklist(["mounting", "mounted", "unmounting"]),
+  /**
+   * What was under way when it was written. `formatting`: what is on the device is a part of a file system that
+   * nobody has used.
+   */
+  phase: v.picklist(["mounting", "formatting", "mounted", "unmounting"]),
   /** Which start of this host the uses belong to. */
   boot: v.string(),
 });
@@ -106,15 +109,25 @@ export class MountRecords {
     return found;
   }
 
-  /** What is mounted ends with the host, so that a record need only outlive its process. */
+  /**
+   * What is mounted ends with the host, so that a record need only outlive its process. But what says that a
+   * device has nothing worth keeping must be on the disk before that is so, and be gone from it before anybody
+   * has written there.
+   */
   async write(record: Omit<MountRecordFile, "version" | "boot">): Promise<MountRecordFile> {
     const whole: MountRecordFile = { version: 1, ...record, boot: await thisBoot() };
-    await this.#folder.writeForBoot(whole);
+    const isOfRemains = whole.phase === "formatting" || this.#saysFormatting(whole.volumeID);
+    await (isOfRemains ? this.#folder.write(whole) : this.#folder.writeForBoot(whole));
     return whole;
   }
 
   async remove(volumeID: string): Promise<void> {
-    await this.#folder.removeForBoot(volumeID);
+    if (this.#saysFormatting(volumeID)) await this.#folder.remove(volumeID);
+    else await this.#folder.removeForBoot(volumeID);
+  }
+
+  #saysFormatting(volumeID: string): boolean {
+    return saysPhase(this.#folder.fileOf(volumeID), "formatting");
   }
 }
 

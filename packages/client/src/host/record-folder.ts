@@ -17,6 +17,18 @@ export async function thisBoot(): Promise<string> {
   return bootID;
 }
 
+/** Whether a record that may be broken says that this was under way. */
+export function saysPhase(file: string, phase: string): boolean {
+  try {
+    const record: unknown = JSON.parse(readSmallFile(file) ?? "");
+    return (
+      typeof record === "object" && record !== null && "phase" in record && record.phase === phase
+    );
+  } catch {
+    return false;
+  }
+}
+
 export class RecordFolder<S extends v.GenericSchema<unknown, { readonly volumeID: string }>> {
   readonly path: string;
   readonly #schema: S;

@@ -6,17 +6,18 @@ import { openPlugin } from "./plugin-fixture.js";
 export interface FaultChildPlan {
   readonly host: string;
   readonly folder: string;
+  readonly service: string;
+  readonly places?: { readonly dev: string; readonly sys: string };
   readonly operation: string;
   readonly body: unknown;
   readonly at: number;
 }
 
-const { host, folder, operation, body, at } = JSON.parse(process.argv[2] ?? "{}") as FaultChildPlan;
+const { operation, body, at, ...place } = JSON.parse(process.argv[2] ?? "{}") as FaultChildPlan;
 const door = new FaultDoor();
 const { exec, wrapService } = door;
 const plugin = await openPlugin({
-  host,
-  folder,
+  ...place,
   exec,
   wrapService,
   settings: { "docker.serverWait": "0" },

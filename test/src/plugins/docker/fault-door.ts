@@ -3,11 +3,15 @@ import { StorageError } from "@libstorage/model";
 import type { VolumeService } from "@libstorage/model";
 import { runCommand } from "@libstorage/client/host";
 import type { Exec } from "@libstorage/client/host";
+import { leaveHalf } from "../half-made.js";
 
 export interface FaultPlan {
   /** `before`: it is not done; `after`: it is done, and nobody hears of it. */
   readonly mode: "fail" | "kill";
-  /** The point at which it happens, from 1. Each command and each request has two: before and after. */
+  /**
+   * The point at which it happens, from 1. Each command and each request has two: before and after. One that
+   * makes a file system has a third, in its middle.
+   */
   readonly at: number;
 }
 
@@ -39,7 +43,15 @@ export class FaultDoor {
   }
 
   readonly exec: Exec = (file, args, options) =>
-    this.#through(file, () => runCommand(file, args, options));
+    this.#through(file, async () => {
+      if (!file.startsWith("mkfs.")) return runCommand(file, args, options);
+      if (this.#plan?.at === this.passed + 1) {
+        await runCommand(file, args, options);
+        await leaveHalf(file, args.at(-1) ?? "");
+      }
+      this.#point(`in the middle of ${file}`);
+      return runCommand(file, args, options);
+    });
 
   readonly wrapService = (service: VolumeService): VolumeService =>
     new Proxy(service, {

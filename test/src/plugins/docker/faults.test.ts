@@ -3,6 +3,7 @@
  * but nobody hears of it, or the plugin is killed before or after it. Then the same call is made again.
  */
 import assert from "node:assert/strict";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -10,6 +11,8 @@ import { fileURLToPath } from "node:url";
 import { makeFolder, run, startServer } from "../../client/fixture.js";
 import type { TestServer } from "../../client/fixture.js";
 import { cannotMount } from "../../client/host-fixture.js";
+import { scratchParent } from "../../faults/folders.js";
+import { LOOP_DRIVER, loopDriver, loopServiceMissing } from "../csi/loop-service.js";
 import type { FaultChildPlan } from "./fault-child.js";
 import { FaultDoor } from "./fault-door.js";
 import { mountsBelow, openPlugin, unmountBelow } from "./plugin-fixture.js";
@@ -91,6 +94,24 @@ const CASES: readonly Case[] = [
     points: 6,
   },
   {
+    name: "adopt",
+    before: [create("vol", SMALL)],
+    call: create("mine", { adopt: "vol" }),
+    mounts: 0,
+    objects: ["vol"],
+    end: [remove("mine"), remove("vol")],
+    points: 2,
+  },
+  {
+    name: "adopt and grow",
+    before: [create("vol", SMALL)],
+    call: create("mine", { adopt: "vol", size: "2" }),
+    mounts: 0,
+    objects: ["vol"],
+    end: [remove("mine"), remove("vol")],
+    points: 4,
+  },
+  {
     name: "mount",
     before: [create("vol", SMALL)],
     call: mount("c1"),
@@ -167,119 +188,172 @@ const CASES: readonly Case[] = [
   },
 ];
 
-describe("the Docker plugin with a fault at every point", { skip: cannotMount() }, () => {
-  let server: TestServer;
-  before(async () => {
-    server = await startServer();
-  });
-  after(() => server.close());
+interface Harness {
+  readonly name: string;
+  readonly service: string;
+  readonly skip: string | false;
+  start(): Promise<TestServer>;
+  places?(): NonNullable<FaultChildPlan["places"]>;
+  /** What is left of the volumes when all are removed. */
+  left?(): readonly string[];
+  remove?(): void;
+}
 
-  async function objects(): Promise<readonly string[]> {
-    const { service } = server.app;
-    const volumes = await service.volumesByService({ service: "vfs" }, undefined, {});
-    const snapshots = await service.snapshotsByService({ service: "vfs" }, undefined, {});
-    return [...Object.values(volumes), ...Object.values(snapshots)]
-      .map(({ name = "" }) => name)
-      .toSorted();
-  }
+const loops = loopDriver();
+let images = "";
 
-  async function attachments(): Promise<number> {
-    const { service } = server.app;
-    const volumes = await service.volumesByService(
-      { service: "vfs", attachments: 1 },
-      undefined,
-      {},
-    );
-    return Object.values(volumes).reduce((sum, one) => sum + (one.attachments?.length ?? 0), 0);
-  }
+const HARNESSES: readonly Harness[] = [
+  { name: "folders", service: "vfs", skip: cannotMount(), start: () => startServer() },
+  {
+    name: "devices",
+    service: "devices",
+    skip: cannotMount() || loopServiceMissing(),
+    async start() {
+      images = mkdtempSync(join(scratchParent(), "docker-loops-"));
+      return startServer({
+        drivers: { [LOOP_DRIVER]: loops.module },
+        config: `      devices:\n        driver: ${LOOP_DRIVER}\n        ${LOOP_DRIVER}:\n          root: ${images}`,
+      });
+    },
+    places: () => loops.devices().places,
+    left: () => readdirSync(join(images, "images")),
+    remove: () => rmSync(images, { recursive: true, force: true }),
+  },
+];
 
-  /** So that one case's failure is not the next one's. */
-  async function removeAll(): Promise<void> {
-    const { service } = server.app;
-    const volumes = await service.volumesByService({ service: "vfs" }, undefined, {});
-    for (const volumeID of Object.keys(volumes))
-      await service.volumeRemove({ service: "vfs", volumeID, force: true }, undefined, {});
-    const snapshots = await service.snapshotsByService({ service: "vfs" }, undefined, {});
-    for (const snapshotID of Object.keys(snapshots))
-      await service.snapshotRemove({ service: "vfs", snapshotID }, undefined, {});
-  }
+for (const harness of HARNESSES) faultSuite(harness);
 
-  const settings = { "docker.serverWait": "0" };
-  const open = (folder: string, door?: FaultDoor): Promise<TestPlugin> => {
-    const doors = door && { exec: door.exec, wrapService: door.wrapService };
-    return openPlugin({ host: server.host, folder, settings, ...doors });
-  };
+function faultSuite(harness: Harness): void {
+  const { service: name } = harness;
+  describe(
+    `the Docker plugin over ${harness.name} with a fault at every point`,
+    { skip: harness.skip },
+    () => {
+      let server: TestServer;
+      before(async () => {
+        server = await harness.start();
+      });
+      after(async () => {
+        await server.close();
+        harness.remove?.();
+      });
 
-  /** One host with one fault in its life. @returns whether there was a point left to fail */
-  async function once(one: Case, fault: (folder: string) => Promise<boolean>): Promise<boolean> {
-    const folder = await makeFolder();
-    try {
-      const first = await open(folder);
-      for (const [operation, body] of one.before) await first.ok(operation, body);
-      await first.close();
-      const wasReached = await fault(folder);
-      const again = await open(folder);
-      const [operation, body] = one.call;
-      await again.ok(operation, body);
-      assert.deepEqual(await objects(), one.objects, "objects");
-      assert.equal((await mountsBelow(folder)).length, one.mounts, "mounts");
-      assert.equal(await attachments(), one.mounts, "attachments");
-      for (const [ending, rest] of one.end) await again.ok(ending, rest);
-      await again.close();
-      assert.deepEqual(await objects(), [], "left objects");
-      assert.deepEqual(await mountsBelow(folder), [], "left mounts");
-      const lib = join(folder, "var/lib");
-      assert.deepEqual(await readdir(join(lib, "volumes")).catch(() => []), [], "left folders");
-      for (const left of ["docker/libstorage/names", "docker/libstorage/create"])
-        assert.deepEqual(await readdir(join(lib, left)).catch(() => []), [], `left in ${left}`);
-      return wasReached;
-    } finally {
-      await unmountBelow(folder);
-      await removeAll();
-      await rm(folder, { recursive: true, force: true });
-    }
-  }
-
-  async function everywhere(
-    one: Case,
-    fault: (folder: string, at: number) => Promise<boolean>,
-  ): Promise<void> {
-    for (let at = 1; at < MOST_POINTS; at += 1)
-      try {
-        if (await once(one, (folder) => fault(folder, at))) continue;
-        assert.ok(at - 1 >= one.points, `only ${at - 1} points`);
-        return;
-      } catch (error) {
-        throw new Error(`at point ${at}: ${String(error)}`, { cause: error });
+      async function objects(): Promise<readonly string[]> {
+        const { service } = server.app;
+        const volumes = await service.volumesByService({ service: name }, undefined, {});
+        const snapshots = await service.snapshotsByService({ service: name }, undefined, {});
+        return [...Object.values(volumes), ...Object.values(snapshots)]
+          .map(({ name = "" }) => name)
+          .toSorted();
       }
-    assert.fail("it has no end");
-  }
 
-  for (const one of CASES) {
-    it(`${one.name}: after a failure, the same call succeeds`, () =>
-      everywhere(one, async (folder, at) => {
-        const door = new FaultDoor();
-        const plugin = await open(folder, door);
-        await new Promise((resolve) => setTimeout(resolve, 20));
-        door.arm({ mode: "fail", at });
-        const [operation, body] = one.call;
-        await plugin.call(operation, body);
-        const { passed } = door;
-        door.arm(undefined);
-        await plugin.close();
-        return passed >= at;
-      }));
+      async function attachments(): Promise<number> {
+        const { service } = server.app;
+        const volumes = await service.volumesByService(
+          { service: name, attachments: 1 },
+          undefined,
+          {},
+        );
+        return Object.values(volumes).reduce((sum, one) => sum + (one.attachments?.length ?? 0), 0);
+      }
 
-    if (one.isLook === true) continue;
-    it(`${one.name}: after a kill, the same call succeeds`, () =>
-      everywhere(one, async (folder, at) => {
-        const [operation, body] = one.call;
-        const plan: FaultChildPlan = { host: server.host, folder, operation, body, at };
-        const { code, stdout, stderr } = await run(CHILD, [JSON.stringify(plan)]);
-        assert.ok(code === 0 || code === null, stderr);
-        if (code === null) return true;
-        assert.equal((JSON.parse(stdout) as { status: number }).status, 200, stdout);
-        return false;
-      }));
-  }
-});
+      /** So that one case's failure is not the next one's. */
+      async function removeAll(): Promise<void> {
+        const { service } = server.app;
+        const volumes = await service.volumesByService({ service: name }, undefined, {});
+        for (const volumeID of Object.keys(volumes))
+          await service.volumeRemove({ service: name, volumeID, force: true }, undefined, {});
+        const snapshots = await service.snapshotsByService({ service: name }, undefined, {});
+        for (const snapshotID of Object.keys(snapshots))
+          await service.snapshotRemove({ service: name, snapshotID }, undefined, {});
+      }
+
+      const settings = { "docker.serverWait": "0" };
+      const place = (): Pick<FaultChildPlan, "host" | "service" | "places"> => {
+        const places = harness.places?.();
+        return { host: server.host, service: name, ...(places !== undefined && { places }) };
+      };
+      const open = (folder: string, door?: FaultDoor): Promise<TestPlugin> => {
+        const doors = door && { exec: door.exec, wrapService: door.wrapService };
+        return openPlugin({ ...place(), folder, settings, ...doors });
+      };
+
+      /** One host with one fault in its life. @returns whether there was a point left to fail */
+      async function once(
+        one: Case,
+        fault: (folder: string) => Promise<boolean>,
+      ): Promise<boolean> {
+        const folder = await makeFolder();
+        try {
+          const first = await open(folder);
+          for (const [operation, body] of one.before) await first.ok(operation, body);
+          await first.close();
+          const wasReached = await fault(folder);
+          const again = await open(folder);
+          const [operation, body] = one.call;
+          await again.ok(operation, body);
+          assert.deepEqual(await objects(), one.objects, "objects");
+          assert.equal((await mountsBelow(folder)).length, one.mounts, "mounts");
+          assert.equal(await attachments(), one.mounts, "attachments");
+          for (const [ending, rest] of one.end) await again.ok(ending, rest);
+          await again.close();
+          assert.deepEqual(await objects(), [], "left objects");
+          assert.deepEqual(await mountsBelow(folder), [], "left mounts");
+          assert.deepEqual(harness.left?.() ?? [], [], "left images");
+          const lib = join(folder, "var/lib");
+          assert.deepEqual(await readdir(join(lib, "volumes")).catch(() => []), [], "left folders");
+          for (const left of ["docker/libstorage/names", "docker/libstorage/create"])
+            assert.deepEqual(await readdir(join(lib, left)).catch(() => []), [], `left in ${left}`);
+          return wasReached;
+        } finally {
+          await unmountBelow(folder);
+          await removeAll();
+          await rm(folder, { recursive: true, force: true });
+        }
+      }
+
+      async function everywhere(
+        one: Case,
+        fault: (folder: string, at: number) => Promise<boolean>,
+      ): Promise<void> {
+        for (let at = 1; at < MOST_POINTS; at += 1)
+          try {
+            if (await once(one, (folder) => fault(folder, at))) continue;
+            assert.ok(at - 1 >= one.points, `only ${at - 1} points`);
+            return;
+          } catch (error) {
+            throw new Error(`at point ${at}: ${String(error)}`, { cause: error });
+          }
+        assert.fail("it has no end");
+      }
+
+      for (const one of CASES) {
+        it(`${one.name}: after a failure, the same call succeeds`, () =>
+          everywhere(one, async (folder, at) => {
+            const door = new FaultDoor();
+            const plugin = await open(folder, door);
+            await new Promise((resolve) => setTimeout(resolve, 20));
+            door.arm({ mode: "fail", at });
+            const [operation, body] = one.call;
+            await plugin.call(operation, body);
+            const { passed } = door;
+            door.arm(undefined);
+            await plugin.close();
+            return passed >= at;
+          }));
+
+        if (one.isLook === true) continue;
+        it(`${one.name}: after a kill, the same call succeeds`, () =>
+          everywhere(one, async (folder, at) => {
+            const [operation, body] = one.call;
+            const plan: FaultChildPlan = { ...place(), folder, operation, body, at };
+            const { code, stdout, stderr } = await run(CHILD, [JSON.stringify(plan)]);
+            assert.ok(code === 0 || code === null, stderr);
+            if (code === null) return true;
+            assert.equal((JSON.parse(stdout) as { status: number }).status, 200, stdout);
+            return false;
+          }));
+      }
+    },
+  );
+}

@@ -274,4 +274,34 @@ describe("the Docker plugin's protocol", { skip: cannotMount() }, () => {
     assert.match(await plugin.err("Unmount", { Name: "newvol", ID: "c" }), /newvol not found/);
     assert.deepEqual(await plugin.ok("Path", { Name: "newvol" }), { Mountpoint: "" });
   });
+
+  it("changes nothing where creating and removing are switched off, and succeeds", async () => {
+    const make = (Name: string, Opts: object): Promise<unknown> =>
+      plugin.ok("Create", { Name, Opts });
+    await make("vol", { size: "1" });
+    await make("snap", { snapshot: "vol" });
+    await make("own", { adopt: "vol" });
+    await plugin.close();
+    const prefix = "libstorage.integration.volume.operations.";
+    const settings = { [`${prefix}create.disable`]: "true", [`${prefix}remove.disable`]: "true" };
+    plugin = await openPlugin({ host: server.host, folder, settings });
+    server.requests.length = 0;
+    const sources = [{ from: "vol" }, { fromSnapshot: "snap" }, { snapshot: "vol" }];
+    const changes = [{ resize: "vol", size: "2" }, { adopt: "vol", size: "3" }, {}];
+    for (const Opts of [...sources, ...changes]) await make("next", Opts);
+    for (const Name of ["snap", "own", "vol"]) await plugin.ok("Remove", { Name });
+    const asked = server.requests
+      .map(({ line }) => line)
+      .filter((line) => !line.startsWith("GET "));
+    assert.deepEqual(asked, [], "it asked for a change");
+    const { Volumes } = (await plugin.ok("List")) as { Volumes: Shown[] };
+    assert.deepEqual(Volumes.map(({ Name }) => Name).toSorted(), ["own", "snap", "vol"]);
+    assert.equal((await volumesOf("vol"))[0]?.size, 1);
+    // What is wrong is wrong all the same.
+    assert.match(await plugin.err("Create", { Name: "x", Opts: { siez: "3" } }), /is not known/);
+    await plugin.close();
+    plugin = await openPlugin({ host: server.host, folder });
+    for (const Name of ["snap", "own", "vol"]) await plugin.ok("Remove", { Name });
+    assert.equal((await volumesOf("vol")).length, 0);
+  });
 });

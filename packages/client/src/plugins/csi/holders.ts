@@ -1,16 +1,17 @@
 /** Who has a volume, and how: the nodes among the holders, with what the plugin noted of each. */
-import { randomUUID } from "node:crypto";
 import { isSameInstance } from "@libstorage/model";
 import type { InstanceID, Opts, Volume, VolumeAttachment } from "@libstorage/model";
 import type { KnownMode } from "./access-modes.js";
 import { isKnownMode } from "./access-modes.js";
 import { formatNodeID } from "./node-id.js";
+import { newHoldToken } from "../../host/hold-token.js";
+
+export { tokenOf } from "../../host/hold-token.js";
 
 const NODE = "holder.node";
 const MODE = "holder.mode";
 const ACCESS = "holder.access";
 const READONLY = "holder.readonly";
-const TOKEN = "holder.token";
 
 /** How a node has a volume. */
 export interface Hold {
@@ -27,13 +28,8 @@ export function holdOptions({ nodeID, mode, access, readonly }: Hold): Opts {
     [MODE]: mode,
     [ACCESS]: access,
     [READONLY]: String(readonly),
-    [TOKEN]: randomUUID(),
+    ...newHoldToken(),
   };
-}
-
-/** Another one each time that a node gets the volume; empty for a holder that came another way. */
-export function tokenOf({ fields = {} }: VolumeAttachment): string {
-  return fields[TOKEN] ?? "";
 }
 
 /** @returns undefined for an attachment that the plugin did not make */

@@ -4,8 +4,7 @@
  */
 import { basename } from "node:path";
 import * as v from "valibot";
-import { readSmallFile } from "../../executor/small-file.js";
-import { RecordFolder, thisBoot } from "../../host/record-folder.js";
+import { RecordFolder, saysPhase, thisBoot } from "../../host/record-folder.js";
 
 const Publication = v.object({
   target: v.string(),
@@ -67,10 +66,7 @@ export class NodeRecords {
   }
 
   #saysFormatting(volumeID: string): boolean {
-    const record = parsed(readSmallFile(this.#folder.fileOf(volumeID)) ?? "");
-    return typeof record === "object" && record !== null && "phase" in record
-      ? record.phase === "formatting"
-      : false;
+    return saysPhase(this.#folder.fileOf(volumeID), "formatting");
   }
 
   /**
@@ -102,12 +98,4 @@ async function now(record: StageRecord): Promise<StageRecord> {
   const { mount: _mount, ...rest } = record;
   const phase = record.phase === "formatting" ? "formatting" : "staging";
   return { ...rest, phase, publications: [], isFrozen: false };
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -18,6 +18,8 @@ import type {
 import { placesOf } from "../../executor/executor.js";
 import { openExecutor } from "../../executor/index.js";
 import { mountsAt, readMountTable } from "../../executor/mount-table.js";
+import { tokenOf } from "../../host/hold-token.js";
+import { clearRemains } from "../../filesystem/remains.js";
 import { transportOf } from "../../transports/index.js";
 import { sysText } from "../../transports/kernel.js";
 import type { Backend } from "./backend.js";
@@ -48,7 +50,6 @@ export interface StageRequest {
 
 const TOOL_MS = 60_000;
 const GROW_MS = 10 * 60_000;
-const START_BYTES = 1024 ** 2;
 
 /** Each may be called again. @throws {StorageError} */
 export class NodeStorage {
@@ -71,8 +72,8 @@ export class NodeStorage {
     return this.#executors.isRoot;
   }
 
-  #executor({ driver }: Source, exec = this.exec): Executor {
-    const executor = openExecutor(driver, { ...this.#executors, exec });
+  #executor({ driver }: Source): Executor {
+    const executor = openExecutor(driver, this.#executors);
     if (executor?.mount !== undefined) return executor;
     throw new StorageError(
       "failed-precondition",
@@ -100,20 +101,17 @@ export class NodeStorage {
   async stage(source: Source, request: StageRequest): Promise<MountSource | undefined> {
     const { path, options, fsType, formatting, signal } = request;
     const { volumeID, device, fields } = source;
-    const noting: Exec = async (file, args, limits) => {
-      if (!file.startsWith("mkfs.")) return this.exec(file, args, limits);
-      await formatting(true);
-      const result = await this.exec(file, args, limits);
-      await formatting(false);
-      return result;
-    };
-    const mounted = await this.#executor(source, noting).mount?.({
+    const mounted = await this.#executor(source).mount?.({
       volumeID,
       device,
       fields,
       mountPoint: path,
       ...(options.length > 0 && { options: options.join(",") }),
-      fileSystem: { type: fsType === "" ? this.#fsType : fsType, isAsked: fsType !== "" },
+      fileSystem: {
+        type: fsType === "" ? this.#fsType : fsType,
+        isAsked: fsType !== "",
+        formatting,
+      },
       signal,
     });
     return mounted?.source;
@@ -149,11 +147,10 @@ export class NodeStorage {
 
   /** Removes what is left of a file system that was being made when the plugin ended. */
   async clearRemains(source: Source, signal: AbortSignal): Promise<void> {
-    const limits = { signal, timeoutMs: TOOL_MS };
-    const node = await this.deviceOf(source, signal);
-    await this.exec("wipefs", ["--all", "--quiet", "--", node], limits);
-    const size = `bs=${START_BYTES}`;
-    await this.exec("dd", ["if=/dev/zero", `of=${node}`, size, "count=1", "conv=fsync"], limits);
+    const { exec } = this;
+    const prove = (): Promise<string> => this.deviceOf(source, signal);
+    const turn = tokenOf(source);
+    await clearRemains({ volumeID: source.volumeID, turn, exec, signal, prove });
   }
 
   /** Makes a device that has grown known to this node and, where it is mounted, to its file system. */

@@ -18,14 +18,17 @@ export class Creation {
     this.#names = names;
   }
 
+  /** @returns whether creating is not switched off: then it does nothing, whatever is asked for */
   async create(
     volumes: HostVolumes,
     name: string,
     wanted: CreateOptions,
     context: CallContext,
-  ): Promise<void> {
+  ): Promise<boolean> {
     checkName(name);
+    if (volumes.operations.create.disable) return false;
     await this.#locks.run(name, () => this.#create(volumes, name, wanted, context));
+    return true;
   }
 
   async #create(

@@ -46,7 +46,8 @@ export async function openDockerPlugin(
   { log, ...hostOptions }: DockerPluginOptions,
 ): Promise<DockerPlugin> {
   const own = readDockerSettings(reader);
-  const host = new PluginHost({ settings, ...hostOptions });
+  const warn = (text: string): void => log.warn({}, text);
+  const host = new PluginHost({ settings, warn, ...hostOptions });
   const names = new Names(join(settings.folders.lib, "docker", name.toLowerCase()));
   const ending = new AbortController();
   const { limits, serverWaitMs } = own;

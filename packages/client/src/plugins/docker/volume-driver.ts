@@ -52,12 +52,18 @@ export class VolumeDriver {
   ): Promise<void> {
     const wanted = readOptions(options);
     const volumes = await this.#volumes(context);
-    await this.#creation.create(volumes, name, wanted, context);
+    const isDone = await this.#creation.create(volumes, name, wanted, context);
+    if (!isDone) this.#options.log.warn({ volume: name }, "nothing is created: create.disable");
   }
 
+  /** Nothing, when removing is switched off: neither a volume, nor a snapshot, nor a name. */
   async remove(name: string, context: CallContext): Promise<void> {
-    const { names } = this.#options;
+    const { names, log } = this.#options;
     const volumes = await this.#volumes(context);
+    if (volumes.operations.remove.disable) {
+      log.warn({ volume: name }, "nothing is removed: remove.disable");
+      return;
+    }
     this.#ids.delete(name);
     const alias = await names.find(name);
     if (alias !== undefined) {

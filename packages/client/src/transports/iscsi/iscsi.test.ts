@@ -127,6 +127,14 @@ it("says what the exit codes of a login mean, and never a secret", () => {
   assert.match(failure(24).message, /compare iscsi.chap.userName/);
   assert.match(failure(24, "none").message, /wants a password/);
   assert.match(failure(20).message, /systemctl start iscsid/);
+  assert.equal(failure(11).code, "deadline-exceeded");
+  assert.match(failure(11).message, /took the connection, and the target did not answer/);
+  assert.equal(failure(4).code, "unavailable");
+  assert.match(failure(4).message, /nothing listens at the portal/);
+  assert.match(failure(12).message, /modprobe iscsi_tcp/);
+  assert.match(failure(18).message, /iscsid does not answer/);
+  const named = [3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 18, 19, 20, 21, 22, 23, 24, 28, 29];
+  for (const code of named) assert.doesNotMatch(failure(code).message, /exit code/);
   assert.match(failure(99).message, /exit code 99/);
   const other = new Error("x");
   assert.equal(loginFailure(other, door(), portal), other);

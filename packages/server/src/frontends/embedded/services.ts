@@ -11,7 +11,7 @@ function serviceInfo(
   withInstance: boolean,
   context: CallContext,
 ): ServiceInfo {
-  const { name, info: driver, exporter } = service;
+  const { name, info: driver, exporter, settings } = service;
   const instance = withInstance ? service.instanceInspect(instanceOf(service, context)) : undefined;
   // In wire order.
   return {
@@ -19,6 +19,7 @@ function serviceInfo(
     ...(instance !== undefined && { instance }),
     driver,
     ...(exporter !== undefined && { exporter: exporter.name }),
+    ...(settings.shareable && { shareable: true }),
   };
 }
 
