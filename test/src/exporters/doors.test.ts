@@ -303,6 +303,24 @@ describe("doors", { skip }, () => {
     await host.remove("k");
   });
 
+  it("what a file's user was told is written outlives the volume's daemon, without a flush before it died", async () => {
+    for (const format of ["raw", "qcow2"] as const) {
+      const volumeID = await host.volume(format);
+      const door = await host.add({ volumeID, type: "fuse", id: "u", writable: true });
+      const client = new Client("-t", "none", door.deviceName);
+      for (let at = 0; at < 16; at += 1)
+        await client.says(`write -P 7 ${at}M 64k`, /wrote 65536\/65536/);
+      const own = daemonFolders().find((one) => !one.includes("/f-")) ?? "";
+      process.kill(Number(readFileSync(join(own, "pid"), "utf8")), "SIGKILL");
+      await client.says("flush", /qemu-io>/);
+      for (let at = 0; at < 16; at += 1)
+        await client.says(`read -P 7 ${at}M 64k`, /read 65536\/65536/);
+      await client.end();
+      await host.remove("u");
+      assert.doesNotMatch(client.text, /failed/, format);
+    }
+  });
+
   it("the daemon of a file that dies leaves a stale mount, which is cleared away", async () => {
     const volumeID = await host.volume("qcow2");
     const door = await host.add({ volumeID, type: "fuse", id: "z", writable: true });

@@ -259,7 +259,7 @@ export class Machine {
       card?.arguments ?? [],
       ...vhostSockets.map((path, index) => [
         "-chardev",
-        `socket,id=vhost${index},path=${path}`,
+        `socket,id=vhost${index},path=${path},reconnect=1`,
         "-device",
         `vhost-user-blk-pci,chardev=vhost${index},num-queues=2`,
       ]),

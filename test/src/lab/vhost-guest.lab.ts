@@ -1,9 +1,10 @@
 /** A volume as a disk of a virtual machine, over vhost-user-blk: the server and its storage daemon here, the guest in a machine. */
 import assert from "node:assert/strict";
-import { rmSync } from "node:fs";
+import { readFileSync, readdirSync, rmSync } from "node:fs";
+import { basename, join } from "node:path";
 import { after, before, describe } from "node:test";
 import type { Export, ExportAddRequest } from "@libstorage/model";
-import { DoorHost, SERVICE, through } from "../exporters/door-host.js";
+import { DoorHost, MIB, SERVICE, through } from "../exporters/door-host.js";
 import { makeFolder } from "../client/fixture.js";
 import { chain } from "./e2e-steps.js";
 import { startMachine } from "./machine.js";
@@ -24,11 +25,13 @@ async function writes(byte: number, atMiB: number): Promise<void> {
   );
 }
 
-/** Which bytes, as numbers, 4 MiB of the guest's disk have. */
-function bytesAt(atMiB: number): Promise<string> {
-  return guest.run(
-    `dd if=${disk} bs=1M count=4 skip=${atMiB} iflag=direct status=none | od -An -v -tu1 -w1 | sort -un | tr -d ' '`,
+/** Whether 4 MiB of the guest's disk have this byte alone. */
+async function holds(byte: number, atMiB: number): Promise<boolean> {
+  const octal = byte.toString(8).padStart(3, "0");
+  const count = await guest.run(
+    `dd if=${disk} bs=1M count=4 skip=${atMiB} iflag=direct,fullblock status=none | tr -cd '\\${octal}' | wc -c`,
   );
+  return Number(count) === 4 * MIB;
 }
 
 async function withNbd(act: (nbd: Export) => Promise<void>): Promise<void> {
@@ -47,10 +50,10 @@ async function boots(): Promise<void> {
 }
 
 async function reads(): Promise<void> {
-  assert.equal(await bytesAt(4), "17");
+  assert.ok(await holds(17, 4));
   await writes(69, 12);
-  assert.equal(await bytesAt(12), "69");
-  assert.equal(await bytesAt(4), "17");
+  assert.ok(await holds(69, 12));
+  assert.ok(await holds(17, 4));
   // A file system on it, as a guest would have.
   await guest.run(`mkfs.ext4 -q -E offset=${64 * 1024 ** 2} ${disk} 200M`);
 }
@@ -81,11 +84,35 @@ async function isLimited(): Promise<void> {
   assert.ok(slow > 3000 && fast < slow, `${slow} ms, then ${fast} ms`);
 }
 
+/** The guest is told of a disk without a cache, so it flushes nothing. */
+async function outlives(): Promise<void> {
+  assert.equal(
+    await guest.run(`cat /sys/block/${basename(disk)}/queue/write_cache`),
+    "write through",
+  );
+  await writes(72, 28);
+  const pidFile = readdirSync(folder, { recursive: true, encoding: "utf8" }).find((name) =>
+    name.endsWith("/pid"),
+  );
+  const pid = Number(readFileSync(join(folder, pidFile ?? ""), "utf8"));
+  process.kill(pid, "SIGKILL");
+  assert.ok(await holds(72, 28));
+  await writes(73, 32);
+  assert.ok(await holds(73, 32));
+}
+
 async function ends(): Promise<void> {
   await guest.remove();
   await host.remove("guest");
   await withNbd((nbd) =>
-    through(nbd, "read -P 17 4M 4M", "read -P 69 12M 4M", "read -P 70 16M 4M", "read -P 71 20M 4M"),
+    through(
+      nbd,
+      "read -P 17 4M 4M",
+      "read -P 69 12M 4M",
+      "read -P 70 16M 4M",
+      "read -P 71 20M 4M",
+      "read -P 72 28M 4M",
+    ),
   );
 }
 
@@ -107,5 +134,6 @@ describe("vhost-user-blk with a guest", { timeout: 900_000 }, () => {
   step("reads what was written at another door, and writes", reads);
   step("is known by its socket, and nobody takes the disk away or writes beside it", isUsed);
   step("is slowed down, and let go again, while it writes", isLimited);
+  step("goes on over the next daemon when the first is killed, and has lost no write", outlives);
   step("leaves what it wrote for other doors", ends);
 });

@@ -15,6 +15,7 @@ import { filterFor } from "../qemu-storage-daemon/filters.js";
 import { short } from "../qemu-storage-daemon/layout.js";
 import { exportIDOf, exportNameOf } from "../qemu-storage-daemon/names.js";
 import { OpenVolume } from "../qemu-storage-daemon/open-volume.js";
+import { isWrittenThrough } from "../qemu-storage-daemon/options.js";
 import { killIn, stopIn } from "../qemu-storage-daemon/process.js";
 import { clearMounts, fuseMountsAt } from "./mounts.js";
 import { isLoopSet, linkOf, loopsOver, usersOf } from "./users.js";
@@ -42,6 +43,8 @@ export class FuseFiles {
   readonly #reconnectSeconds: number;
   readonly #companions = new Map<string, OpenVolume>();
   readonly #onLost: () => void;
+  /** By path: the export that has it, also while it is on its way out. */
+  readonly #places = new Map<string, string>();
 
   constructor(daemons: VolumeDaemons, reconnectSeconds: number, onLost: () => void) {
     this.#daemons = daemons;
@@ -53,13 +56,34 @@ export class FuseFiles {
     return join(this.#daemons.folder, `f-${short(exportNameOf(hold))}`);
   }
 
+  /** @throws {StorageError} `already-exists`: what one export takes away with its file would be another's */
+  claim(hold: Hold): void {
+    this.checkFree(fileOf(hold), exportNameOf(hold));
+    this.#places.set(fileOf(hold), exportNameOf(hold));
+  }
+
+  /** @throws {StorageError} `already-exists` for the path of another export */
+  checkFree(path: string, name?: string): void {
+    const other = this.#places.get(path);
+    if (other === undefined || other === name) return;
+    throw new StorageError(
+      "already-exists",
+      `${path} is the file of an export that is there still, perhaps on its way out; remove that one, or choose another path`,
+      { path },
+    );
+  }
+
   async open(hold: Hold, door: DoorRecord, context: OpContext): Promise<void> {
     const name = exportNameOf(hold);
     const id = exportIDOf(hold);
     const { writethrough, growable = false, allowOther = "auto" } = door.options;
     const opened = await this.#daemons.open(hold.volume, context);
     const filter = filterFor(hold);
-    const write = { writable: door.isWritable, ...(writethrough === true && { writethrough }) };
+    // Who has a file open that may grow gets errors once its daemon is gone, and no flush that is answered.
+    const isThrough = growable
+      ? writethrough === true
+      : isWrittenThrough(hold.volume, writethrough);
+    const write = { writable: door.isWritable, writethrough: door.isWritable && isThrough };
     const file = fileOf(hold);
     const fuse = {
       mountpoint: file,
@@ -95,7 +119,9 @@ export class FuseFiles {
     if (existsSync(folder)) await lead(folder, socket, context);
     if (known !== undefined) return known;
     const found = await foundServed(folder, socket, context);
-    const daemon = found ?? (await Daemon.open(folder, {}, context));
+    // It mounts, which another user than the server's could not.
+    const { memoryBytes } = this.#daemons;
+    const daemon = found ?? (await Daemon.open(folder, { memoryBytes }, context));
     await lead(folder, socket, context);
     const nodes = (nodeName: string): readonly object[] => [
       {
@@ -134,8 +160,10 @@ export class FuseFiles {
     } else await context.files.removeTree(folder);
     await this.#daemons.withdraw(hold.volume, exportIDOf(hold), context);
     const file = fileOf(hold);
+    if ((this.#places.get(file) ?? name) !== name) return;
     await clearMounts(file, context);
-    await context.files.unlink(file);
+    if (!isGiven(hold)) await context.files.unlink(file);
+    this.#places.delete(file);
   }
 
   /** Tells a file of its volume's new size. */
@@ -175,7 +203,7 @@ export class FuseFiles {
       await context.files.write(join(this.folderOf(hold), HIDDEN), JSON.stringify(hidden));
     }
     await clearMounts(path, context);
-    await context.files.unlink(path);
+    if (!isGiven(hold)) await context.files.unlink(path);
   }
 
   /** Ends daemons of files that no record names, and takes away what stale mounts they left: after a crash. */
@@ -233,6 +261,11 @@ async function foundServed(
 async function readStart(file: string, { exec, signal }: OpContext): Promise<void> {
   const args = [`if=${file}`, "of=/dev/null", "iflag=direct", "bs=4096", "count=1", "status=none"];
   await exec("dd", args, signal, { timeoutMs: READ_MS });
+}
+
+/** Whether its file was there before the export, and so stays. */
+function isGiven({ attachment }: Hold): boolean {
+  return attachment.fields?.["mountpoint"] === "given";
 }
 
 function entriesOf(folder: string): readonly string[] {

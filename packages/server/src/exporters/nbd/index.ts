@@ -10,6 +10,7 @@ import type { Ability, LiveImages, OpContext, VolumeRecord } from "../../core/dr
 import { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
 import { exportIDOf, plainName } from "../qemu-storage-daemon/names.js";
 import { isReadOnly } from "../qemu-storage-daemon/nodes.js";
+import { isWrittenThrough } from "../qemu-storage-daemon/options.js";
 import { folderFor } from "../qemu-storage-daemon/places.js";
 import { toolAbility } from "../qemu-storage-daemon/abilities.js";
 import { ownerOf, serverID } from "../server-id.js";
@@ -79,7 +80,7 @@ class NbdExporter implements Exporter {
       name: fields.export,
       writable: fields.access === "rw",
       description: `volume ${volume.id} of service ${this.#service}`,
-      ...(this.#isWrittenThrough(volume) && { writethrough: true }),
+      writethrough: isWrittenThrough(volume, this.#config.writethrough),
     };
     // Our client waits and comes again.
     await opened.add({ id: exportIDOf(hold), type: NAME, options, isWaitedFor: true });
@@ -91,12 +92,6 @@ class NbdExporter implements Exporter {
       clients: [attachment.instanceID.id.toLowerCase(), ...clients],
       maxConnections: 0,
     });
-  }
-
-  /** A holder goes on over another daemon, and does not know what the first one had not written down. */
-  #isWrittenThrough({ source }: VolumeRecord): boolean {
-    const isHeldInMemory = source.kind === "file" && source.format.startsWith("qcow2");
-    return this.#config.writethrough ?? isHeldInMemory;
   }
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {

@@ -74,11 +74,13 @@ export class VolumeDaemons {
   }
 
   get #confinement(): Confinement {
-    const { daemonUser: user, daemonMemory } = this.#config;
-    return {
-      user,
-      memoryBytes: daemonMemory === undefined ? undefined : parseSize(daemonMemory),
-    };
+    return { user: this.#config.daemonUser, memoryBytes: this.memoryBytes };
+  }
+
+  /** The most address space that one daemon may take. */
+  get memoryBytes(): number | undefined {
+    const { daemonMemory } = this.#config;
+    return daemonMemory === undefined ? undefined : parseSize(daemonMemory);
   }
 
   /** Where they have their folders. */

@@ -28,3 +28,13 @@ export function checkWritable({ id, source }: VolumeRecord, { writable }: DoorOp
     { volumeID: id },
   );
 }
+
+/**
+ * Whether writes are answered when they are durable. A client that goes on over the next daemon does not know what the
+ * first had not written down: of a qcow2 that is all that was not flushed, and the next flush is answered all the same.
+ * @param asked left out: as the volume needs it
+ */
+export function isWrittenThrough({ source }: VolumeRecord, asked: boolean | undefined): boolean {
+  const isHeldInMemory = source.kind === "file" && source.format.startsWith("qcow2");
+  return asked ?? isHeldInMemory;
+}

@@ -93,7 +93,8 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
       options: {
         addr: { type: "unix", path: own },
         writable: door.isWritable,
-        ...(writethrough === true && { writethrough }),
+        // QEMU tells guests of a disk without a cache, so they flush nothing. @see virtio, VIRTIO_BLK_F_CONFIG_WCE
+        writethrough: door.isWritable && (writethrough ?? true),
         ...(numQueues !== undefined && { "num-queues": numQueues }),
         ...(logicalBlockSize !== undefined && { "logical-block-size": logicalBlockSize }),
       },
