@@ -107,15 +107,16 @@ export class DoorHost {
   }
 
   /** Attaches a volume to another host, `host-b`: what that host's executor is told of it. */
-  async attachToHost(volumeID: string): Promise<Attached> {
-    const request = { to: OTHER_HOST, deviceName: "", force: false };
+  async attachToHost(volumeID: string, more: object = {}): Promise<Attached> {
+    const request = { to: { ...OTHER_HOST, ...more }, deviceName: "", force: false };
     const service = this.storage.service(SERVICE);
     const { attachment } = await service.volumeAttach(volumeID, request, CALLER);
     return { volumeID, device: attachment.deviceName, fields: attachment.fields ?? {} };
   }
 
-  async detachFromHost(volumeID: string): Promise<void> {
-    await this.storage.service(SERVICE).volumeDetach(volumeID, OTHER_HOST, false, CALLER);
+  async detachFromHost(volumeID: string, more: object = {}): Promise<void> {
+    const from = { ...OTHER_HOST, ...more };
+    await this.storage.service(SERVICE).volumeDetach(volumeID, from, false, CALLER);
   }
 
   /** With whatever holds them; daemons outlive the server, as they should. */

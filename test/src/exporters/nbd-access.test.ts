@@ -1,6 +1,13 @@
 /** Who gets in to exports over NBD, as whom their daemons run, and what of an image's history clients are shown. */
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  writeFileSync,
+} from "node:fs";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -8,7 +15,7 @@ import { makeCA, makeCertificate } from "@libstorage/server";
 
 import { toolsMissing } from "../drivers/image-place.js";
 import { makeScratch } from "../faults/folders.js";
-import { DoorHost, SERVICE, through } from "./door-host.js";
+import { DoorHost, OTHER_HOST, SERVICE, through } from "./door-host.js";
 import { ended, run } from "./nbd-client.js";
 
 const skip = toolsMissing("qemu-img", "qemu-io", "qemu-storage-daemon", "nbdinfo");
@@ -106,6 +113,33 @@ describe("access over nbd", { skip }, () => {
     });
   });
 
+  it("without TLS by its address: also who comes from this host, once a list says who may", async () => {
+    await withHost({ hasHosts: true }, async (host) => {
+      const volumeID = await host.volume();
+      const params = { service: SERVICE, exportID: "a" };
+      const door = await host.add({ volumeID, type: "nbd", id: "a", allow: ["10.9.9.9"] });
+      assert.ok(!(await isLetIn(door.deviceName)), "another host alone");
+      await host.service.exportUpdate(params, { allow: ["10.9.9.9", "127.0.0.1"] }, {});
+      assert.ok(await isLetIn(door.deviceName), "this one too");
+      await host.service.exportUpdate(params, { allow: [] }, {});
+      assert.ok(!(await isLetIn(door.deviceName)), "nobody");
+      await host.remove("a");
+      const open = await host.add({ volumeID, type: "nbd", id: "o" });
+      assert.ok(await isLetIn(open.deviceName), "without a list, this host");
+      await host.remove("o");
+      const attached = async (to: object): Promise<boolean> => {
+        const { fields } = await host.attachToHost(volumeID, to);
+        const isIn = await isLetIn(`nbd://${fields["address"]}/${fields["export"]}`);
+        await host.detachFromHost(volumeID, to);
+        return isIn;
+      };
+      const { metadata } = OTHER_HOST;
+      const far = { id: "far", metadata: { ...metadata, addresses: ["10.9.9.9"] } };
+      assert.ok(!(await attached(far)), "a volume of another host");
+      assert.ok(await attached({ id: "near" }), "of one that has told an address of loopback");
+    });
+  });
+
   it("dirty bitmaps of an image are shown by name, and one that is not there is refused", async () => {
     await withHost({}, async (host) => {
       const volumeID = await host.volume("qcow2");
@@ -141,7 +175,7 @@ describe(
     before(() => mkdirSync(scratch.path, { recursive: true }));
     after(() => scratch.remove());
 
-    it("run as another user, with no more memory than they are given, and without a network", async () => {
+    it("run as another user, with no more memory than they are given", async () => {
       const daemon = { daemonUser: "nobody", daemonMemory: "2GiB" };
       await withHost({ daemon }, async (host) => {
         chmodSync(scratch.path, 0o755);
@@ -162,6 +196,24 @@ describe(
         const limits = readFileSync(`/proc/${pid}/limits`, "utf8");
         assert.match(limits, new RegExp(`^Max address space +${2 * 1024 ** 3} `, "m"));
         assert.match(limits, /^Max core file size +0 /m);
+        await host.remove("u");
+        if (!existsSync("/dev/fuse")) return;
+        await host.add({ volumeID, type: "fuse", id: "f" });
+        for (const one of pidsBelow(join(host.folder, "l")))
+          assert.match(
+            readFileSync(`/proc/${one}/limits`, "utf8"),
+            new RegExp(`^Max address space +${2 * 1024 ** 3} `, "m"),
+          );
+        assert.equal(pidsBelow(join(host.folder, "l")).length, 2, "the volume's and the file's");
+        await host.remove("f");
+      });
+    });
+
+    it("have no network", async () => {
+      await withHost({}, async (host) => {
+        const door = await host.add({ volumeID: await host.volume(), type: "nbd", id: "u" });
+        await through(door, "read 0 1M");
+        const [pid = 0] = pidsBelow(join(host.folder, "l"));
         assert.deepEqual(
           readFileSync(`/proc/${pid}/net/dev`, "utf8")
             .match(/^ *\w+:/gm)

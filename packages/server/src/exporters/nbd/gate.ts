@@ -40,7 +40,7 @@ export interface GateExport {
   readonly socket: string;
   /**
    * Names of which the client's certificate or key has to have one, and addresses for connections without TLS; in
-   * lower case. Distinguished names as they are. Undefined: whoever is trusted at all.
+   * lower case. Distinguished names as they are. Undefined: whoever is trusted at all; without TLS this host.
    */
   readonly clients: readonly string[] | undefined;
   /** 0: any number. */
@@ -301,5 +301,7 @@ export function isLoopback(address: string): boolean {
 function mayEnter({ clients }: GateExport, { names }: Client, address: string): boolean {
   if (names !== undefined)
     return clients === undefined || names.some((one) => clients.includes(one));
-  return isLoopback(address) || clients?.includes(address) === true;
+  if (!isLoopback(address)) return clients?.includes(address) === true;
+  // One address of loopback is as good as another.
+  return clients === undefined || clients.some(isLoopback);
 }
