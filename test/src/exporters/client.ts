@@ -27,10 +27,15 @@ export class Client {
     this.#child.stdin.on("error", () => {});
   }
 
+  /** Without waiting for what comes of it. */
+  sends(command: string): void {
+    this.#child.stdin.write(`${command}\n`);
+  }
+
   /** @param expected is said before it takes the next command */
   async says(command: string, expected: RegExp): Promise<void> {
     const from = this.text.length;
-    this.#child.stdin.write(`${command}\n`);
+    this.sends(command);
     const said = (): string => this.text.slice(from);
     await until(
       `${command}: ${expected}`,
