@@ -1,47 +1,24 @@
 /** Traps of QEMU's storage daemon that no error shows: requests that arrive after the cut, and answers that are held back. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
-import { closeSync, openSync, readFileSync, readSync, readdirSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync, readdirSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
-import type { AddressInfo, Socket } from "node:net";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { EXPORTERS } from "@libstorage/server";
+import * as v from "valibot";
+import { attachmentOf, contextOf } from "../conformance/fixture.js";
 import { toolsMissing } from "../drivers/image-place.js";
 import { makeScratch } from "../faults/folders.js";
+import { loopMissing, makeLoop } from "../loop.js";
+import { accepted, hasNoDelay } from "./accepted.js";
 import { Client } from "./client.js";
-import { DoorHost, MIB, through } from "./door-host.js";
+import { DoorHost, MIB, SERVICE, through } from "./door-host.js";
+import { run, uriOf } from "./nbd-client.js";
 
 const skip = toolsMissing("qemu-img", "qemu-io", "qemu-storage-daemon", "perl");
-
-/** What the kernel says. @see tcp(7) */
-function hasNoDelay(socket: Socket): boolean {
-  const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
-  const script =
-    'open(my $s, "+<&=", 3) or die $!; print unpack("i", getsockopt($s, IPPROTO_TCP, TCP_NODELAY))';
-  const said = execFileSync("perl", ["-MSocket=IPPROTO_TCP,TCP_NODELAY", "-e", script], {
-    stdio: ["ignore", "pipe", "inherit", fd],
-    encoding: "utf8",
-  });
-  return said !== "0";
-}
-
-/** The TCP connections that servers of this process accept meanwhile. */
-async function accepted(act: (sockets: readonly Socket[]) => Promise<void>): Promise<void> {
-  const sockets: Socket[] = [];
-  const listener = (message: unknown): void => {
-    const { socket } = message as { readonly socket: Socket };
-    if (socket.remoteFamily !== undefined) sockets.push(socket);
-  };
-  subscribe("net.server.socket", listener);
-  try {
-    await act(sockets);
-  } finally {
-    unsubscribe("net.server.socket", listener);
-  }
-}
 
 const REQUEST = 3 * MIB;
 
@@ -112,6 +89,50 @@ describe("traps of storage daemons", { skip }, () => {
     await client.end();
     await host.remove("g");
   });
+
+  it(
+    "so does the cut of a host that was attached, whose requests pass no filter",
+    { skip: toolsMissing("fsfreeze") || loopMissing({ type: "ext4", sizeMiB: 32 }) },
+    async () => {
+      const loop = makeLoop({ type: "ext4", sizeMiB: 32 });
+      if (typeof loop === "string") throw new Error(loop);
+      const daemonFolder = join(scratch.path, "x");
+      const config = v.parse(EXPORTERS.nbd.config, { listen: "127.0.0.1:0", daemonFolder });
+      const context = { ...contextOf(), libFolder: scratch.path };
+      const exporter = await EXPORTERS.nbd.open(config, context);
+      const path = join(loop.folder, "disk.raw");
+      writeFileSync(path, Buffer.alloc(2 * REQUEST, 1));
+      const known = host.storage.service(SERVICE).inventory.volumes.get(await host.volume("raw"));
+      assert.ok(known !== undefined);
+      const volume = { ...known, source: { kind: "file", path, format: "raw" } as const };
+      const holder = { id: "host-b", driver: "image", service: "" };
+      const facts = { hostName: "b", addresses: ["127.0.0.1"] };
+      const { fields } = await exporter.plan(volume, { holder, facts, epoch: 1 }, context);
+      const hold = { volume, attachment: attachmentOf("host-b", { fields }) };
+      await exporter.export(hold, context);
+      const client = new Client(uriOf(hold));
+      await client.says("read -P 1 0 3M", /read 3145728/);
+      // Until it thaws no write to it ends.
+      await run("fsfreeze", "--freeze", loop.folder);
+      client.sends("write -P 2 0 3M");
+      await sleep(500);
+      let isCut = false;
+      const cut = exporter.unexport(hold, context).then(() => (isCut = true));
+      await sleep(2000);
+      const wasCut = isCut;
+      await run("fsfreeze", "--unfreeze", loop.folder);
+      await cut;
+      const then = startOf(path);
+      await sleep(1000);
+      const isSame = startOf(path).equals(then);
+      await client.end();
+      await exporter.unexport(hold, context);
+      await exporter.close();
+      loop.remove();
+      assert.equal(wasCut, false, "the answer came while a write was on its way");
+      assert.ok(isSame, "a write arrived after the answer");
+    },
+  );
 });
 
 function pidsBelow(folder: string): string[] {
