@@ -99,7 +99,10 @@ export const ExportAddRequest = v.strictObject({
   id: v.optional(ExportID),
   /** Default false. A volume that is not shareable has one writer, or any number of readers. */
   writable: v.optional(v.boolean()),
-  /** Every write is on the disk before it is answered. */
+  /**
+   * Every write is on the disk before it is answered. Default: for vhost-user-blk, and for fuse over a qcow2, whose users
+   * would not learn of what was lost with a daemon.
+   */
   writethrough: v.optional(v.boolean()),
   description: v.optional(
     v.pipe(
@@ -128,8 +131,8 @@ export const ExportAddRequest = v.strictObject({
   allocationDepth: v.optional(v.boolean()),
 
   /**
-   * Where the socket or the file stands: in the exporter's own folder, and free. Default: named after the id.
-   * Not for nbd over TCP.
+   * Where the socket or the file stands: in the exporter's own folder, and free; a file may be there if it is empty and
+   * of the server's user, and then stays. Default: named after the id. Not for nbd over TCP.
    */
   path: v.optional(Path),
 

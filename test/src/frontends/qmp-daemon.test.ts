@@ -1,7 +1,18 @@
 /** QMP beside QEMU's own storage daemon: the same commands, the same answers; and real clients through it. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,12 +21,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { DRIVERS, EXPORTERS, SILENT, listenForQmp } from "@libstorage/server";
 import type { QmpSocket } from "@libstorage/server";
 import { toolsMissing } from "../drivers/image-place.js";
+import { freePort } from "../exporters/iscsi-client.js";
+import { accepted, hasNoDelay } from "../exporters/accepted.js";
+import { Client } from "../exporters/client.js";
 import { ended, run } from "../exporters/nbd-client.js";
 import { QmpClient } from "./qmp-client.js";
 import { startRest } from "./rest-server.js";
 import type { RestServer } from "./rest-server.js";
 
 const skip = toolsMissing("qemu-img", "qemu-io", "qemu-storage-daemon", "nbdinfo");
+
+const fuseMissing =
+  (process.getuid?.() === 0 ? false : "FUSE mounts need root") ||
+  (existsSync("/dev/fuse") ? false : "this kernel has no FUSE");
 
 function configOf(folder: string): string {
   return `
@@ -27,9 +45,11 @@ libstorage:
     services:
       disks:
         driver: image
-        exports: [nbd]
+        exports: [nbd, fuse, vhost-user-blk]
         image: {root: ${folder}/root, format: raw}
         nbd: {listen: "127.0.0.1:0", folder: ${folder}/n}
+        fuse: {folder: ${folder}/f}
+        vhost-user-blk: {folder: ${folder}/v}
 `;
 }
 
@@ -79,6 +99,9 @@ describe("QMP and QEMU's storage daemon", { skip }, () => {
   });
   afterEach(async () => {
     const client = await QmpClient.ready(host.path);
+    const { return: left } = await client.execute("query-block-exports");
+    for (const { id } of left as { id: string }[])
+      await client.execute("block-export-del", { id, mode: "hard" });
     await client.execute("nbd-server-stop");
     client.close();
   });
@@ -110,8 +133,11 @@ describe("QMP and QEMU's storage daemon", { skip }, () => {
       const [theirs, ours] = [await QmpClient.open(monitor), await QmpClient.open(host.path)];
       for (const text of SAME) {
         const lines = text.replaceAll("NODE", node).replaceAll("\n", " ").replaceAll("SEND", "\n");
-        theirs.send(`${lines.replaceAll("FOLDER", own)}\n`);
-        ours.send(`${lines.replaceAll("FOLDER", join(folder, "s"))}\n`);
+        theirs.send(`${lines.replaceAll("FOLDER", own).replaceAll("VHOST", own)}\n`);
+        const [vhost = ""] = readdirSync(join(folder, "v"));
+        ours.send(
+          `${lines.replaceAll("FOLDER", join(folder, "s")).replaceAll("VHOST", join(folder, "v", vhost))}\n`,
+        );
         const expected = await theirs.reply();
         assert.deepEqual(await ours.reply(), expected, text);
       }
@@ -158,6 +184,50 @@ describe("QMP and QEMU's storage daemon", { skip }, () => {
     client.close();
   });
 
+  it(
+    "show a volume over a file that is there, as QEMU demands, and leave that file",
+    { skip: fuseMissing },
+    async () => {
+      const node = await host.volume();
+      const client = await QmpClient.ready(host.path);
+      const [own = ""] = readdirSync(join(folder, "f"));
+      const mountpoint = join(folder, "f", own, "mine.img");
+      writeFileSync(mountpoint, "");
+      const wanted = { type: "fuse", id: "fu", "node-name": node, mountpoint, writable: true };
+      assert.deepEqual(await client.execute("block-export-add", wanted), { return: {} });
+      assert.equal(statSync(mountpoint).size, 1024 ** 3);
+      const refused = await client.execute("nbd-server-remove", { name: "fu" });
+      assert.equal(refused.error?.desc, "Block export 'fu' is not an NBD export");
+      const second = { ...wanted, id: "fu2", "node-name": await host.volume() };
+      const taken = await client.execute("block-export-add", second);
+      assert.match(taken.error?.desc ?? "", /is the file of an export/);
+      assert.deepEqual(await client.execute("block-export-del", { id: "fu" }), { return: {} });
+      assert.equal(statSync(mountpoint).size, 0, "it is left");
+      assert.deepEqual(await client.execute("block-export-add", wanted), { return: {} });
+      const user = openSync(mountpoint, "r");
+      const hiding = { id: "fu", mode: "hide" };
+      assert.deepEqual(await client.execute("block-export-del", hiding), { return: {} });
+      assert.equal(statSync(mountpoint).size, 0, "new users find it empty");
+      const early = await client.execute("block-export-add", second);
+      assert.match(early.error?.desc ?? "", /perhaps on its way out/);
+      closeSync(user);
+      while (((await client.execute("query-block-exports")).return as unknown[]).length > 0)
+        await sleep(50);
+      writeFileSync(mountpoint, "precious");
+      const full = await client.execute("block-export-add", wanted);
+      assert.match(full.error?.desc ?? "", /is not an empty file/);
+      writeFileSync(mountpoint, "");
+      chownSync(mountpoint, 65_534, 65_534);
+      const foreign = await client.execute("block-export-add", wanted);
+      assert.match(foreign.error?.desc ?? "", /belongs to another user/);
+      rmSync(mountpoint);
+      assert.deepEqual(await client.execute("block-export-add", wanted), { return: {} });
+      assert.deepEqual(await client.execute("block-export-del", { id: "fu" }), { return: {} });
+      assert.equal(existsSync(mountpoint), false, "what the server made goes");
+      client.close();
+    },
+  );
+
   it("keep a connected client from a safe removal, and drop it with a hard one", async () => {
     const node = await host.volume();
     const client = await QmpClient.ready(host.path);
@@ -183,6 +253,22 @@ describe("QMP and QEMU's storage daemon", { skip }, () => {
     assert.ok(!said.includes("ops"), said);
     user.kill("SIGKILL");
     assert.deepEqual(await client.execute("nbd-server-stop"), { return: {} });
+    client.close();
+  });
+
+  it("serve NBD over TCP without a delay of small answers", async () => {
+    const node = await host.volume();
+    const client = await QmpClient.ready(host.path);
+    const port = await freePort();
+    const addr = { type: "inet", data: { host: "127.0.0.1", port: String(port) } };
+    assert.deepEqual(await client.execute("nbd-server-start", { addr }), { return: {} });
+    await client.execute("block-export-add", { type: "nbd", id: "tcp", "node-name": node });
+    await accepted(async (sockets) => {
+      const user = new Client("-r", `nbd://127.0.0.1:${port}/${node}`);
+      await user.says("read 0 4k", /read 4096/);
+      assert.deepEqual(sockets.map(hasNoDelay), [true]);
+      await user.end();
+    });
     client.close();
   });
 
@@ -264,6 +350,10 @@ const SAME: readonly string[] = [
   '{"execute":"block-export-del","arguments":{"id":"e","x":1}}',
   '{"execute":"block-export-del","arguments":{"id":"e"},"id":"z"}',
   '{"execute":"nbd-server-remove","arguments":{"name":"nope"}}',
+  '{"execute":"block-export-add","arguments":{"type":"vhost-user-blk","id":"vu","node-name":"NODE","addr":{"type":"unix","path":"VHOST/u.sock"}}}',
+  '{"execute":"nbd-server-remove","arguments":{"name":"vu"}}',
+  '{"execute":"nbd-server-remove","arguments":{"name":"vu","mode":"hard"}}',
+  '{"execute":"block-export-del","arguments":{"id":"vu"}}',
   '{"execute":"query-block-exports"}',
   '{"execute":"nbd-server-stop"}',
   '{"execute":"query-block-exports"}',

@@ -18,7 +18,7 @@ import { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
 import { needExport } from "../qemu-storage-daemon/features.js";
 import { NoHosts } from "../qemu-storage-daemon/no-hosts.js";
 import { checkWritable, refuseOptions } from "../qemu-storage-daemon/options.js";
-import { folderFor, placeOf } from "../qemu-storage-daemon/places.js";
+import { folderFor, mountPointOf } from "../qemu-storage-daemon/places.js";
 import { plainName } from "../qemu-storage-daemon/names.js";
 import { FuseConfig } from "./config.js";
 import { FuseFiles } from "./served.js";
@@ -79,17 +79,24 @@ class FuseExporter extends NoHosts implements Exporter {
     checkKernel();
     const needed = ["growable", ...(options.allowOther === undefined ? [] : ["allow-other"])];
     needExport(await this.#daemons.features(context), NAME, needed);
-    const file = placeOf(this.#folder, `${exportID}.img`, options, "file");
+    if (options.path !== undefined) this.#files.checkFree(options.path);
+    const { path: file, isGiven } = mountPointOf(this.#folder, `${exportID}.img`, options);
     return {
       deviceName: file,
-      fields: { file, export: `${plainName(`${this.#service}.${volume.id}`)}.${epoch}` },
+      fields: {
+        file,
+        export: `${plainName(`${this.#service}.${volume.id}`)}.${epoch}`,
+        ...(isGiven && { mountpoint: "given" }),
+      },
     };
   }
 
   async export(hold: Hold, context: OpContext): Promise<void> {
     const door = doorOf(hold.attachment);
+    if (door === undefined) return;
+    this.#files.claim(hold);
     // What is on its way out is not brought back.
-    if (door === undefined || door.state !== "open") return;
+    if (door.state !== "open") return;
     await this.#files.open(hold, door, context);
   }
 

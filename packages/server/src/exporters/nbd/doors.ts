@@ -8,7 +8,7 @@ import { needExport } from "../qemu-storage-daemon/features.js";
 import { filterFor } from "../qemu-storage-daemon/filters.js";
 import { exportIDOf, plainName } from "../qemu-storage-daemon/names.js";
 import { checkWritable, refuseOptions } from "../qemu-storage-daemon/options.js";
-import { placeOf } from "../qemu-storage-daemon/places.js";
+import { socketPlaceOf } from "../qemu-storage-daemon/places.js";
 import type { Gate } from "./gate.js";
 import { fieldsOf } from "./records.js";
 import type { NbdFields } from "./records.js";
@@ -47,7 +47,7 @@ export class NbdDoors implements DoorAbilities {
     const name = options.name ?? `${plainName(`${service}.${volume.id}`)}.${epoch}`;
     if (gate.has(name) || daemons.hasName(volume.id, name)) throw taken(name);
     if (transport === "unix") {
-      const socket = placeOf(folder, `${exportID}.sock`, options, "socket");
+      const socket = socketPlaceOf(folder, `${exportID}.sock`, options);
       return {
         deviceName: `nbd+unix:///${name}?socket=${socket}`,
         fields: { socket, export: name, tls: "none" },

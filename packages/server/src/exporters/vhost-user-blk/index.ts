@@ -18,7 +18,7 @@ import { filterFor } from "../qemu-storage-daemon/filters.js";
 import { exportIDOf, plainName } from "../qemu-storage-daemon/names.js";
 import { NoHosts } from "../qemu-storage-daemon/no-hosts.js";
 import { checkWritable, refuseOptions } from "../qemu-storage-daemon/options.js";
-import { folderFor, placeOf } from "../qemu-storage-daemon/places.js";
+import { folderFor, socketPlaceOf } from "../qemu-storage-daemon/places.js";
 import { VhostUserBlkConfig } from "./config.js";
 import { connectionsOf } from "./connections.js";
 
@@ -68,7 +68,7 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
     checkWritable(volume, options);
     this.#daemons.check(volume);
     needExport(await this.#daemons.features(context), NAME, ["num-queues", "logical-block-size"]);
-    const socket = placeOf(this.#folder, `${exportID}.sock`, options, "socket");
+    const socket = socketPlaceOf(this.#folder, `${exportID}.sock`, options);
     return {
       deviceName: socket,
       fields: { socket, export: `${plainName(`${this.#service}.${volume.id}`)}.${epoch}` },

@@ -125,8 +125,13 @@ function nbdCommands({ exports, nbd }: CommandParts): Commands {
     },
     "nbd-server-remove": {
       args: types.NbdServerRemove,
-      run: async (args, context) =>
-        exports.remove(await exports.find(textIn(args, "name") ?? ""), modeOf(args), context),
+      run: async (args, context) => {
+        const name = textIn(args, "name") ?? "";
+        const found = await exports.find(name);
+        if (found.type !== "nbd")
+          throw new QmpFailure(`Block export '${name}' is not an NBD export`);
+        await exports.remove(found, modeOf(args), context);
+      },
     },
   };
 }
