@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import { contextOf, OTHER_SIZE, snapshotOf } from "../conformance/fixture.js";
 import type { Case } from "../conformance/fixture.js";
 import { checkPattern, diskOf, fromSnapshot, snapshotVolume, writePattern } from "./image-place.js";
+import { SIZE_CASES } from "./image-sizes.js";
 import { IMPORT_CASES, WORK_CASES } from "./image-work.js";
 
 const MIB = 1024 ** 2;
@@ -308,6 +309,7 @@ export const IMAGE_CASES: readonly Case[] = [
   ...DATA,
   ...USED,
   ...PLANTED,
+  ...SIZE_CASES,
   ...IMPORT_CASES,
   ...WORK_CASES,
 ];

@@ -238,9 +238,10 @@ export class ImageBuilder {
         { volumeID: from.id, holder: from.holder },
       );
     const disk = this.opened(from).path;
-    await freeze(disk, note, context, live);
-    await overlayOf(disk, folder, note, context);
-    return note;
+    // An exchange that was cut short is done again: until then the file is not what is written.
+    await live.sizeBytes();
+    await freeze(disk, context, live);
+    return { ...note, sizeBytes: await overlayOf(disk, folder, context) };
   }
 
   async #duplicate(
@@ -265,8 +266,8 @@ export class ImageBuilder {
       await context.files.syncFile(to.path);
     } else if (mode === "overlays" && format === "qcow2" && !isEncrypted) {
       // A snapshot is never written: what lies in it is a layer already, under another name.
-      await freeze(disk, from.note, context);
-      await overlayOf(disk, folder, note, context);
+      await freeze(disk, context);
+      await overlayOf(disk, folder, context);
     } else await copyDisk(disk, folder, context, copyTree);
     return note;
   }
@@ -283,8 +284,12 @@ export class ImageBuilder {
     live?: LiveImage,
   ): Promise<ImageNote | undefined> {
     const image = this.opened(from);
+    let { sizeBytes } = from.note;
     if (live !== undefined) {
+      sizeBytes = await live.sizeBytes();
       if (!(await live.keep(snapshotID))) return undefined;
+      // It may have grown up to that moment; what came to it later is read as zeros.
+      sizeBytes = Math.max(sizeBytes, await live.sizeBytes());
     } else {
       checkUnused(from, image.path, "snapshotted");
       const { inner } = await inspectImage(image, context);
@@ -293,7 +298,7 @@ export class ImageBuilder {
     await context.files.syncFile(image.path);
     await context.files.hardLink(image.path, diskPath(folder, "qcow2"), { isSyncDeferred: true });
     await linkLayers(image.path, folder, context);
-    return { ...from.note, inner: snapshotID };
+    return { ...from.note, sizeBytes, inner: snapshotID };
   }
 
   /** Takes an inner snapshot out of a qcow2. One that is not there is fine. */

@@ -28,6 +28,7 @@ import { OwnChanges, watchShelves } from "../folders/watch.js";
 import { checkUnused } from "./build.js";
 import type { ImageBuilder, Original, Served } from "./build.js";
 import { diskPath, flawOfFolder } from "./layers.js";
+import { sizeNow } from "./sizes.js";
 import { leftSpools } from "./spool.js";
 
 const DEFERRED = { isSyncDeferred: true };
@@ -91,7 +92,10 @@ export class ImageStore {
       const plain = [...volumes.temporaries, ...leftSpools(this.root)];
       this.#clean(plain, snapshots.temporaries, volumes.reverts, context);
       return {
-        volumes: volumes.entries.map(({ record }) => record),
+        // Of those that nobody has had since, the record is right: a look at each would take its time.
+        volumes: volumes.entries.map((text) =>
+          text.record.attachments.some(exporterOf) ? this.#sized(text).record : text.record,
+        ),
         snapshots: snapshots.entries.map(({ record }) => record),
       };
     } catch (error) {
@@ -125,7 +129,8 @@ export class ImageStore {
   }
 
   volume(id: string): VolumeRecord | undefined {
-    return this.#volumes.read(id)?.record;
+    const text = this.#volumes.read(id);
+    return text && this.#sized(text).record;
   }
 
   snapshot(id: string): SnapshotRecord | undefined {
@@ -166,12 +171,26 @@ export class ImageStore {
 
   /** @throws {StorageError} `not-found`, or `failed-precondition` when it is broken */
   noteOf(id: string): ImageNote {
-    return noteOf(this.#volumes, id);
+    return this.#sized(existing(this.#volumes, id)).image ?? formatless(id);
+  }
+
+  /** What the record of a volume says of its size, whatever its image has. */
+  notedSizeOf(id: string): number {
+    return existing(this.#volumes, id).record.sizeBytes;
+  }
+
+  /** As it is noted, but with the size that the image has. */
+  #sized(text: VolumeText): VolumeText {
+    const { record, image } = text;
+    if (image === undefined || record.broken !== undefined) return text;
+    const sizeBytes = sizeNow(diskPath(this.#volumes.dataPath(record.id), image.format), image);
+    if (sizeBytes === image.sizeBytes) return text;
+    return { ...text, record: { ...record, sizeBytes }, image: { ...image, sizeBytes } };
   }
 
   /** @throws {StorageError} `failed-precondition` while another host may write */
   originalVolume(id: string): Original {
-    const note = noteOf(this.#volumes, id);
+    const note = this.noteOf(id);
     const holder = this.#volumes.read(id)?.record.attachments.find(exporterOf);
     if (holder !== undefined)
       throw new StorageError(
@@ -197,7 +216,7 @@ export class ImageStore {
 
   /** A volume whose image an exporter has open; undefined for any other. */
   async served(id: string, context: OpContext): Promise<Served | undefined> {
-    const note = noteOf(this.#volumes, id);
+    const note = this.noteOf(id);
     const volume = this.#volumes.read(id)?.record;
     const holder = volume?.attachments.find(exporterOf)?.instanceID.id;
     if (volume === undefined || holder === undefined) return undefined;
@@ -207,12 +226,13 @@ export class ImageStore {
   }
 
   originalSnapshot(id: string): Original {
-    const note = noteOf(this.#snapshots, id);
+    const note = existing(this.#snapshots, id).image ?? formatless(id);
     return { what: "snapshot", id, folder: this.#snapshots.dataPath(id), note };
   }
 
   async writeVolume(volume: VolumeRecord, note: ImageNote, context: OpContext) {
-    const text = volumeText(volume, undefined, note);
+    const { sizeBytes } = note;
+    const text = volumeText({ ...volume, sizeBytes }, undefined, note);
     await context.files.write(this.#volumes.recordPath(volume.id), text);
     return this.#volumes.asWritten(volume.id, text).record;
   }
@@ -262,7 +282,7 @@ export class ImageStore {
       const make = async (folder: string): Promise<string> => {
         await context.files.makeFolder(folder, 0o700, DEFERRED);
         const note = await build(folder);
-        text = volumeText(volume, undefined, note);
+        text = volumeText({ ...volume, sizeBytes: note.sizeBytes }, undefined, note);
         await context.files.syncFolder(folder);
         return text;
       };
@@ -307,7 +327,7 @@ export class ImageStore {
       let text = "";
       const build = async (folder: string): Promise<string> => {
         const note = await this.families.run(volumeID, () => fill(folder));
-        text = snapshotText(snapshot, true, note);
+        text = snapshotText({ ...snapshot, sizeBytes: note.sizeBytes }, true, note);
         return text;
       };
       await orUndo(
@@ -363,13 +383,7 @@ export class ImageStore {
   }
 }
 
-/** @throws {StorageError} `not-found`, or `failed-precondition` when it is broken */
-function noteOf<T extends Parsed & { readonly image?: ImageNote | undefined }>(
-  shelf: Shelf<T>,
-  id: string,
-): ImageNote {
-  const { image } = existing(shelf, id);
-  if (image !== undefined) return image;
+function formatless(id: string): never {
   throw new StorageError("failed-precondition", `the record of ${id} does not state its format`);
 }
 
