@@ -253,7 +253,8 @@ export class ImageBuilder {
     const { inner, ...note } = from.note;
     const { format, sizeBytes, isEncrypted = false } = note;
     const disk = diskPath(from.folder, format);
-    checkUnused(from, disk, "copied");
+    // What an inner snapshot holds is never written again, whoever has the file open.
+    if (inner === undefined) await checkUnused(from, disk, "copied", context);
     // Inner snapshots are no part of a copy, and their clusters would be.
     const hasInner = format === "qcow2" && readQcow2Header(disk).innerSnapshots > 0;
     if (inner !== undefined || hasInner) {
@@ -291,7 +292,7 @@ export class ImageBuilder {
       // It may have grown up to that moment; what came to it later is read as zeros.
       sizeBytes = Math.max(sizeBytes, await live.sizeBytes());
     } else {
-      checkUnused(from, image.path, "snapshotted");
+      await checkUnused(from, image.path, "snapshotted", context);
       const { inner } = await inspectImage(image, context);
       if (!inner.includes(snapshotID)) await createInner(image, snapshotID, context);
     }
@@ -312,12 +313,13 @@ export class ImageBuilder {
 }
 
 /** @throws {StorageError} `failed-precondition`: the copy of what is written meanwhile would be torn */
-export function checkUnused(
+export async function checkUnused(
   { what, id }: Pick<Original, "what" | "id">,
   path: string,
   doing: string,
-) {
-  const user = userOf(path);
+  context: OpContext,
+): Promise<void> {
+  const user = await userOf(path, context);
   if (user === undefined) return;
   throw new StorageError(
     "failed-precondition",

@@ -117,13 +117,14 @@ export class ImageDriver implements StorageDriver {
   }
 
   volumeDetach(volume: VolumeRecord, holder: InstanceID, force: boolean, context: OpContext) {
-    return this.#store.changeVolume(volume.id, "detach", context, () => {
+    return this.#store.changeVolume(volume.id, "detach", context, async () => {
       const note = this.#store.noteOf(volume.id);
       const held = heldBy(volume, holder);
       // Who came through an exporter was cut off by it.
       if (force && held !== undefined && exporterOf(held) === undefined) {
         const path = diskPath(this.#store.folderOf(volume.id), note.format);
-        checkUnused({ what: "volume", id: volume.id }, path, `taken from ${holder.id}`);
+        const doing = `taken from ${holder.id}`;
+        await checkUnused({ what: "volume", id: volume.id }, path, doing, context);
       }
       const attachments = volume.attachments.filter(
         ({ instanceID }) => !isSameInstance(instanceID, holder),
@@ -188,7 +189,8 @@ export class ImageDriver implements StorageDriver {
   readonly images: ImageAbilities = {
     check: async (volume, repair, context) => {
       const original = this.#store.originalVolume(volume.id);
-      if (repair) checkUnused(original, this.#builder.imageOf(original).path, "repaired");
+      const { path } = this.#builder.imageOf(original);
+      if (repair) await checkUnused(original, path, "repaired", context);
       return checkImage(this.#builder.opened(original), repair, context);
     },
     measure: async (volume, format, context) => {

@@ -12,7 +12,7 @@ import type { ImageNote } from "../folders/records.js";
 import { orUndo } from "../folders/steps.js";
 import { createImage } from "./qemu-img.js";
 import { LAYER, layersBelow } from "../../images/layers.js";
-import { sizeOfQcow2 } from "./sizes.js";
+import { readQcow2Header } from "../../images/qcow2-header.js";
 
 const DEFERRED = { isSyncDeferred: true };
 
@@ -20,6 +20,11 @@ const DEFERRED = { isSyncDeferred: true };
 const MAX_LAYERS = 200;
 
 export type Format = ImageNote["format"];
+
+/** What the disk of a qcow2 has, in bytes, as its header says. @throws {Error} for what is no qcow2 */
+export function sizeOfQcow2(path: string): number {
+  return Number(readQcow2Header(path).sizeBytes);
+}
 
 /** Where a format's file lies in its folder. */
 export function diskPath(folder: string, format: Format): string {

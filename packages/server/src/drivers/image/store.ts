@@ -28,7 +28,7 @@ import { OwnChanges, watchShelves } from "../folders/watch.js";
 import { checkUnused } from "./build.js";
 import type { ImageBuilder, Original, Served } from "./build.js";
 import { diskPath, flawOfFolder } from "./layers.js";
-import { sizeNow } from "./sizes.js";
+import { withSizeNow } from "./sizes.js";
 import { leftSpools } from "./spool.js";
 
 const DEFERRED = { isSyncDeferred: true };
@@ -92,10 +92,10 @@ export class ImageStore {
       const plain = [...volumes.temporaries, ...leftSpools(this.root)];
       this.#clean(plain, snapshots.temporaries, volumes.reverts, context);
       return {
-        // Of those that nobody has had since, the record is right: a look at each would take its time.
-        volumes: volumes.entries.map((text) =>
-          text.record.attachments.some(exporterOf) ? this.#sized(text).record : text.record,
-        ),
+        // The record of others is right, and a look at each image would take its time.
+        volumes: volumes.entries
+          .map((text) => (text.record.attachments.some(exporterOf) ? this.#sized(text) : text))
+          .map(({ record }) => record),
         snapshots: snapshots.entries.map(({ record }) => record),
       };
     } catch (error) {
@@ -149,7 +149,8 @@ export class ImageStore {
   removeVolume(id: string, context: OpContext): Promise<void> {
     return this.changeVolume(id, "remove", context, async () => {
       const source = this.volume(id)?.source;
-      if (source?.kind === "file") checkUnused({ what: "volume", id }, source.path, "removed");
+      if (source?.kind === "file")
+        await checkUnused({ what: "volume", id }, source.path, "removed", context);
       await takeAway(PLAIN, this.#volumes, id, context);
     });
   }
@@ -179,13 +180,8 @@ export class ImageStore {
     return existing(this.#volumes, id).record.sizeBytes;
   }
 
-  /** As it is noted, but with the size that the image has. */
   #sized(text: VolumeText): VolumeText {
-    const { record, image } = text;
-    if (image === undefined || record.broken !== undefined) return text;
-    const sizeBytes = sizeNow(diskPath(this.#volumes.dataPath(record.id), image.format), image);
-    if (sizeBytes === image.sizeBytes) return text;
-    return { ...text, record: { ...record, sizeBytes }, image: { ...image, sizeBytes } };
+    return withSizeNow(text, this.#volumes.dataPath(text.record.id));
   }
 
   /** @throws {StorageError} `failed-precondition` while another host may write */
@@ -277,7 +273,8 @@ export class ImageStore {
     return this.changeVolume(id, "revert", context, async () => {
       await this.#cleaning;
       await settle(PLAIN, shelf, id, context);
-      checkUnused({ what: "volume", id }, this.#pathOf(id), "reverted");
+      const path = diskPath(this.folderOf(id), this.noteOf(id).format);
+      await checkUnused({ what: "volume", id }, path, "reverted", context);
       let text = "";
       const make = async (folder: string): Promise<string> => {
         await context.files.makeFolder(folder, 0o700, DEFERRED);
@@ -300,10 +297,6 @@ export class ImageStore {
       await this.#cleaning;
       await settle(PLAIN, this.#volumes, id, context);
     });
-  }
-
-  #pathOf(id: string): string {
-    return diskPath(this.folderOf(id), this.noteOf(id).format);
   }
 
   /** @param fill puts the image into an empty folder; called while nobody else changes the volume's files */
