@@ -7,6 +7,7 @@ import { lstatSync, readFileSync, readdirSync, readlinkSync, statSync } from "no
 import type { Stats } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import * as v from "valibot";
+import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
 import { CommandError } from "../../core/exec.js";
 import { isLockedForWriting } from "./qemu-img.js";
@@ -108,7 +109,13 @@ async function writerOf(id: FileID, { signal }: OpContext): Promise<string | und
       if (isWriter(folder, fd, id)) return `${pid} (${textOf(`${folder}/comm`).trim()})`;
       if (performance.now() - turn < TURN_MS) continue;
       await setImmediate();
-      signal.throwIfAborted();
+      if (signal.aborted)
+        throw new StorageError(
+          "cancelled",
+          "the request was cancelled",
+          {},
+          { cause: signal.reason },
+        );
       turn = performance.now();
     }
   }
