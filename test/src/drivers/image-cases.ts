@@ -7,6 +7,8 @@ import { dirname, join } from "node:path";
 import { contextOf, OTHER_SIZE, snapshotOf } from "../conformance/fixture.js";
 import type { Case } from "../conformance/fixture.js";
 import { checkPattern, diskOf, fromSnapshot, snapshotVolume, writePattern } from "./image-place.js";
+import { SIZE_CASES } from "./image-sizes.js";
+import { USED_CASES } from "./image-used.js";
 import { IMPORT_CASES, WORK_CASES } from "./image-work.js";
 
 const MIB = 1024 ** 2;
@@ -186,60 +188,6 @@ const DATA: readonly Case[] = [
   },
 ];
 
-/** Holds a file open for writing, as a virtual machine would. */
-async function withWriter(path: string, act: () => Promise<void>): Promise<void> {
-  const script = `require("fs").openSync(process.argv[1], "r+"); console.log("open"); setInterval(() => {}, 1e6)`;
-  const child = spawn(process.execPath, ["-e", script, path], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  await once(child.stdout, "data");
-  try {
-    await act();
-  } finally {
-    child.kill("SIGKILL");
-    await once(child, "exit");
-  }
-}
-
-const USED: readonly Case[] = [
-  {
-    title: "what is open for writing is not copied, removed or taken away by force",
-    async run(fixture) {
-      const volume = await fixture.attach(await fixture.create(0), "host-a");
-      await withWriter(diskOf(volume).path, async () => {
-        const busy = { code: "failed-precondition", message: /has its image open for writing/ };
-        const copy = fixture.copyVolume(volume, fixture.volume(1), contextOf());
-        await assert.rejects(copy, busy);
-        await assert.rejects(fixture.snapshot(0, volume), busy);
-        await assert.rejects(fixture.driver.volumeRemove(volume.id, contextOf()), busy);
-        await assert.rejects(fixture.detach(volume, "host-a", true), busy);
-      });
-      assert.deepEqual(await fixture.list(), { volumes: [volume], snapshots: [] });
-    },
-  },
-  {
-    title: "what is exported to another host is not copied",
-    async run(fixture) {
-      const fields = { exporter: "nbd" };
-      const volume = await fixture.attach(await fixture.create(0), "host-a", { fields });
-      const busy = { code: "failed-precondition", message: /exported to host-a/ };
-      const copy = fixture.copyVolume(volume, fixture.volume(1), contextOf());
-      await assert.rejects(copy, busy);
-      await assert.rejects(fixture.snapshot(0, volume), busy);
-    },
-  },
-  {
-    title: "a holder on this host is told the file and its format",
-    async run(fixture) {
-      const volume = await fixture.create(0);
-      const held = await fixture.attach(volume, "host-a", { deviceName: "" });
-      const { path, format } = diskOf(volume);
-      assert.equal(held.attachments[0]?.deviceName, path);
-      assert.deepEqual(held.attachments[0]?.fields, { path, format });
-    },
-  },
-];
-
 function brokenCase(title: string, plant: (disk: string) => void, why: RegExp): Case {
   return {
     title,
@@ -306,8 +254,9 @@ const PLANTED: readonly Case[] = [
 
 export const IMAGE_CASES: readonly Case[] = [
   ...DATA,
-  ...USED,
+  ...USED_CASES,
   ...PLANTED,
+  ...SIZE_CASES,
   ...IMPORT_CASES,
   ...WORK_CASES,
 ];

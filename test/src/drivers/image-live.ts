@@ -7,7 +7,14 @@ import { CountedFaults } from "@libstorage/server";
 import type { FaultMode, LiveImage, VolumeRecord } from "@libstorage/server";
 import { Fixture, contextOf, snapshotOf } from "../conformance/fixture.js";
 import type { Case } from "../conformance/fixture.js";
-import { checkPattern, diskOf, fromSnapshot, qemuIO, writePattern } from "./image-place.js";
+import {
+  checkPattern,
+  diskOf,
+  fromSnapshot,
+  imageSize,
+  qemuIO,
+  writePattern,
+} from "./image-place.js";
 
 const MIB = 1024 ** 2;
 const MODES: readonly FaultMode[] = ["fail", "lost-answer", "kill-before", "kill-after"];
@@ -36,9 +43,22 @@ class Holder implements LiveImage {
   }
 
   write(pattern: number, mib: number): void {
+    this.#run(`write -P ${pattern} ${mib}M 1M`);
+  }
+
+  truncate(mib: number): void {
+    this.#run(`truncate ${mib}M`);
+  }
+
+  #run(...commands: readonly string[]): string {
     const source = { kind: "file", path: this.#own, format: "qcow2" } as const;
-    const { ok, text } = qemuIO({ ...this.#volume, source }, `write -P ${pattern} ${mib}M 1M`);
+    const { ok, text } = qemuIO({ ...this.#volume, source }, ...commands);
     assert.ok(ok, text);
+    return text;
+  }
+
+  async sizeBytes(): Promise<number> {
+    return imageSize(this.#own);
   }
 
   grow(): Promise<void> {
@@ -129,4 +149,23 @@ const refused: Case = {
   },
 };
 
-export const LIVE_CASES: readonly Case[] = [refused, cut];
+const grown: Case = {
+  title: "a live snapshot of an image that has grown past its record loses nothing, there and here",
+  async run(fixture) {
+    const { volume, holder } = await held(fixture);
+    holder.truncate(10);
+    holder.write(0x62, 9);
+    const { id, sizeBytes } = await fixture.snapshot(0, volume);
+    assert.equal(sizeBytes, 10 * MIB);
+    checkPattern(volume, 0x62, 9);
+    assert.equal(imageSize(diskOf(volume).path), 10 * MIB);
+    const request = { ...fixture.volume(1), sizeBytes };
+    const snapshot = await fixture.driver.snapshotInspect(id, contextOf());
+    assert.ok(snapshot !== undefined);
+    const made = await fixture.snapshots.volumeCreateFromSnapshot(snapshot, request, contextOf());
+    checkPattern(made, 0x62, 9);
+    assert.equal((await fixture.inspect(volume.id))?.sizeBytes, 10 * MIB);
+  },
+};
+
+export const LIVE_CASES: readonly Case[] = [refused, grown, cut];

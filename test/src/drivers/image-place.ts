@@ -72,6 +72,13 @@ export function qemuIO(record: VolumeRecord | SnapshotRecord, ...commands: reado
   return { ok: status === 0 && !/Pattern verification failed/.test(stdout), text: stdout + stderr };
 }
 
+/** What a disk of a qcow2 has, in bytes. */
+export function imageSize(path: string): number {
+  const args = ["info", "-U", "--output=json", "-f", "qcow2", path];
+  const { stdout } = spawnSync("qemu-img", args, { encoding: "utf8" });
+  return (JSON.parse(stdout) as { "virtual-size": number })["virtual-size"];
+}
+
 /** Fills 1 MiB at `mib` with a byte. */
 export function writePattern(record: VolumeRecord, pattern: number, mib = 0): void {
   const { ok, text } = qemuIO(record, `write -P ${pattern} ${mib}M 1M`, "flush");

@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 import type { Export } from "@libstorage/model";
 import type { SnapshotRecord, StorageService } from "@libstorage/server";
+import { imageSize } from "../drivers/image-place.js";
 import { makeScratch } from "../faults/folders.js";
 import { Client, until } from "./client.js";
 import { DoorHost, GIB, SERVICE, through } from "./door-host.js";
@@ -311,12 +312,12 @@ for (const mode of ["overlays", "inner"] as const)
     });
 
     it("virtual machines and files that may grow are no hindrance", async () => {
-      const volumeID = await host.volume("raw", { opts: { format: "raw", shareable: true } });
+      const volumeID = await host.volume("qcow2", { opts: { format: "qcow2", shareable: true } });
       await host.add({ volumeID, type: "vhost-user-blk", writable: true });
       const file = await host.add({ volumeID, type: "fuse", writable: true, growable: true });
       await service().volumeExpand(volumeID, 2 * GIB, CALLER);
       await until("the file is larger", () => statSync(file.deviceName).size === 2 * GIB);
-      assert.equal(statSync(pathOf(volumeID)).size, 2 * GIB);
+      assert.equal(imageSize(pathOf(volumeID)), 2 * GIB);
     });
 
     it("encrypted volumes grow, and have snapshots inside", async () => {

@@ -103,5 +103,6 @@ describe("docs/configuration.md", () => {
   it("is what the schemas say; npm run docs writes it anew", () => {
     const page = readFileSync(join(ROOT, "docs/configuration.md"), "utf8");
     assert.equal(page, configurationPage({ drivers: DRIVERS, exporters: EXPORTERS }));
+    assert.doesNotMatch(page, /\[object Object\]/, "what a key may be is said in words");
   });
 });

@@ -18,7 +18,8 @@ type Schema = v.GenericSchema & {
   readonly pipe?: readonly Schema[];
   readonly entries?: Readonly<Record<string, Schema>>;
   readonly default?: unknown;
-  readonly options?: readonly (string | number)[];
+  /** Of a list of values, or of a union. */
+  readonly options?: readonly (string | number | Schema)[];
 };
 
 const WRAPPERS = new Set(["optional", "exact_optional", "nullish", "undefinedable", "nullable"]);
@@ -55,11 +56,10 @@ export function keysOfSchema(root: v.GenericSchema, above = ""): readonly Schema
     const key = above === "" ? name : `${above}.${name}`;
     const inner = unwrap(entry);
     if (inner.schema.entries !== undefined) return keysOfSchema(inner.schema, key);
-    const { options } = inner.schema;
     return [
       {
         key,
-        type: options === undefined ? inner.schema.type : options.join(", "),
+        type: typeOf(inner.schema),
         isOptional: inner.isOptional,
         fallback: plain(inner.fallback),
         meaning: inner.meaning,
@@ -67,6 +67,13 @@ export function keysOfSchema(root: v.GenericSchema, above = ""): readonly Schema
       },
     ];
   });
+}
+
+/** In a word; of what is one of several things, all of them. */
+function typeOf({ type, options }: Schema): string {
+  if (options === undefined) return type;
+  const each = options.map((one) => (typeof one === "object" ? typeOf(unwrap(one).schema) : one));
+  return [...new Set(each)].join(", ");
 }
 
 function plain(value: unknown): string {

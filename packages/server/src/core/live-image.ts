@@ -6,6 +6,8 @@
  * `unavailable` and `deadline-exceeded` it is not known whether it has.
  */
 export interface LiveImage {
+  /** What it has now: with a file that may grow, its user changes that. */
+  sizeBytes(): Promise<number>;
   /**
    * Never shrinks it. @throws {StorageError} `failed-precondition` while a client is there that would have to be cut
    * off to learn the new size, and would not come again by itself

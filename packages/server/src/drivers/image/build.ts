@@ -238,9 +238,10 @@ export class ImageBuilder {
         { volumeID: from.id, holder: from.holder },
       );
     const disk = this.opened(from).path;
-    await freeze(disk, note, context, live);
-    await overlayOf(disk, folder, note, context);
-    return note;
+    // An exchange that was cut short is done again: until then the file is not what is written.
+    await live.sizeBytes();
+    await freeze(disk, context, live);
+    return { ...note, sizeBytes: await overlayOf(disk, folder, context) };
   }
 
   async #duplicate(
@@ -252,7 +253,8 @@ export class ImageBuilder {
     const { inner, ...note } = from.note;
     const { format, sizeBytes, isEncrypted = false } = note;
     const disk = diskPath(from.folder, format);
-    checkUnused(from, disk, "copied");
+    // What an inner snapshot holds is never written again, whoever has the file open.
+    if (inner === undefined) await checkUnused(from, disk, "copied", context);
     // Inner snapshots are no part of a copy, and their clusters would be.
     const hasInner = format === "qcow2" && readQcow2Header(disk).innerSnapshots > 0;
     if (inner !== undefined || hasInner) {
@@ -265,8 +267,8 @@ export class ImageBuilder {
       await context.files.syncFile(to.path);
     } else if (mode === "overlays" && format === "qcow2" && !isEncrypted) {
       // A snapshot is never written: what lies in it is a layer already, under another name.
-      await freeze(disk, from.note, context);
-      await overlayOf(disk, folder, note, context);
+      await freeze(disk, context);
+      await overlayOf(disk, folder, context);
     } else await copyDisk(disk, folder, context, copyTree);
     return note;
   }
@@ -283,17 +285,21 @@ export class ImageBuilder {
     live?: LiveImage,
   ): Promise<ImageNote | undefined> {
     const image = this.opened(from);
+    let { sizeBytes } = from.note;
     if (live !== undefined) {
+      sizeBytes = await live.sizeBytes();
       if (!(await live.keep(snapshotID))) return undefined;
+      // It may have grown up to that moment; what came to it later is read as zeros.
+      sizeBytes = Math.max(sizeBytes, await live.sizeBytes());
     } else {
-      checkUnused(from, image.path, "snapshotted");
+      await checkUnused(from, image.path, "snapshotted", context);
       const { inner } = await inspectImage(image, context);
       if (!inner.includes(snapshotID)) await createInner(image, snapshotID, context);
     }
     await context.files.syncFile(image.path);
     await context.files.hardLink(image.path, diskPath(folder, "qcow2"), { isSyncDeferred: true });
     await linkLayers(image.path, folder, context);
-    return { ...from.note, inner: snapshotID };
+    return { ...from.note, sizeBytes, inner: snapshotID };
   }
 
   /** Takes an inner snapshot out of a qcow2. One that is not there is fine. */
@@ -307,12 +313,13 @@ export class ImageBuilder {
 }
 
 /** @throws {StorageError} `failed-precondition`: the copy of what is written meanwhile would be torn */
-export function checkUnused(
+export async function checkUnused(
   { what, id }: Pick<Original, "what" | "id">,
   path: string,
   doing: string,
-) {
-  const user = userOf(path);
+  context: OpContext,
+): Promise<void> {
+  const user = await userOf(path, context);
   if (user === undefined) return;
   throw new StorageError(
     "failed-precondition",

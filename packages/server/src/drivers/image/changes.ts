@@ -181,10 +181,10 @@ export function imageChanges(store: ImageStore, builder: ImageBuilder): ChangeAb
     return compared(regions(store.originalSnapshot(since.id), context), now);
   };
   return {
-    volumeChanges: ({ id }, since, context) => {
+    async *volumeChanges({ id }, since, context) {
       const original = store.originalVolume(id);
-      checkUnused(original, builder.imageOf(original).path, "compared");
-      return changes(original, since, context);
+      await checkUnused(original, builder.imageOf(original).path, "compared", context);
+      yield* changes(original, since, context);
     },
     snapshotChanges: ({ id }, since, context) =>
       changes(store.originalSnapshot(id), since, context),

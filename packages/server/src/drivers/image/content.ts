@@ -69,7 +69,7 @@ export function imageContent(store: ImageStore, builder: ImageBuilder): ContentA
         { resourceID: id },
       );
     const image = builder.opened(original);
-    if (what === "volume") checkUnused(original, image.path, "read");
+    if (what === "volume") await checkUnused(original, image.path, "read", context);
     const format = chosen(note, wish);
     const { sizeBytes } = note;
     if (qemuFormat(note.format) === format && standsAlone(original)) {

@@ -117,13 +117,14 @@ export class ImageDriver implements StorageDriver {
   }
 
   volumeDetach(volume: VolumeRecord, holder: InstanceID, force: boolean, context: OpContext) {
-    return this.#store.changeVolume(volume.id, "detach", context, () => {
+    return this.#store.changeVolume(volume.id, "detach", context, async () => {
       const note = this.#store.noteOf(volume.id);
       const held = heldBy(volume, holder);
       // Who came through an exporter was cut off by it.
       if (force && held !== undefined && exporterOf(held) === undefined) {
         const path = diskPath(this.#store.folderOf(volume.id), note.format);
-        checkUnused({ what: "volume", id: volume.id }, path, `taken from ${holder.id}`);
+        const doing = `taken from ${holder.id}`;
+        await checkUnused({ what: "volume", id: volume.id }, path, doing, context);
       }
       const attachments = volume.attachments.filter(
         ({ instanceID }) => !isSameInstance(instanceID, holder),
@@ -152,10 +153,14 @@ export class ImageDriver implements StorageDriver {
           );
         const image = this.#builder.opened({ folder: this.#store.folderOf(id), note });
         const live = await this.#store.live(volume, true, context);
+        // What it has may be more than anybody was told: it is never made less.
+        const before = live === undefined ? note.sizeBytes : await live.sizeBytes();
+        const wantedBytes = Math.max(sizeBytes, before);
         const grow = async (): Promise<void> => {
-          if (live !== undefined) await live.grow(sizeBytes);
+          if (wantedBytes === before) return;
+          if (live !== undefined) await live.grow(wantedBytes);
           else
-            await resizeImage(image, sizeBytes, {}, context).catch((error: unknown) => {
+            await resizeImage(image, wantedBytes, {}, context).catch((error: unknown) => {
               throw whileHeld(volume, error);
             });
           await context.files.syncFile(image.path);
@@ -164,13 +169,15 @@ export class ImageDriver implements StorageDriver {
         await orUndo(
           async () => {
             await grow();
-            const wanted = { ...volume, sizeBytes };
-            grown = await this.#store.writeVolume(wanted, { ...note, sizeBytes }, context);
+            const wanted = { ...note, sizeBytes: wantedBytes };
+            grown = await this.#store.writeVolume(volume, wanted, context);
           },
           // Nobody has been told of what came to it. Who has it open keeps it: a size is never taken from a user.
           async (own) => {
-            if (live === undefined && this.#store.noteOf(id).sizeBytes === note.sizeBytes)
-              await resizeImage(image, note.sizeBytes, { shrink: true }, own);
+            if (live !== undefined || this.#store.notedSizeOf(id) === wantedBytes) return;
+            // What was refused has changed nothing.
+            if (wantedBytes > before && this.#store.noteOf(id).sizeBytes === wantedBytes)
+              await resizeImage(image, before, { shrink: true }, own);
           },
           context,
         );
@@ -182,7 +189,8 @@ export class ImageDriver implements StorageDriver {
   readonly images: ImageAbilities = {
     check: async (volume, repair, context) => {
       const original = this.#store.originalVolume(volume.id);
-      if (repair) checkUnused(original, this.#builder.imageOf(original).path, "repaired");
+      const { path } = this.#builder.imageOf(original);
+      if (repair) await checkUnused(original, path, "repaired", context);
       return checkImage(this.#builder.opened(original), repair, context);
     },
     measure: async (volume, format, context) => {
@@ -215,9 +223,11 @@ export class ImageDriver implements StorageDriver {
   readonly reverts = {
     volumeRevert: (volume: VolumeRecord, snapshot: SnapshotRecord, context: OpContext) =>
       this.#store.revertVolume(volume, context, (folder) =>
-        this.#store.families.run(volume.id, () =>
-          this.#builder.copy(this.#store.originalSnapshot(snapshot.id), folder, volume, context),
-        ),
+        this.#store.families.run(volume.id, () => {
+          const sizeBytes = Math.max(volume.sizeBytes, this.#store.noteOf(volume.id).sizeBytes);
+          const original = this.#store.originalSnapshot(snapshot.id);
+          return this.#builder.copy(original, folder, { ...volume, sizeBytes }, context);
+        }),
       ),
     volumeRevertSettle: (id: string, context: OpContext) => this.#store.settleVolume(id, context),
   };

@@ -12,6 +12,7 @@ import type { ImageNote } from "../folders/records.js";
 import { orUndo } from "../folders/steps.js";
 import { createImage } from "./qemu-img.js";
 import { LAYER, layersBelow } from "../../images/layers.js";
+import { readQcow2Header } from "../../images/qcow2-header.js";
 
 const DEFERRED = { isSyncDeferred: true };
 
@@ -19,6 +20,11 @@ const DEFERRED = { isSyncDeferred: true };
 const MAX_LAYERS = 200;
 
 export type Format = ImageNote["format"];
+
+/** What the disk of a qcow2 has, in bytes, as its header says. @throws {Error} for what is no qcow2 */
+export function sizeOfQcow2(path: string): number {
+  return Number(readQcow2Header(path).sizeBytes);
+}
 
 /** Where a format's file lies in its folder. */
 export function diskPath(folder: string, format: Format): string {
@@ -46,12 +52,7 @@ export function flawOfFolder(folder: string): string | undefined {
  * @param live who has the disk open. The names are changed first: should it end before it has heard of the new overlay,
  * the next one opens what it has written, with an empty layer over it
  */
-export async function freeze(
-  disk: string,
-  note: ImageNote,
-  context: OpContext,
-  live?: LiveImage,
-): Promise<void> {
+export async function freeze(disk: string, context: OpContext, live?: LiveImage): Promise<void> {
   const { files } = context;
   const folder = dirname(disk);
   const [top] = layersBelow(disk);
@@ -69,7 +70,8 @@ export async function freeze(
   // One that was cut short has left the name of what is still in use.
   await files.unlink(layer, DEFERRED);
   const backing = { name, format: "qcow2" } as const;
-  const wanted = { path: overlay, format: "qcow2", sizeBytes: note.sizeBytes, backing } as const;
+  const sizeBytes = sizeOfQcow2(disk);
+  const wanted = { path: overlay, format: "qcow2", sizeBytes, backing } as const;
   await orUndo(
     async () => {
       await files.hardLink(disk, layer, DEFERRED);
@@ -128,20 +130,20 @@ export async function linkLayers(
   return layers;
 }
 
-/** Lays a new overlay in `folder` over the layers of a disk that was just frozen. */
-export async function overlayOf(
-  disk: string,
-  folder: string,
-  note: ImageNote,
-  context: OpContext,
-): Promise<void> {
+/**
+ * Lays a new overlay in `folder` over the layers of a disk that was just frozen.
+ * @returns its size, in bytes: that of what was frozen
+ */
+export async function overlayOf(disk: string, folder: string, context: OpContext): Promise<number> {
   const [top] = await linkLayers(disk, folder, context);
   if (top === undefined)
     throw new StorageError("internal", `${disk} has no layer to share`, { path: disk });
   const path = diskPath(folder, "qcow2");
   const backing = { name: basename(top), format: "qcow2" } as const;
-  await createImage({ path, format: "qcow2", sizeBytes: note.sizeBytes, backing }, context);
+  const sizeBytes = sizeOfQcow2(top);
+  await createImage({ path, format: "qcow2", sizeBytes, backing }, context);
   await context.files.syncFile(path);
+  return sizeBytes;
 }
 
 /** Copies a disk as a file, sharing its layers. Blocks are shared where the file system can. */

@@ -35,7 +35,7 @@ export async function convertDisk<R>(
   const { files } = context;
   const { folder, note: before, id } = original;
   const from = builder.opened(original);
-  checkUnused(original, from.path, "converted");
+  await checkUnused(original, from.path, "converted", context);
   if (before.format === "iso")
     throw new StorageError("failed-precondition", `volume ${id} is an ISO file, and stays one`);
   const note = { ...before, format };
@@ -69,7 +69,7 @@ export async function shrinkDisk(
 ): Promise<ImageNote> {
   const { note, id } = original;
   const image = builder.opened(original);
-  checkUnused(original, image.path, "shrunk");
+  await checkUnused(original, image.path, "shrunk", context);
   if (note.format === "iso")
     throw new StorageError(
       "failed-precondition",

@@ -49,6 +49,25 @@ function optionsOf({ path, format, keyFile }: Image): string {
   return `driver=qcow2,encrypt.key-secret=${KEY},${file}`;
 }
 
+const LOCKED = /Failed to get (shared )?"(\w+)" lock/;
+
+/**
+ * Whether a QEMU, on any host that shares the file system's locks, may write to a file. The file's bytes are not looked
+ * at, so no name in them is followed; and one that only reads is no hindrance. False where the tool cannot tell.
+ */
+export async function isLockedForWriting(path: string, context: OpContext): Promise<boolean> {
+  const file = `file.image.driver=file,file.image.filename=${escaped(path)}`;
+  const alone = `driver=raw,file.driver=blkdebug,file.unshare-child-perms.0=write,${file}`;
+  try {
+    await context.exec("qemu-img", ["info", "--image-opts", "--", alone], context.signal);
+    return false;
+  } catch (error) {
+    const hasEnded = error instanceof CommandError && (error.exitCode > 0 || error.isMissing);
+    if (hasEnded) return LOCKED.test(error.stderr);
+    throw error;
+  }
+}
+
 /** What qemu-img says, in the words of the API. */
 export function meaningOf(error: unknown, { path }: Pick<Image, "path">): unknown {
   if (!(error instanceof CommandError)) return error;
@@ -57,7 +76,7 @@ export function meaningOf(error: unknown, { path }: Pick<Image, "path">): unknow
     new StorageError(code, text, data, { cause: error });
   if (isMissing)
     return as("failed-precondition", "qemu-img is not installed; install Debian's qemu-utils");
-  const lock = /Failed to get (shared )?"(\w+)" lock/.exec(stderr);
+  const lock = LOCKED.exec(stderr);
   if (lock !== null)
     return as(
       "failed-precondition",

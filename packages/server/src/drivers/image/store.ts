@@ -28,6 +28,7 @@ import { OwnChanges, watchShelves } from "../folders/watch.js";
 import { checkUnused } from "./build.js";
 import type { ImageBuilder, Original, Served } from "./build.js";
 import { diskPath, flawOfFolder } from "./layers.js";
+import { withSizeNow } from "./sizes.js";
 import { leftSpools } from "./spool.js";
 
 const DEFERRED = { isSyncDeferred: true };
@@ -91,7 +92,10 @@ export class ImageStore {
       const plain = [...volumes.temporaries, ...leftSpools(this.root)];
       this.#clean(plain, snapshots.temporaries, volumes.reverts, context);
       return {
-        volumes: volumes.entries.map(({ record }) => record),
+        // The record of others is right, and a look at each image would take its time.
+        volumes: volumes.entries
+          .map((text) => (text.record.attachments.some(exporterOf) ? this.#sized(text) : text))
+          .map(({ record }) => record),
         snapshots: snapshots.entries.map(({ record }) => record),
       };
     } catch (error) {
@@ -125,7 +129,8 @@ export class ImageStore {
   }
 
   volume(id: string): VolumeRecord | undefined {
-    return this.#volumes.read(id)?.record;
+    const text = this.#volumes.read(id);
+    return text && this.#sized(text).record;
   }
 
   snapshot(id: string): SnapshotRecord | undefined {
@@ -144,7 +149,8 @@ export class ImageStore {
   removeVolume(id: string, context: OpContext): Promise<void> {
     return this.changeVolume(id, "remove", context, async () => {
       const source = this.volume(id)?.source;
-      if (source?.kind === "file") checkUnused({ what: "volume", id }, source.path, "removed");
+      if (source?.kind === "file")
+        await checkUnused({ what: "volume", id }, source.path, "removed", context);
       await takeAway(PLAIN, this.#volumes, id, context);
     });
   }
@@ -166,12 +172,21 @@ export class ImageStore {
 
   /** @throws {StorageError} `not-found`, or `failed-precondition` when it is broken */
   noteOf(id: string): ImageNote {
-    return noteOf(this.#volumes, id);
+    return this.#sized(existing(this.#volumes, id)).image ?? formatless(id);
+  }
+
+  /** What the record of a volume says of its size, whatever its image has. */
+  notedSizeOf(id: string): number {
+    return existing(this.#volumes, id).record.sizeBytes;
+  }
+
+  #sized(text: VolumeText): VolumeText {
+    return withSizeNow(text, this.#volumes.dataPath(text.record.id));
   }
 
   /** @throws {StorageError} `failed-precondition` while another host may write */
   originalVolume(id: string): Original {
-    const note = noteOf(this.#volumes, id);
+    const note = this.noteOf(id);
     const holder = this.#volumes.read(id)?.record.attachments.find(exporterOf);
     if (holder !== undefined)
       throw new StorageError(
@@ -197,7 +212,7 @@ export class ImageStore {
 
   /** A volume whose image an exporter has open; undefined for any other. */
   async served(id: string, context: OpContext): Promise<Served | undefined> {
-    const note = noteOf(this.#volumes, id);
+    const note = this.noteOf(id);
     const volume = this.#volumes.read(id)?.record;
     const holder = volume?.attachments.find(exporterOf)?.instanceID.id;
     if (volume === undefined || holder === undefined) return undefined;
@@ -207,12 +222,13 @@ export class ImageStore {
   }
 
   originalSnapshot(id: string): Original {
-    const note = noteOf(this.#snapshots, id);
+    const note = existing(this.#snapshots, id).image ?? formatless(id);
     return { what: "snapshot", id, folder: this.#snapshots.dataPath(id), note };
   }
 
   async writeVolume(volume: VolumeRecord, note: ImageNote, context: OpContext) {
-    const text = volumeText(volume, undefined, note);
+    const { sizeBytes } = note;
+    const text = volumeText({ ...volume, sizeBytes }, undefined, note);
     await context.files.write(this.#volumes.recordPath(volume.id), text);
     return this.#volumes.asWritten(volume.id, text).record;
   }
@@ -257,12 +273,13 @@ export class ImageStore {
     return this.changeVolume(id, "revert", context, async () => {
       await this.#cleaning;
       await settle(PLAIN, shelf, id, context);
-      checkUnused({ what: "volume", id }, this.#pathOf(id), "reverted");
+      const path = diskPath(this.folderOf(id), this.noteOf(id).format);
+      await checkUnused({ what: "volume", id }, path, "reverted", context);
       let text = "";
       const make = async (folder: string): Promise<string> => {
         await context.files.makeFolder(folder, 0o700, DEFERRED);
         const note = await build(folder);
-        text = volumeText(volume, undefined, note);
+        text = volumeText({ ...volume, sizeBytes: note.sizeBytes }, undefined, note);
         await context.files.syncFolder(folder);
         return text;
       };
@@ -280,10 +297,6 @@ export class ImageStore {
       await this.#cleaning;
       await settle(PLAIN, this.#volumes, id, context);
     });
-  }
-
-  #pathOf(id: string): string {
-    return diskPath(this.folderOf(id), this.noteOf(id).format);
   }
 
   /** @param fill puts the image into an empty folder; called while nobody else changes the volume's files */
@@ -307,7 +320,7 @@ export class ImageStore {
       let text = "";
       const build = async (folder: string): Promise<string> => {
         const note = await this.families.run(volumeID, () => fill(folder));
-        text = snapshotText(snapshot, true, note);
+        text = snapshotText({ ...snapshot, sizeBytes: note.sizeBytes }, true, note);
         return text;
       };
       await orUndo(
@@ -363,13 +376,7 @@ export class ImageStore {
   }
 }
 
-/** @throws {StorageError} `not-found`, or `failed-precondition` when it is broken */
-function noteOf<T extends Parsed & { readonly image?: ImageNote | undefined }>(
-  shelf: Shelf<T>,
-  id: string,
-): ImageNote {
-  const { image } = existing(shelf, id);
-  if (image !== undefined) return image;
+function formatless(id: string): never {
   throw new StorageError("failed-precondition", `the record of ${id} does not state its format`);
 }
 

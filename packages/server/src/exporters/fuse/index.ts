@@ -75,6 +75,7 @@ class FuseExporter extends NoHosts implements Exporter {
         'only what may be written can grow; ask for "writable" too, or leave "growable" out',
       );
     checkWritable(volume, options);
+    if (options.growable === true) checkGrowable(volume);
     this.#daemons.check(volume);
     checkKernel();
     const needed = ["growable", ...(options.allowOther === undefined ? [] : ["allow-other"])];
@@ -155,6 +156,22 @@ class FuseExporter extends NoHosts implements Exporter {
     this.#files.release();
     await this.#daemons.release();
   }
+}
+
+/** @throws {StorageError} `failed-precondition` for what would stay as large as it is, whatever was asked for */
+function checkGrowable({ id, source }: VolumeRecord): void {
+  const why =
+    source.kind === "block"
+      ? "is a block device, which only its driver makes larger"
+      : source.kind === "file" && !source.format.startsWith("qcow2")
+        ? "is a raw image, and QEMU keeps other writers out of a raw file in a way in which it cannot grow by a write"
+        : undefined;
+  if (why === undefined) return;
+  throw new StorageError(
+    "failed-precondition",
+    `volume ${id} cannot be a file that may grow: it ${why}; leave "growable" out, and expand the volume when it is to be larger`,
+    { volumeID: id },
+  );
 }
 
 /** @throws {StorageError} `unimplemented`: its daemon is the volume's, which may end with the file's last user */

@@ -25,6 +25,11 @@ export class LiveVolume implements LiveImage {
     this.#features = features;
   }
 
+  async sizeBytes(): Promise<number> {
+    await this.#settle();
+    return (await this.#opened.top()).sizeBytes;
+  }
+
   async grow(sizeBytes: number): Promise<void> {
     needCommands(this.#features, ["block_resize"], "give a volume another size");
     await this.#settle();
@@ -76,7 +81,8 @@ export class LiveVolume implements LiveImage {
   }
 
   async layOver(path: string): Promise<void> {
-    needCommands(this.#features, ["blockdev-snapshot"], "exchange the image of a volume");
+    const needed = ["blockdev-snapshot", "block_resize"];
+    needCommands(this.#features, needed, "exchange the image of a volume");
     const [bitmap] = await this.#opened.bitmaps();
     if (bitmap !== undefined)
       throw new StorageError(
@@ -97,7 +103,7 @@ export class LiveVolume implements LiveImage {
     if (this.#hasOpen(path)) return;
     const nodes = await this.#opened.nodes();
     const { names } = this.#opened;
-    const { name: below } = topOf(nodes, names);
+    const { name: below, sizeBytes: size } = topOf(nodes, names);
     if (!nodes.some(({ name }) => name === fileNodeOf(below)))
       throw new StorageError(
         "failed-precondition",
@@ -110,6 +116,8 @@ export class LiveVolume implements LiveImage {
     await this.#dropNodes(over);
     try {
       for (const node of overlayNodes(path, over)) await this.#opened.execute("blockdev-add", node);
+      // It may have grown since the layer was made, and would be cut to the layer's size.
+      await this.#opened.execute("block_resize", { "node-name": over, size });
       await this.#opened.layOver(below, over);
     } catch (error) {
       if (error instanceof QmpError) await this.#dropNodes(over);
