@@ -99,6 +99,8 @@ export interface TestPluginOptions {
   readonly socket?: string;
   /** How long a call may take. Default 60,000. */
   readonly limitMs?: number;
+  /** How long file systems are kept frozen at most. */
+  readonly mostFrozenMs?: number;
 }
 
 export interface TestPlugin extends CsiClient {
@@ -110,7 +112,8 @@ export interface TestPlugin extends CsiClient {
 }
 
 export async function openTestPlugin(options: TestPluginOptions): Promise<TestPlugin> {
-  const { host, folder, service, settings, exec, wrapService, blocks, places } = options;
+  const { host, folder, service, settings, exec, wrapService, blocks, places, mostFrozenMs } =
+    options;
   await mkdir(folder, { recursive: true });
   const socket = join(folder, options.socket ?? "csi.sock");
   const configuration = await loadConfiguration({
@@ -130,6 +133,7 @@ export async function openTestPlugin(options: TestPluginOptions): Promise<TestPl
     ...(wrapService !== undefined && { wrapService }),
     ...(blocks !== undefined && { blocks }),
     ...(places !== undefined && { places }),
+    ...(mostFrozenMs !== undefined && { mostFrozenMs }),
     log: openPluginLog({}, (line) => log.push(JSON.parse(line) as Record<string, unknown>)),
   });
   const client = openCsiClient(socket, options.limitMs);

@@ -50,8 +50,9 @@ export async function findSnapshot(
 }
 
 /**
- * Makes a snapshot, or finds the one of that name.
- * @throws {CsiError} ALREADY_EXISTS when that one is of another volume, or of another group
+ * Makes a snapshot, or finds the one of that name. One of a group is only made: what is there already was cut at
+ * another moment than the others.
+ * @throws {CsiError} ALREADY_EXISTS when that one is of another volume, ABORTED when it is of a group
  */
 export async function makeSnapshot(
   { calls, name: service }: Service,
@@ -82,7 +83,13 @@ export async function makeSnapshot(
     const facts = snapshotFactsOf(found);
     const isSame =
       facts?.name === name && facts.group === group.group && found.volumeID === volumeID;
-    if (isSame) return found;
+    if (isSame && group.group === "") return found;
+    if (isSame)
+      throw new CsiError(
+        "ABORTED",
+        `snapshot ${found.id} of the ${group.group} was made by another call meanwhile; try again`,
+        { cause: error },
+      );
     throw new CsiError(
       "ALREADY_EXISTS",
       `snapshot ${found.id} has the name ${name} already, and is ${facts === undefined ? "not this plugin's" : `of volume ${found.volumeID}`}`,
@@ -99,12 +106,15 @@ function create(context: PluginContext): UnaryHandler<"CreateSnapshot"> {
     if (unknown !== undefined)
       throw invalid(`parameter ${JSON.stringify(unknown)} is not known; snapshots have none`);
     const service = await snapshotService(context, signal);
-    return context.pending.alone("CreateSnapshot", [`snapshot named ${name}`], async () => {
+    const act = async (): Promise<{ snapshot: ReturnType<typeof snapshotOf> }> => {
       if (!isPossibleID(sourceVolumeId))
         throw new CsiError("NOT_FOUND", `there is no volume ${sourceVolumeId}`);
       const wanted = { name, volumeID: sourceVolumeId, group: NO_GROUP };
       return { snapshot: snapshotOf(await makeSnapshot(service, wanted, signal)) };
-    });
+    };
+    // Several snapshots of one volume may be made at once, but the volume stays meanwhile.
+    const keys = [`snapshot named ${name}`];
+    return context.pending.alone("CreateSnapshot", keys, act, [`volume ${sourceVolumeId}`]);
   };
 }
 

@@ -11,7 +11,7 @@ import { Backend } from "./backend.js";
 import { controllerPublish } from "./controller-publish.js";
 import { controllerSnapshots } from "./controller-snapshots.js";
 import { controllerVolumes } from "./controller-volumes.js";
-import { thawLeftovers } from "./freeze.js";
+import { MOST_FROZEN_MS, thawLeftovers } from "./freeze.js";
 import { groupController } from "./group-controller.js";
 import { serveGrpc } from "./grpc-server.js";
 import { identity } from "./identity.js";
@@ -19,6 +19,7 @@ import type { Handlers } from "./messages.js";
 import { node } from "./node.js";
 import { NodeRecords } from "./node-records.js";
 import { NodeStorage } from "./node-storage.js";
+import { OpenGroups } from "./open-groups.js";
 import { Pending } from "./pending.js";
 import { readCsiSettings } from "./settings.js";
 import type { CsiMode } from "./settings.js";
@@ -42,6 +43,8 @@ export interface CsiPluginOptions extends Omit<PluginHostOptions, "settings"> {
   readonly log: PluginLog;
   /** What knows the blocks of snapshots; default is the service. */
   readonly blocks?: SnapshotBlocks;
+  /** How long file systems are kept frozen at most; default 30,000. */
+  readonly mostFrozenMs?: number;
 }
 
 /** What the specification calls a service, by the plugin's mode. */
@@ -54,7 +57,7 @@ const SERVICES: Readonly<Record<CsiMode, readonly ServiceName[]>> = {
 /** Opens the plugin. Asks no server: it answers from its first moment on. @throws {StorageError} */
 export async function openCsiPlugin(
   { address, settings, reader }: PluginModule,
-  { log, blocks: given, ...hostOptions }: CsiPluginOptions,
+  { log, blocks: given, mostFrozenMs = MOST_FROZEN_MS, ...hostOptions }: CsiPluginOptions,
 ): Promise<CsiPlugin> {
   const own = readCsiSettings(reader);
   if (address.kind !== "unix")
@@ -67,7 +70,9 @@ export async function openCsiPlugin(
   const backend = new Backend(host, own.infoMs);
   const blocks = given ?? serviceBlocks(backend, host.content);
   const context = { backend, settings: own, pending: new Pending(), log };
-  const records = new NodeRecords(join(settings.folders.lib, "csi", pathPart(own.driverName)));
+  const folder = join(settings.folders.lib, "csi", pathPart(own.driverName));
+  const records = new NodeRecords(folder);
+  const openGroups = new OpenGroups(`${folder}.groups`);
   const storage = new NodeStorage(backend, host.executors, own.fsType);
   const nodeContext = { ...context, records, storage };
   const isNode = own.mode !== "controller";
@@ -78,7 +83,7 @@ export async function openCsiPlugin(
     ...controllerVolumes(context),
     ...controllerPublish(context),
     ...controllerSnapshots(context),
-    ...groupController(nodeContext),
+    ...groupController({ ...nodeContext, openGroups, mostFrozenMs }),
     ...snapshotMetadata(blocks),
     ...node(nodeContext),
   };

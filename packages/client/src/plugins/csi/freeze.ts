@@ -1,5 +1,5 @@
 /** Volumes that stand still while snapshots are taken: because nobody writes, or because they are frozen. */
-import { isSameInstance } from "@libstorage/model";
+import { isSameInstance, StorageError } from "@libstorage/model";
 import type { Volume } from "@libstorage/model";
 import { writes } from "./capabilities.js";
 import { holdOf, nodeIDOf } from "./holders.js";
@@ -14,7 +14,7 @@ export interface Stillness {
 }
 
 /** No file system is kept frozen for longer, whatever happens. */
-const MOST_FROZEN_MS = 30_000;
+export const MOST_FROZEN_MS = 30_000;
 const TOOL_MS = 20_000;
 
 /**
@@ -65,64 +65,96 @@ async function isThisNode(
   return isSameInstance((await backend.identity(signal)).instanceID, holder);
 }
 
+interface Freeze {
+  readonly stands: readonly Stillness[];
+  /** How long the file systems are kept frozen at most. */
+  readonly limitMs: number;
+  readonly signal: AbortSignal;
+}
+
 /**
  * Runs `act` while the volumes that have to be frozen are. Each one's record says so before it is, so that a
- * plugin which is killed here thaws them when it starts again.
+ * plugin which is killed here thaws them when it starts again. The caller has the volumes for itself, so that
+ * nobody else writes their records.
+ * @param drop removes what `act` made too late; the file systems do not wait for that
  */
 export async function frozenDuring<T>(
-  { records, storage, log }: NodeContext,
-  stands: readonly Stillness[],
-  signal: AbortSignal,
+  context: NodeContext,
+  { stands, limitMs, signal }: Freeze,
   act: () => Promise<T>,
+  drop: (made: T) => Promise<void>,
 ): Promise<T> {
+  const { records, storage } = context;
   const paths = stands.flatMap(({ volume, path }) =>
     path === undefined ? [] : [{ id: volume.id, path }],
   );
-  const thawAll = async (): Promise<void> => {
-    for (const { id, path } of paths) {
-      await storage
-        .thaw(path, AbortSignal.timeout(TOOL_MS))
-        .catch((error: unknown) =>
-          log.error({ volumeId: id, error: String(error) }, `run fsfreeze --unfreeze ${path}`),
-        );
-      const record = await records.read(id);
-      if (record !== undefined) await records.write({ ...record, isFrozen: false });
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
+  let acting: Promise<T> | undefined;
+  const inTime = async (): Promise<T> => {
+    try {
+      for (const { id, path } of paths) {
+        const record = await records.read(id);
+        if (record !== undefined) await records.write({ ...record, isFrozen: true });
+        await storage.freeze(path, limit);
+      }
+      acting = act();
+      return await (paths.length === 0
+        ? acting
+        : Promise.race([acting, whenAborted(limit, signal, limitMs)]));
+    } finally {
+      for (const { id, path } of paths) await thaw(context, id, path);
     }
   };
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(MOST_FROZEN_MS)]);
   try {
-    for (const { id, path } of paths) {
-      const record = await records.read(id);
-      if (record !== undefined) await records.write({ ...record, isFrozen: true });
-      await storage.freeze(path, limit);
-    }
-    return await Promise.race([act(), whenAborted(limit)]);
-  } finally {
-    await thawAll();
+    return await inTime();
+  } catch (error) {
+    // What the server has begun it ends, and what comes of it now is of another moment.
+    const late = await acting?.then(
+      (made) => ({ made }),
+      () => undefined,
+    );
+    if (late !== undefined) await drop(late.made);
+    throw error;
   }
 }
 
-function whenAborted(signal: AbortSignal): Promise<never> {
+/** Notes that it is thawed only when it is: whoever comes next tries again. */
+async function thaw({ records, storage, log }: NodeContext, id: string, path: string) {
+  const isThawed = await storage.thaw(path, AbortSignal.timeout(TOOL_MS)).then(
+    () => true,
+    (error: unknown) => {
+      log.error({ volumeId: id, error: String(error) }, `run fsfreeze --unfreeze ${path}`);
+      return false;
+    },
+  );
+  const record = isThawed ? await records.read(id) : undefined;
+  if (record !== undefined) await records.write({ ...record, isFrozen: false });
+}
+
+/** @param call ends the whole call; what it waited for is told by whoever ended it */
+function whenAborted(limit: AbortSignal, call: AbortSignal, limitMs: number): Promise<never> {
   return new Promise((_resolve, reject) => {
     const end = (): void =>
       reject(
-        new CsiError(
-          "DEADLINE_EXCEEDED",
-          `the snapshots took longer than the ${MOST_FROZEN_MS / 1000} s for which file systems are kept frozen`,
-        ),
+        call.aborted
+          ? new StorageError("cancelled", "the call ended while its snapshots were taken")
+          : new CsiError(
+              "DEADLINE_EXCEEDED",
+              `the snapshots took longer than the ${limitMs / 1000} s for which file systems are kept frozen, so they are of no one moment and are removed; look at what the server is busy with, then try again`,
+            ),
       );
-    if (signal.aborted) end();
-    else signal.addEventListener("abort", end, { once: true });
+    if (limit.aborted) end();
+    else limit.addEventListener("abort", end, { once: true });
   });
 }
 
 /** What an earlier plugin left frozen. */
-export async function thawLeftovers({ records, storage, log }: NodeContext): Promise<void> {
+export async function thawLeftovers(context: NodeContext): Promise<void> {
+  const { records, log } = context;
   for (const id of await records.volumeIDs()) {
     const record = await records.read(id).catch(() => undefined);
     if (record?.isFrozen !== true) continue;
     log.warn({ volumeId: id }, "the file system was left frozen, and is thawed");
-    await storage.thaw(record.stagingPath, AbortSignal.timeout(TOOL_MS)).catch(() => {});
-    await records.write({ ...record, isFrozen: false });
+    await thaw(context, id, record.stagingPath);
   }
 }

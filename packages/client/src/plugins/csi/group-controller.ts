@@ -14,13 +14,22 @@ import type { Stillness } from "./freeze.js";
 import type { GroupSnapshot, Handlers, UnaryHandler } from "./messages.js";
 import { checkID, checkName } from "./names.js";
 import type { NodeContext } from "./node-context.js";
+import type { OpenGroups } from "./open-groups.js";
 import { ownParameters } from "./parameters.js";
 import { CsiError, hasCode, invalid } from "./status.js";
 import { digestOfMembers, snapshotFactsOf } from "./volume-facts.js";
 import type { GroupFacts } from "./volume-facts.js";
 import { snapshotOf, timestampOf } from "./volume-view.js";
 
-export function groupController(context: NodeContext): Handlers {
+interface GroupContext extends NodeContext {
+  readonly openGroups: OpenGroups;
+  /** How long file systems are kept frozen at most. */
+  readonly mostFrozenMs: number;
+}
+
+const DROP_MS = 60_000;
+
+export function groupController(context: GroupContext): Handlers {
   return {
     GroupControllerGetCapabilities: async (_request, signal) => ({
       capabilities: groupCapabilities(await context.backend.info(signal), context.settings),
@@ -35,6 +44,10 @@ function groupIDOf(name: string): string {
   return `group-${createHash("sha256").update(name).digest("hex").slice(0, 32)}`;
 }
 
+function keysOf(groupID: string, volumeIDs: Iterable<string>): string[] {
+  return [`group ${groupID}`, ...[...volumeIDs].map((id) => `volume ${id}`)];
+}
+
 /** Which snapshots a group has, by what is noted with each. */
 async function membersOf(
   { calls, name }: Service,
@@ -45,13 +58,13 @@ async function membersOf(
   return Object.values(all).filter((one) => snapshotFactsOf(one)?.group === groupID);
 }
 
-function groupOf(groupID: string, members: readonly Snapshot[]): GroupSnapshot {
+function groupOf(groupID: string, members: readonly Snapshot[], isOpen = false): GroupSnapshot {
   const snapshots = members.map(snapshotOf);
   return {
     groupSnapshotId: groupID,
     snapshots,
     creationTime: timestampOf(Math.max(...members.map(({ startTime = 0 }) => startTime))),
-    readyToUse: snapshots.every(({ readyToUse }) => readyToUse),
+    readyToUse: !isOpen && isWhole(members) && snapshots.every(({ readyToUse }) => readyToUse),
   };
 }
 
@@ -75,7 +88,7 @@ function readGroupParameters(parameters: Readonly<Record<string, string>>): Grou
   return { consistency, freeze: freeze === "true" };
 }
 
-function create(context: NodeContext): UnaryHandler<"CreateVolumeGroupSnapshot"> {
+function create(context: GroupContext): UnaryHandler<"CreateVolumeGroupSnapshot"> {
   return async ({ name, sourceVolumeIds, parameters }, signal) => {
     checkName(name);
     if (sourceVolumeIds.length === 0) throw invalid("source_volume_ids are missing");
@@ -85,7 +98,9 @@ function create(context: NodeContext): UnaryHandler<"CreateVolumeGroupSnapshot">
     const options = readGroupParameters(parameters);
     const service = await snapshotService(context, signal);
     const groupID = groupIDOf(name);
-    return context.pending.alone("CreateVolumeGroupSnapshot", [`group named ${name}`], async () => {
+    // Nobody stages, publishes or removes one of the volumes meanwhile.
+    const keys = keysOf(groupID, sourceVolumeIds);
+    return context.pending.alone("CreateVolumeGroupSnapshot", keys, async () => {
       const there = await membersOf(service, groupID, signal);
       const wanted = new Set(sourceVolumeIds);
       const members = digestOfMembers(wanted);
@@ -96,7 +111,9 @@ function create(context: NodeContext): UnaryHandler<"CreateVolumeGroupSnapshot">
           "ALREADY_EXISTS",
           `the group named ${name} is there already, with the volumes ${there.map(({ volumeID }) => volumeID).join(", ")}`,
         );
-      if (there.length === wanted.size) return { groupSnapshot: groupOf(groupID, there) };
+      const isOpen = context.openGroups.isOpen(groupID);
+      if (there.length === wanted.size && !isOpen)
+        return { groupSnapshot: groupOf(groupID, there) };
       // Of a call that was cut short: what it made is of another moment.
       for (const { id } of there) await removeSnapshot(service, id, signal);
       const volumes = await Promise.all(
@@ -117,7 +134,7 @@ interface WantedGroup {
 }
 
 async function makeAll(
-  context: NodeContext,
+  context: GroupContext,
   service: Service,
   { name, group, volumes, options }: WantedGroup,
   signal: AbortSignal,
@@ -127,8 +144,14 @@ async function makeAll(
   const stands = await Promise.all(
     volumes.map((volume) => stillness(context, volume, options.freeze, signal)),
   );
-  const made = await frozenDuring(context, stands, signal, cut);
+  // It stays open when this fails: the server may still make what it has begun.
+  const isFreezing = stands.some(({ by }) => by === "freeze");
+  await context.openGroups.begin(group.group, isFreezing);
+  const drop = (made: readonly Snapshot[]): Promise<void> => dropAll(service, made);
+  const freeze = { stands, limitMs: context.mostFrozenMs, signal };
+  const made = await frozenDuring(context, freeze, cut, drop);
   await checkStill(context, stands, made, service, signal);
+  await context.openGroups.end(group.group);
   return made;
 }
 
@@ -148,7 +171,7 @@ async function cutAll(
   const made = results.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
   const failed = results.find((one) => one.status === "rejected");
   if (failed === undefined) return made;
-  await dropAll(service, made, signal);
+  await dropAll(service, made);
   const error: unknown = failed.reason;
   if (hasCode(error, "already-exists"))
     throw new CsiError("ABORTED", `the group named ${name} is being made elsewhere; try again`, {
@@ -157,11 +180,9 @@ async function cutAll(
   throw error;
 }
 
-async function dropAll(
-  service: Service,
-  made: readonly Snapshot[],
-  signal: AbortSignal,
-): Promise<void> {
+/** Also when the call has been ended, which may be why. */
+async function dropAll(service: Service, made: readonly Snapshot[]): Promise<void> {
+  const signal = AbortSignal.timeout(DROP_MS);
   for (const { id } of made) await removeSnapshot(service, id, signal).catch(() => {});
 }
 
@@ -176,7 +197,7 @@ async function checkStill(
   for (const { volume } of stands.filter(({ by }) => by === "nobody")) {
     const now = await context.backend.findVolume(volume.id, signal);
     if ((now?.attachments ?? []).length === 0) continue;
-    await dropAll(service, made, signal);
+    await dropAll(service, made);
     throw new CsiError(
       "ABORTED",
       `volume ${volume.id} got a user meanwhile, so the snapshots may be of different moments and were removed; try again`,
@@ -207,21 +228,24 @@ function checkMembers(
     throw invalid(`snapshot_ids name ${foreign.join(", ")}, which the group ${groupID} has not`);
 }
 
-function remove(context: NodeContext): UnaryHandler<"DeleteVolumeGroupSnapshot"> {
+function remove(context: GroupContext): UnaryHandler<"DeleteVolumeGroupSnapshot"> {
   return async ({ groupSnapshotId, snapshotIds }, signal) => {
     checkID("group_snapshot_id", groupSnapshotId);
     const service = await snapshotService(context, signal);
-    const keys = [`group ${groupSnapshotId}`];
+    const before = await membersOf(service, groupSnapshotId, signal);
+    const volumeIDs = new Set(before.flatMap(({ volumeID }) => volumeID ?? []));
+    const keys = keysOf(groupSnapshotId, volumeIDs);
     return context.pending.alone("DeleteVolumeGroupSnapshot", keys, async () => {
       const members = await membersOf(service, groupSnapshotId, signal);
       checkMembers(groupSnapshotId, members, snapshotIds);
       for (const { id } of members) await removeSnapshot(service, id, signal);
+      await context.openGroups.end(groupSnapshotId);
       return {};
     });
   };
 }
 
-function get(context: NodeContext): UnaryHandler<"GetVolumeGroupSnapshot"> {
+function get(context: GroupContext): UnaryHandler<"GetVolumeGroupSnapshot"> {
   return async ({ groupSnapshotId, snapshotIds }, signal) => {
     checkID("group_snapshot_id", groupSnapshotId);
     const service = await snapshotService(context, signal);
@@ -229,6 +253,7 @@ function get(context: NodeContext): UnaryHandler<"GetVolumeGroupSnapshot"> {
     if (members.length === 0)
       throw new CsiError("NOT_FOUND", `there is no group snapshot ${groupSnapshotId}`);
     checkMembers(groupSnapshotId, members, snapshotIds);
-    return { groupSnapshot: groupOf(groupSnapshotId, members) };
+    const isOpen = context.openGroups.isOpen(groupSnapshotId);
+    return { groupSnapshot: groupOf(groupSnapshotId, members, isOpen) };
   };
 }

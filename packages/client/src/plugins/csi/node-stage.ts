@@ -239,9 +239,11 @@ export function unstageVolume({
           `volume ${volumeId} is published at ${used.target} still: call NodeUnpublishVolume for that first`,
         );
       const source = recordSource(record);
+      // Frozen, it would stay so unseen: an unmount does not thaw it.
+      if (record.isFrozen) await storage.thaw(path, signal);
       // Whoever gets the device next must find it blank.
       if (record.phase === "formatting") await clearRemains(storage, source, path, signal);
-      await records.write({ ...record, phase: "unstaging" });
+      await records.write({ ...record, phase: "unstaging", isFrozen: false });
       if (record.access === "mount") await storage.unstage(source, path, record.mount, signal);
       else if (record.readonly) await storage.setReadonly(source, false, signal).catch(() => {});
       await storage.disconnect(source, signal);

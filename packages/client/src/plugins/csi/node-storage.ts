@@ -7,6 +7,7 @@ import { realpath, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { VolumeAttachment } from "@libstorage/model";
+import { CommandError } from "../../executor/exec.js";
 import type { Exec } from "../../executor/exec.js";
 import type {
   Attached,
@@ -192,8 +193,13 @@ export class NodeStorage {
     await this.exec("fsfreeze", ["--freeze", path], { signal });
   }
 
+  /** What is not frozen, or not there any more, is fine. */
   async thaw(path: string, signal: AbortSignal): Promise<void> {
-    await this.exec("fsfreeze", ["--unfreeze", path], { signal });
+    await this.exec("fsfreeze", ["--unfreeze", path], { signal }).catch((error: unknown) => {
+      const isNot =
+        error instanceof CommandError && /invalid argument|no such file/i.test(error.stderr);
+      if (!isNot) throw error;
+    });
   }
 }
 
