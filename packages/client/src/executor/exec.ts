@@ -27,6 +27,41 @@ export type Exec = (
   },
 ) => Promise<ExecResult>;
 
+/**
+ * A command line for people. Options of a mount may be secrets, such as the password of a share: none is told.
+ * @see csi.proto, VolumeCapability.MountVolume.mount_flags
+ */
+export function commandText(file: string, args: readonly string[]): string {
+  const isMount = /(?:^|\/)mount(?:\.[\w.-]+)?$/.test(file);
+  const end = args.includes("--") ? args.indexOf("--") : args.length;
+  const told = args.map((arg, at) => {
+    if (!isMount || at >= end) return arg;
+    if (at > 0 && OPTIONS.has(args[at - 1] ?? "")) return "…";
+    return arg.startsWith("--options=") ? "--options=…" : arg.replace(/^-o.+/, "-o…");
+  });
+  return [file, ...told].join(" ");
+}
+
+const OPTIONS: ReadonlySet<string> = new Set(["-o", "--options"]);
+
+/** What a mount says of an option that it does not know. */
+function withoutOptions(file: string, args: readonly string[], text: string): string {
+  if (commandText(file, args) === [file, ...args].join(" ")) return text;
+  const given = args[args.findIndex((arg) => OPTIONS.has(arg)) + 1] ?? "";
+  const secrets = given
+    .split(",")
+    .flatMap((option) => [option, option.split("=").slice(1).join("=")])
+    .filter((one) => one.length > 3 && !PLAIN_OPTION.test(one));
+  // The longer ones first, since they may hold others.
+  return secrets
+    .toSorted((a, b) => b.length - a.length)
+    .reduce((left, secret) => left.replaceAll(secret, "…"), text);
+}
+
+/** That is none, and may be a part of any sentence. */
+const PLAIN_OPTION =
+  /^(?:r?bind|remount|defaults|(?:no)?(?:atime|diratime|exec|suid|dev|uuid|discard)|relatime)$/;
+
 /** A command that did not succeed. The message names the command, its exit code and its last words. */
 export class CommandError extends StorageError {
   /** -1 when it did not end by itself. */
@@ -34,7 +69,8 @@ export class CommandError extends StorageError {
   readonly stderr: string;
 
   constructor(file: string, args: readonly string[], failure: Failure, cause: unknown) {
-    const stderr = typeof failure.stderr === "string" ? failure.stderr : "";
+    const said = typeof failure.stderr === "string" ? failure.stderr : "";
+    const stderr = withoutOptions(file, args, said);
     const exitCode = failure.exitCode ?? -1;
     const lastLines = stderr.trim().split("\n").slice(-5).join("\n");
     super(
@@ -44,7 +80,7 @@ export class CommandError extends StorageError {
           ? "cancelled"
           : "internal",
       describe(file, failure, exitCode, lastLines),
-      { command: [file, ...args].join(" "), exitCode, stderr: lastLines },
+      { command: commandText(file, args), exitCode, stderr: lastLines },
       { cause },
     );
     this.exitCode = exitCode;

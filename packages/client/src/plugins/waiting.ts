@@ -5,6 +5,7 @@
  */
 import { StorageError } from "@libstorage/model";
 import type { VolumeService } from "@libstorage/model";
+import { commandText } from "../executor/exec.js";
 import type { Exec } from "../executor/exec.js";
 import { noting, watched } from "../host/steps.js";
 
@@ -28,7 +29,7 @@ export function watchedService(service: VolumeService, address: string): VolumeS
 /** The same door; while a command runs, it is what is waited for. */
 export function watchedExec(exec: Exec): Exec {
   return (file, args, options) =>
-    noting(`"${[file, ...args].join(" ")}"`, () => exec(file, args, options));
+    noting(`"${commandText(file, args)}"`, () => exec(file, args, options));
 }
 
 /**
