@@ -123,13 +123,15 @@ class Calls {
     return (call: ServerWritableStream<object, object>): void => {
       void this.#noted(name, call.request, async () => {
         const handler = this.#handler(name) as LooseStream;
-        const gone = new AbortController();
-        call.once("cancelled", () => gone.abort());
-        const signal = AbortSignal.any([this.#options.signal, gone.signal]);
-        for await (const message of handler(call.request, signal)) {
-          if (gone.signal.aborted) return {};
-          if (!call.write(message)) await new Promise((resolve) => call.once("drain", resolve));
-        }
+        const { readMs, signal } = this.#options;
+        await withProgress(name, readMs, [signal, goneOf(call)], async (limit, progress) => {
+          // Leaving the loop ends the handler.
+          for await (const message of handler(call.request, limit)) {
+            if (limit.aborted) return;
+            if (!call.write(message)) await drained(call, limit);
+            progress();
+          }
+        });
         return {};
       }).then(
         () => call.end(),
@@ -164,6 +166,57 @@ class Calls {
       this.#running.delete(running);
     }
   }
+}
+
+/** Aborts when the caller cancels the call, or its connection ends. */
+function goneOf(call: ServerWritableStream<object, object>): AbortSignal {
+  const gone = new AbortController();
+  for (const event of ["cancelled", "close", "error"]) call.once(event, () => gone.abort());
+  if (call.cancelled) gone.abort();
+  return gone.signal;
+}
+
+/** Resolves when the caller has read enough to be sent more, or `ended` aborts. */
+function drained(call: ServerWritableStream<object, object>, ended: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      call.off("drain", done);
+      ended.removeEventListener("abort", done);
+      resolve();
+    };
+    call.once("drain", done);
+    ended.addEventListener("abort", done, { once: true });
+    if (ended.aborted) done();
+  });
+}
+
+/**
+ * A stream may be long, but each of its steps is not.
+ * @param ends what else ends it
+ * @throws {CsiError} DEADLINE_EXCEEDED when `progress` is not called for so long
+ */
+async function withProgress(
+  name: CallName,
+  limitMs: number,
+  ends: readonly AbortSignal[],
+  act: (limit: AbortSignal, progress: () => void) => Promise<void>,
+): Promise<void> {
+  const stalled = new AbortController();
+  const timer = setTimeout(() => stalled.abort(), limitMs);
+  const tooLate = (cause?: unknown): CsiError =>
+    new CsiError(
+      "DEADLINE_EXCEEDED",
+      `${name} made no progress for ${limitMs / 1000} s: its caller does not read, or the server does not answer; call it again from the last offset`,
+      { cause },
+    );
+  try {
+    await act(AbortSignal.any([...ends, stalled.signal]), () => timer.refresh());
+  } catch (error) {
+    throw stalled.signal.aborted ? tooLate(error) : error;
+  } finally {
+    clearTimeout(timer);
+  }
+  if (stalled.signal.aborted) throw tooLate();
 }
 
 function failure(error: unknown): { code: status; details: string } {
