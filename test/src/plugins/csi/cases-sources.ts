@@ -38,6 +38,29 @@ export function sourceCases(world: () => World): void {
     assert.equal(volume.capacityBytes, 3 * GIB);
   });
 
+  it("a clone is as its source: what its class wants otherwise is INVALID_ARGUMENT", async (t) => {
+    if (!(await can("CLONE_VOLUME"))) return t.skip("the service copies no volumes");
+    const source = await world().create({ parameters: { zone: "z1" } });
+    const before = await world().volumeIDs();
+    const volumeContentSource = fromVolume(source.volumeId);
+    for (const [name, value] of [
+      ["type", "another"],
+      ["iops", "77"],
+      ["zone", "z2"],
+      ["encrypted", "true"],
+    ] as const) {
+      const parameters = { [name]: value };
+      const wanted = request({ volumeContentSource, parameters });
+      const text = await world().fails("INVALID_ARGUMENT", "CreateVolume", wanted);
+      assert.ok(text.includes(source.volumeId) && text.includes(name), text);
+    }
+    assert.deepEqual(await world().volumeIDs(), before, "nothing was made");
+    const parameters = { zone: "z1", encrypted: "false" };
+    const wanted = { name: unique("clone"), volumeContentSource, parameters };
+    const clone = await world().create(wanted);
+    assert.deepEqual(await world().create(wanted), clone);
+  });
+
   it("a volume from a snapshot that may not be as large as it is OUT_OF_RANGE", async (t) => {
     if (!(await can("CREATE_DELETE_SNAPSHOT"))) return t.skip("the service has no snapshots");
     const source = await world().create({ capacityRange: { requiredBytes: 2 * GIB } });

@@ -2,6 +2,7 @@
  * CreateVolume. The name is what makes it idempotent, and the service decides who gets it: one request makes
  * the volume, and every other one with that name, from this plugin or another, finds it.
  */
+import { StorageError } from "@libstorage/model";
 import type { ServiceInfo, Volume } from "@libstorage/model";
 import type { Service } from "./backend.js";
 import { absent, changing, usableVolume } from "./backend.js";
@@ -13,6 +14,7 @@ import {
   unsupported,
 } from "./capabilities.js";
 import type { CheckedCapability } from "./capabilities.js";
+import { choicesForCopy } from "./copy-choices.js";
 import type { ContentSource, CreateVolumeRequest, UnaryHandler } from "./messages.js";
 import { checkID, checkName, isPossibleID, objectName } from "./names.js";
 import { ownParameters, readMutable, readParameters } from "./parameters.js";
@@ -20,8 +22,8 @@ import type { PluginContext } from "./plugin-context.js";
 import { bytesOf, isInRange, sizeFor } from "./sizes.js";
 import { CsiError, hasCode, invalid } from "./status.js";
 import { checkRequirements } from "./topology.js";
-import { digestOf, factsOf, fieldsOf, sourceText } from "./volume-facts.js";
-import type { VolumeFacts } from "./volume-facts.js";
+import { CHOICES_DONE, digestOf, factsOf, fieldsOf, sourceText } from "./volume-facts.js";
+import type { Choices, VolumeFacts } from "./volume-facts.js";
 import { volumeOf } from "./volume-view.js";
 
 /** The field by which the service lets several instances have a volume. */
@@ -123,19 +125,28 @@ async function make(wanted: Wanted): Promise<Volume> {
   return makeCopy(wanted, idIn(source));
 }
 
-function factsFor({ request }: Wanted, size: number | undefined): VolumeFacts {
+function factsFor(
+  { request }: Wanted,
+  size: number | undefined,
+  choices: Choices = {},
+): VolumeFacts {
   return {
     name: request.name,
     parameters: digestOf(ownParameters(request.parameters)),
     source: sourceText(request.volumeContentSource),
     size: size ?? 0,
+    choices,
   };
 }
 
-function optsFor(wanted: Wanted, size: number | undefined): Record<string, unknown> {
+function optsFor(
+  wanted: Wanted,
+  size: number | undefined,
+  choices?: Choices,
+): Record<string, unknown> {
   return {
     ...wanted.options.opts,
-    ...fieldsOf(factsFor(wanted, size)),
+    ...fieldsOf(factsFor(wanted, size, choices)),
     // Written either way, so that a copy does not inherit it.
     [SHAREABLE]: String(needsManyNodes(wanted.capabilities)),
   };
@@ -201,10 +212,11 @@ async function makeCopy(wanted: Wanted, volumeID: string): Promise<Volume> {
         `a copy of volume ${volumeID} has its ${source.size} GiB: the driver cannot make volumes larger`,
       );
   }
+  const choices = source === undefined ? {} : await choicesFor(wanted, source);
   try {
     return await service.calls.volumeCopy(
       params,
-      { volumeName: objectName(request.name), opts: optsFor(wanted, size) },
+      { volumeName: objectName(request.name), opts: optsFor(wanted, size, choices) },
       changing(signal, { onlyIfNew: true }),
     );
   } catch (error) {
@@ -212,12 +224,39 @@ async function makeCopy(wanted: Wanted, volumeID: string): Promise<Volume> {
   }
 }
 
-/** A copy is as large as its source until it is grown, which an earlier call may not have come to. */
+/** One of that name may be there from before its source was changed. */
+async function choicesFor(
+  { options, info, request, service, signal }: Wanted,
+  source: Volume,
+): Promise<Choices> {
+  try {
+    return choicesForCopy(source, options, info);
+  } catch (error) {
+    const name = objectName(request.name).toLowerCase();
+    const params = { service: service.name };
+    const all = await service.calls.volumesByService(params, undefined, { signal });
+    const there = Object.values(all).find((one) => one.name.toLowerCase() === name);
+    if (there === undefined) throw error;
+    const data = { volumeID: there.id };
+    throw new StorageError("already-exists", `there is a volume ${name}`, data, { cause: error });
+  }
+}
+
+/** A copy is as its source until it is grown and changed, which an earlier call may not have come to. */
 async function finish(volume: Volume, { service, signal }: Wanted): Promise<Volume> {
-  const { size = 0 } = factsOf(volume) ?? {};
-  if (size === 0 || volume.size === undefined || volume.size >= size) return volume;
+  const { size = 0, choices = {} } = factsOf(volume) ?? {};
   const params = { service: service.name, volumeID: volume.id };
-  return service.calls.volumeExpand(params, { size }, changing(signal));
+  let now = volume;
+  if (size !== 0 && volume.size !== undefined && volume.size < size)
+    now = await service.calls.volumeExpand(params, { size }, changing(signal));
+  // Once: what is changed after that stays so.
+  if (Object.keys(choices).length > 0)
+    now = await service.calls.volumeUpdate(
+      params,
+      { ...choices, fields: CHOICES_DONE },
+      changing(signal),
+    );
+  return now;
 }
 
 /** @throws {CsiError} ALREADY_EXISTS, saying what differs */

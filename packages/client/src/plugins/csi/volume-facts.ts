@@ -3,6 +3,7 @@
  * which parameters. It stands in their fields, so every plugin on every host reads the same.
  */
 import { createHash } from "node:crypto";
+import * as v from "valibot";
 import type { Fields, Snapshot, Volume } from "@libstorage/model";
 import type { ContentSource, TextMap } from "./messages.js";
 import { objectName } from "./names.js";
@@ -11,8 +12,13 @@ const NAME = "csi.name";
 const PARAMETERS = "csi.parameters";
 const SOURCE = "csi.source";
 const SIZE = "csi.size";
+const CHOICES = "csi.choices";
 const GROUP = "csi.group";
 const MEMBERS = "csi.members";
+
+/** What a copy shall have otherwise than its source. */
+const Choices = v.strictObject({ type: v.optional(v.string()), iops: v.optional(v.number()) });
+export type Choices = v.InferOutput<typeof Choices>;
 
 export interface VolumeFacts {
   readonly name: string;
@@ -22,6 +28,8 @@ export interface VolumeFacts {
   readonly source: string;
   /** GiB that it shall have in the end; 0: as it was made. */
   readonly size: number;
+  /** What has still to be changed of it. */
+  readonly choices: Choices;
 }
 
 export function digestOf(parameters: TextMap): string {
@@ -43,9 +51,27 @@ export function sourceOf(text: string): ContentSource | undefined {
   return undefined;
 }
 
-/** All are written, so that none is inherited from the source. */
-export function fieldsOf({ name, parameters, source, size }: VolumeFacts): Fields {
-  return { [NAME]: name, [PARAMETERS]: parameters, [SOURCE]: source, [SIZE]: String(size) };
+/** All that a source may have are written, so that none is inherited from it. */
+export function fieldsOf({ name, parameters, source, size, choices }: VolumeFacts): Fields {
+  return {
+    [NAME]: name,
+    [PARAMETERS]: parameters,
+    [SOURCE]: source,
+    [SIZE]: String(size),
+    ...(source !== "" && { [CHOICES]: JSON.stringify(choices) }),
+  };
+}
+
+/** For the change that makes them so. */
+export const CHOICES_DONE: Fields = { [CHOICES]: "{}" };
+
+function choicesIn(text: string): Choices {
+  try {
+    return v.parse(Choices, JSON.parse(text));
+  } catch {
+    // Somebody else has written it.
+    return {};
+  }
 }
 
 /**
@@ -60,6 +86,7 @@ export function factsOf({ name, fields = {} }: Volume): VolumeFacts | undefined 
     parameters: fields[PARAMETERS] ?? "",
     source: fields[SOURCE] ?? "",
     size: Number(fields[SIZE] ?? 0) || 0,
+    choices: choicesIn(fields[CHOICES] ?? "{}"),
   };
 }
 
