@@ -16,6 +16,7 @@ import { basename, join } from "node:path";
 import { it } from "node:test";
 import { readMountTable } from "@libstorage/client/host";
 import { cannotGrow } from "../../client/host-fixture.js";
+import { devicePublishCases } from "./cases-device-publish.js";
 import type { World } from "./world.js";
 import { blockCap, cap, GIB, unique } from "./world.js";
 
@@ -278,6 +279,8 @@ export function deviceCases(world: () => World, devices: () => Devices): void {
     const { usage } = await world().call("NodeGetVolumeStats", { volumeId, volumePath: target });
     assert.equal(usage[0].total, 2 * GIB);
   });
+
+  devicePublishCases(world);
 
   // ---- groups in use
 

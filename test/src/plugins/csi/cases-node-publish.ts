@@ -6,12 +6,14 @@ import {
   readFileSync,
   rmdirSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
 import { spawnSync } from "node:child_process";
+import { readMountTable } from "@libstorage/client/host";
 import type { World } from "./world.js";
 import { cap } from "./world.js";
 import { nodeRequests } from "./node-requests.js";
@@ -132,6 +134,88 @@ export function nodePublishCases(world: () => World): void {
       const target = await world().publish(volumeId, staging, { volumeCapability: capability });
       assert.throws(() => writeFileSync(join(target, "file"), ""), { code: "EROFS" });
     }
+  });
+
+  it("NodePublishVolume in a mode for readers cannot be written, however it is staged", async () => {
+    const staged = await world().staged();
+    const volumeCapability = cap("SINGLE_NODE_READER_ONLY");
+    const target = await world().publish(staged.volumeId, staged.staging, { volumeCapability });
+    assert.throws(() => writeFileSync(join(target, "file"), ""), { code: "EROFS" });
+    await world().call("NodePublishVolume", publishRequest(staged, target, { volumeCapability }));
+    writeFileSync(join(staged.staging, "file"), "");
+  });
+
+  it("NodePublishVolume gives its mount flags to the target, beside those of the stage", async () => {
+    const staged = await world().staged(cap("SINGLE_NODE_WRITER", { mountFlags: ["nosuid"] }));
+    const volumeCapability = cap("SINGLE_NODE_WRITER", { mountFlags: ["noexec,nodev", "ro"] });
+    const target = await world().publish(staged.volumeId, staged.staging, { volumeCapability });
+    const optionsAt = async (path: string): Promise<readonly string[]> => {
+      const table = await readMountTable();
+      return table.find(({ mountPoint }) => mountPoint === path)?.opts.split(",") ?? [];
+    };
+    for (const flag of ["nosuid", "noexec", "nodev", "ro"])
+      assert.ok((await optionsAt(target)).includes(flag), flag);
+    for (const flag of ["noexec", "nodev", "ro"])
+      assert.ok(!(await optionsAt(staged.staging)).includes(flag), flag);
+    const wrong = cap("SINGLE_NODE_WRITER", { mountFlags: ["remount"] });
+    const request = publishRequest(staged, world().targetPath(), { volumeCapability: wrong });
+    await world().fails("INVALID_ARGUMENT", "NodePublishVolume", request);
+  });
+
+  it("NodePublishVolume gives the files to its group, unless they are published to another", async () => {
+    const grouped = (volumeMountGroup: string): object =>
+      cap("SINGLE_NODE_MULTI_WRITER", { volumeMountGroup });
+    const staged = await world().staged(cap("SINGLE_NODE_MULTI_WRITER"));
+    writeFileSync(join(staged.staging, "file"), "");
+    const volumeCapability = grouped("1234");
+    const target = await world().publish(staged.volumeId, staged.staging, { volumeCapability });
+    assert.equal(statSync(join(target, "file")).gid, 1234);
+    await world().publish(staged.volumeId, staged.staging, { volumeCapability });
+    const other = world().targetPath();
+    const request = publishRequest(staged, other, { volumeCapability: grouped("4321") });
+    const text = await world().fails("FAILED_PRECONDITION", "NodePublishVolume", request);
+    assert.ok(text.includes(target), text);
+    assert.ok(!existsSync(other), "a refused call leaves nothing");
+    assert.equal(statSync(join(target, "file")).gid, 1234);
+  });
+
+  it("NodePublishVolume at a path that cannot be is told with its path", async () => {
+    const staged = await world().staged();
+    const missing = world().targetPath();
+    const file = world().targetPath();
+    writeFileSync(file, "");
+    world().undo(async () => rmSync(file));
+    for (const [parent, status] of [
+      [missing, "FAILED_PRECONDITION"],
+      [join(missing, "deeper"), "FAILED_PRECONDITION"],
+      [file, "FAILED_PRECONDITION"],
+      [join(file, "deeper"), "FAILED_PRECONDITION"],
+      [join(world().folder, "y".repeat(300)), "INVALID_ARGUMENT"],
+    ] as const) {
+      const target = join(parent, "target");
+      const text = await world().fails(status, "NodePublishVolume", publishRequest(staged, target));
+      assert.ok(text.includes(status === "INVALID_ARGUMENT" ? world().folder : parent), text);
+      assert.ok(!existsSync(missing), "a refused call leaves nothing");
+    }
+    const name = join(world().folder, "y".repeat(300));
+    await world().fails("INVALID_ARGUMENT", "NodePublishVolume", publishRequest(staged, name));
+    const { volumeId } = staged;
+    await world().call("NodeUnpublishVolume", { volumeId, targetPath: join(file, "x") });
+  });
+
+  it("the folder of a volume that was published before the host started again goes", async () => {
+    const { volumeId, staging } = await world().staged();
+    const target = await world().publish(volumeId, staging);
+    world().restartHost(volumeId, [target, staging]);
+    assert.ok(existsSync(target));
+    await world().call("NodeUnpublishVolume", { volumeId, targetPath: target });
+    assert.ok(!existsSync(target));
+    const precious = world().targetPath();
+    mkdirSync(precious);
+    writeFileSync(join(precious, "file"), "");
+    world().undo(async () => rmSync(precious, { recursive: true }));
+    await world().call("NodeUnpublishVolume", { volumeId, targetPath: precious });
+    assert.ok(existsSync(join(precious, "file")), "what has content stays");
   });
 
   it("NodePublishVolume at a second target, mode by mode, as the specification's table", async () => {

@@ -1,6 +1,14 @@
 /** What the cases of the CSI suite work with: a plugin, ways to make things, and the proof that nothing is left. */
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, rmdirSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { readMountTable } from "@libstorage/client/host";
 import { Failed } from "./csi-client.js";
@@ -126,6 +134,17 @@ export class World {
   records(): string[] {
     const folder = join(this.plugin.socket, "../var/lib/csi/csi.libstorage.org");
     return existsSync(folder) ? readdirSync(folder) : [];
+  }
+
+  /** As a start of the host leaves it: nothing is mounted, and the records are of an earlier one. */
+  restartHost(volumeId: string, mounts: readonly string[]): void {
+    for (const mount of mounts)
+      assert.equal(spawnSync("umount", [mount]).status, 0, `${mount} is mounted`);
+    const file = join(this.plugin.socket, "../var/lib/csi/csi.libstorage.org", `${volumeId}.json`);
+    const text = readFileSync(file, "utf8");
+    const before = text.replace(/"boot":"[^"]*"/, '"boot":"an-earlier-one"');
+    assert.notEqual(before, text);
+    writeFileSync(file, before);
   }
 
   async controllerCan(name: string): Promise<boolean> {

@@ -37,6 +37,30 @@ export function flagsOf(mountFlags: readonly string[]): string[] {
   return [...new Set(all)];
 }
 
+/** Those that only a file system takes, which get it where it is mounted itself. */
+export function fileSystemFlags(flags: readonly string[]): string[] {
+  return flags.filter((flag) => !OF_A_MOUNT.has(flag));
+}
+
+/** What is kept of the options of a mount by every other one of the same files. */
+const KEPT = new Set(["nosuid", "nodev", "noexec", "nosymfollow", "noatime", "nodiratime"]);
+
+/**
+ * The options with which what is mounted already is bound at another place. To give it any is to give it all, so
+ * those of the mount itself come first.
+ * @param opts of the mount, as the kernel tells them
+ * @returns none when it shall be as the mount is
+ */
+export function bindFlags(opts: string, flags: readonly string[], readonly: boolean): string[] {
+  const own = flags.filter((flag) => OF_A_MOUNT.has(flag) && flag !== "defaults");
+  const asked = own.filter((flag) => flag !== "ro" && flag !== "rw");
+  if (readonly || own.findLast((flag) => flag === "ro" || flag === "rw") === "ro") asked.push("ro");
+  if (asked.length === 0) return [];
+  const isOther = asked.some((flag) => /^(?:rel|strict)atime$/.test(flag));
+  const kept = opts.split(",").filter((flag) => KEPT.has(flag) && !(isOther && flag === "noatime"));
+  return [...new Set([...kept, ...asked])];
+}
+
 /**
  * The options with which a folder is mounted; it has no file system of its own to give options to.
  * @throws {CsiError} FAILED_PRECONDITION, without quoting the flags

@@ -5,15 +5,17 @@ import { canonical, mountInWords, unmountBusy } from "../../executor/mount-point
 import type { MountHost } from "../../executor/mount-point.js";
 import { mountsAt, readMountTable } from "../../executor/mount-table.js";
 import { allowedBy, isKnownMode } from "./access-modes.js";
-import type { AccessMode } from "./access-modes.js";
-import { checkCapability, requireSupport } from "./capabilities.js";
+import type { AccessMode, KnownMode } from "./access-modes.js";
+import { checkCapability, requireSupport, writes } from "./capabilities.js";
 import type { CheckedCapability } from "./capabilities.js";
 import type { UnaryHandler } from "./messages.js";
+import { bindFlags, fileSystemFlags, flagsOf } from "./mount-flags.js";
+import { giveToGroup, isOfGroup } from "./mount-group.js";
 import { checkID } from "./names.js";
 import type { NodeContext } from "./node-context.js";
-import { checkPath, makeFile, makeTargetFolder, removeTarget } from "./node-paths.js";
+import { checkParent, checkPath, makeFile, makeTargetFolder, removeTarget } from "./node-paths.js";
 import type { Publication, StageRecord } from "./node-records.js";
-import { digestOfCapability, isStanding, recordSource } from "./node-stage.js";
+import { digestOfCapability, digestOfFlags, isStanding, recordSource } from "./node-stage.js";
 import { isSameDevice } from "./node-storage.js";
 import { CsiError } from "./status.js";
 
@@ -27,6 +29,7 @@ export function publishVolume(context: NodeContext): UnaryHandler<"NodePublishVo
     checkID("volume_id", volumeId);
     checkPath("target_path", targetPath);
     const capability = checkCapability(request.volumeCapability);
+    const flags = flagsOf(capability.mountFlags);
     if (stagingTargetPath === "")
       throw new CsiError(
         "FAILED_PRECONDITION",
@@ -48,8 +51,10 @@ export function publishVolume(context: NodeContext): UnaryHandler<"NodePublishVo
         capability: digestOfCapability(capability),
       };
       if (await isPublishedSo(context, record, wanted, signal)) return {};
+      checkLikeStage(record, capability, flags);
       checkOthers(record, wanted, capability);
-      await publishNew(context, record, wanted, signal);
+      await checkParent(targetPath);
+      await publishNew(context, { record, wanted, capability, flags, signal });
       return {};
     });
   };
@@ -74,6 +79,29 @@ async function checkStaged(
       "FAILED_PRECONDITION",
       `volume ${volumeID} no longer stands at ${path}, where it was staged: call NodeStageVolume again`,
     );
+}
+
+/** What was chosen with NodeStageVolume cannot be another for one place. @throws {CsiError} FAILED_PRECONDITION */
+function checkLikeStage(
+  { volumeID, stagingPath, access, fsFlags }: StageRecord,
+  { access: asked }: CheckedCapability,
+  flags: readonly string[],
+): void {
+  const refused = (what: string): CsiError =>
+    new CsiError(
+      "FAILED_PRECONDITION",
+      `volume ${volumeID} is staged at ${stagingPath} ${what}: publish it so, or call NodeUnstageVolume and stage it as it shall be`,
+    );
+  if (access !== asked)
+    throw refused(`with access type ${access}, and cannot be published with access type ${asked}`);
+  const own = fileSystemFlags(flags);
+  if (own.length > 0 && fsFlags !== undefined && fsFlags !== digestOfFlags(own))
+    throw refused("with other mount_flags for its file system");
+}
+
+/** Whether nobody writes there. */
+function isReadOnly({ readonly, mode }: Publication): boolean {
+  return readonly || (isKnownMode(mode as AccessMode) && !writes(mode as KnownMode, false));
 }
 
 /** @throws {CsiError} ALREADY_EXISTS for one that is published there otherwise */
@@ -130,60 +158,84 @@ function checkOthers(
   );
 }
 
-async function publishNew(
-  context: NodeContext,
-  record: StageRecord,
-  wanted: Publication,
-  signal: AbortSignal,
-): Promise<void> {
-  const { records } = context;
-  const others = record.publications.filter(({ target }) => target !== wanted.target);
-  await records.write({ ...record, publications: [...others, wanted] });
+/** A publication as it shall be. */
+interface New {
+  readonly record: StageRecord;
+  readonly wanted: Publication;
+  readonly capability: CheckedCapability;
+  /** Of its mount, one by one. */
+  readonly flags: readonly string[];
+  readonly signal: AbortSignal;
+}
+
+function othersOf({ record, wanted }: New): readonly Publication[] {
+  return record.publications.filter(({ target }) => target !== wanted.target);
+}
+
+async function publishNew(context: NodeContext, one: New): Promise<void> {
+  const { record, wanted } = one;
+  await context.records.write({ ...record, publications: [...othersOf(one), wanted] });
   try {
-    if (record.access === "block") await publishDevice(context, record, wanted, others, signal);
-    else await publishFolder(context, record, wanted, signal);
+    if (record.access === "block") await publishDevice(context, one);
+    else await publishFolder(context, one);
   } catch (error) {
-    await takeBack(context, record, wanted, others).catch(() => {});
+    await takeBack(context, one).catch(() => {});
     throw error;
   }
 }
 
-async function publishFolder(
-  { storage }: NodeContext,
-  record: StageRecord,
-  wanted: Publication,
-  signal: AbortSignal,
-): Promise<void> {
+async function publishFolder({ storage }: NodeContext, one: New): Promise<void> {
+  const { record, wanted, flags, signal } = one;
+  await checkGroup(storage, one);
+  const staged = mountsAt(await readMountTable(), await canonical(record.stagingPath)).at(-1);
+  const options = bindFlags(staged?.opts ?? "", flags, isReadOnly(wanted) || record.readonly);
   await makeTargetFolder(wanted.target);
   await mountFolder(hostOf(storage), {
     device: record.stagingPath,
     mountPoint: wanted.target,
-    ...((wanted.readonly || record.readonly) && { options: "ro" }),
+    ...(options.length > 0 && { options: options.join(",") }),
     signal,
   });
+}
+
+/** Files have one group, wherever they are seen. */
+async function checkGroup({ exec }: NodeContext["storage"], one: New): Promise<void> {
+  const { record, capability, signal } = one;
+  const { group } = capability;
+  if (group === undefined || record.readonly || (await isOfGroup(record.stagingPath, group)))
+    return;
+  const [other] = othersOf(one);
+  if (other !== undefined)
+    throw new CsiError(
+      "FAILED_PRECONDITION",
+      `volume ${record.volumeID} is published at ${other.target} already, and its files have one volume_mount_group for all places: unpublish it there first`,
+    );
+  await giveToGroup(exec, record.stagingPath, group, signal);
 }
 
 /**
  * A device is made visible at a file. What the mount says of writing does not hold for devices, so one that
  * is published read-only is read-only for all.
  */
-async function publishDevice(
-  { storage }: NodeContext,
-  record: StageRecord,
-  wanted: Publication,
-  others: readonly Publication[],
-  signal: AbortSignal,
-): Promise<void> {
+async function publishDevice({ storage }: NodeContext, one: New): Promise<void> {
+  const { record, wanted, signal } = one;
   const source = recordSource(record);
-  const other = others.find(({ readonly }) => readonly !== wanted.readonly);
+  const readonly = isReadOnly(wanted);
+  const other = othersOf(one).find((each) => isReadOnly(each) !== readonly);
   if (other !== undefined && !record.readonly)
     throw new CsiError(
       "FAILED_PRECONDITION",
-      `volume ${record.volumeID} is published at ${other.target} ${other.readonly ? "read-only" : "for writing"}, and a device is either for all`,
+      `volume ${record.volumeID} is published at ${other.target} ${isReadOnly(other) ? "read-only" : "for writing"}, and a device is either for all`,
     );
   const node = await storage.deviceOf(source, signal);
+  const there = mountsAt(await readMountTable(), await canonical(wanted.target)).at(-1);
+  if (there !== undefined)
+    throw new CsiError(
+      "FAILED_PRECONDITION",
+      `target_path ${wanted.target} is not free: there is ${mountInWords(there)}; unmount that, or publish the volume elsewhere`,
+    );
   await makeFile(wanted.target);
-  if (!record.readonly) await storage.setReadonly(source, wanted.readonly, signal);
+  if (!record.readonly) await storage.setReadonly(source, readonly, signal);
   await storage.exec("mount", ["-o", "bind", "--", node, wanted.target], { signal });
   if (await isSameDevice(wanted.target, node)) return;
   throw new CsiError("INTERNAL", `mount succeeded, but ${node} does not stand at ${wanted.target}`);
@@ -194,15 +246,11 @@ function hostOf({ exec, isRoot }: NodeContext["storage"]): MountHost {
 }
 
 /** Nothing is left of a publication that failed, unless it stands after all. */
-async function takeBack(
-  context: NodeContext,
-  record: StageRecord,
-  wanted: Publication,
-  others: readonly Publication[],
-): Promise<void> {
+async function takeBack(context: NodeContext, one: New): Promise<void> {
+  const { record, wanted } = one;
   if (await isPublished(context, record, wanted.target, AbortSignal.timeout(BUSY_MS))) return;
   await removeTarget(wanted.target);
-  await context.records.write({ ...record, publications: [...others] });
+  await context.records.write({ ...record, publications: [...othersOf(one)] });
 }
 
 export function unpublishVolume(context: NodeContext): UnaryHandler<"NodeUnpublishVolume"> {
@@ -215,6 +263,8 @@ export function unpublishVolume(context: NodeContext): UnaryHandler<"NodeUnpubli
       const there = record?.publications.find(({ target }) => target === targetPath);
       if (record === undefined || there === undefined) {
         await refuseForeign(volumeId, targetPath);
+        // Of an earlier start of this host: the mount went with it, and what it stood on stayed.
+        await removeTarget(targetPath);
         return {};
       }
       await unmountTarget(context, record, targetPath, signal);
@@ -246,7 +296,8 @@ async function unmountTarget(
   const top = mountsAt(await readMountTable(), mountPoint).at(-1);
   if (top === undefined) return;
   // The device may be gone; what is bound there is a node of /dev, as a publication leaves it.
-  if (top.fsType !== "devtmpfs" && top.fsType !== "tmpfs")
+  const isNode = top.fsType === "devtmpfs" || top.fsType === "tmpfs";
+  if (!isNode || !(await lstat(target)).isBlockDevice())
     throw new CsiError(
       "FAILED_PRECONDITION",
       `${target} is left as it is: there is ${mountInWords(top)}`,
@@ -256,7 +307,9 @@ async function unmountTarget(
 
 /** What stands at a target of which there is no record is somebody else's. */
 async function refuseForeign(volumeID: string, target: string): Promise<void> {
-  const top = mountsAt(await readMountTable(), await canonical(target)).at(-1);
+  // A path that goes through a file has no mount.
+  const at = await canonical(target).catch(() => undefined);
+  const top = at === undefined ? undefined : mountsAt(await readMountTable(), at).at(-1);
   if (top === undefined) return;
   throw new CsiError(
     "FAILED_PRECONDITION",

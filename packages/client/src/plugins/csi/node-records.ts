@@ -23,6 +23,8 @@ const StageRecord = v.object({
   access: v.picklist(["block", "mount"]),
   mode: v.string(),
   capability: v.string(),
+  /** Digest of the mount flags that only its file system takes. */
+  fsFlags: v.optional(v.string()),
   readonly: v.boolean(),
   /** Whose executor reaches it. */
   driver: v.string(),

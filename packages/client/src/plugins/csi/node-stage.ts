@@ -10,7 +10,7 @@ import { checkCapability, isBlock, requireSupport } from "./capabilities.js";
 import type { CheckedCapability } from "./capabilities.js";
 import { attachmentOf, holdOf, publishedNodes, tokenOf } from "./holders.js";
 import type { NodeStageRequest, UnaryHandler } from "./messages.js";
-import { flagsOf, folderFlags } from "./mount-flags.js";
+import { fileSystemFlags, flagsOf, folderFlags } from "./mount-flags.js";
 import { giveToGroup } from "./mount-group.js";
 import { checkID } from "./names.js";
 import type { NodeContext } from "./node-context.js";
@@ -29,6 +29,10 @@ export function digestOfCapability({
 }: CheckedCapability): string {
   const text = JSON.stringify([access, mode, fsType, mountFlags, group ?? -1]);
   return createHash("sha256").update(text).digest("hex").slice(0, 32);
+}
+
+export function digestOfFlags(flags: readonly string[]): string {
+  return createHash("sha256").update(JSON.stringify(flags.toSorted())).digest("hex").slice(0, 32);
 }
 
 /** A stage as it shall be. */
@@ -139,6 +143,7 @@ async function stageNew(context: NodeContext, wanted: Wanted): Promise<void> {
     access: capability.access,
     mode: capability.mode,
     capability: digestOfCapability(capability),
+    fsFlags: digestOfFlags(fileSystemFlags(flagsOf(capability.mountFlags))),
     readonly: !isWritable,
     driver: source.driver,
     device: source.device,
