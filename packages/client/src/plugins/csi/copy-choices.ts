@@ -19,7 +19,7 @@ type Asked = Pick<
  * @throws {CsiError} INVALID_ARGUMENT for what is otherwise at the source and cannot be changed, all of it named
  */
 export function choicesForCopy(source: Volume, asked: Asked, info: ServiceInfo): Choices {
-  const { type = "", iops = 0, availabilityZone = "", encrypted = false } = source;
+  const { type, iops = 0, availabilityZone = "", encrypted = false } = source;
   const compared = {
     type: [asked.type, type],
     iops: [asked.iops, iops],

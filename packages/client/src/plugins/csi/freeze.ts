@@ -88,7 +88,10 @@ export async function frozenDuring<T>(
   const paths = stands.flatMap(({ volume, path }) =>
     path === undefined ? [] : [{ id: volume.id, path }],
   );
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
+  // A limit by AbortSignal.timeout would go with the garbage: `any` does not hold it.
+  const timeUp = new AbortController();
+  const timer = setTimeout(() => timeUp.abort(), limitMs);
+  const limit = AbortSignal.any([signal, timeUp.signal]);
   let acting: Promise<T> | undefined;
   const inTime = async (): Promise<T> => {
     try {
@@ -102,6 +105,7 @@ export async function frozenDuring<T>(
         ? acting
         : Promise.race([acting, whenAborted(limit, signal, limitMs)]));
     } finally {
+      clearTimeout(timer);
       for (const { id, path } of paths) await thaw(context, id, path);
     }
   };
