@@ -145,6 +145,18 @@ export function nodePublishCases(world: () => World): void {
     writeFileSync(join(staged.staging, "file"), "");
   });
 
+  it("NodePublishVolume gives the options to a mount that a kill has left without them", async () => {
+    const staged = await world().staged();
+    const target = await world().publish(staged.volumeId, staged.staging, { readonly: true });
+    const options = ["-o", "remount,bind,rw", target];
+    assert.equal(spawnSync("mount", options).status, 0);
+    writeFileSync(join(target, "file"), "");
+    const request = publishRequest(staged, target, { readonly: true });
+    await world().call("NodePublishVolume", request);
+    assert.throws(() => writeFileSync(join(target, "file"), ""), { code: "EROFS" });
+    assert.equal((await world().mounts()).filter((at) => at === target).length, 1);
+  });
+
   it("NodePublishVolume gives its mount flags to the target, beside those of the stage", async () => {
     const staged = await world().staged(cap("SINGLE_NODE_WRITER", { mountFlags: ["nosuid"] }));
     const volumeCapability = cap("SINGLE_NODE_WRITER", { mountFlags: ["noexec,nodev", "ro"] });

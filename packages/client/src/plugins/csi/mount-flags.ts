@@ -45,6 +45,11 @@ export function fileSystemFlags(flags: readonly string[]): string[] {
 /** What is kept of the options of a mount by every other one of the same files. */
 const KEPT = new Set(["nosuid", "nodev", "noexec", "nosymfollow", "noatime", "nodiratime"]);
 
+/** Whether the kernel's table names it. */
+export function isTold(flag: string): boolean {
+  return flag === "ro" || KEPT.has(flag);
+}
+
 /**
  * The options with which what is mounted already is bound at another place. To give it any is to give it all, so
  * those of the mount itself come first.

@@ -9,7 +9,7 @@ import type { AccessMode, KnownMode } from "./access-modes.js";
 import { checkCapability, requireSupport, writes } from "./capabilities.js";
 import type { CheckedCapability } from "./capabilities.js";
 import type { UnaryHandler } from "./messages.js";
-import { bindFlags, fileSystemFlags, flagsOf } from "./mount-flags.js";
+import { bindFlags, fileSystemFlags, flagsOf, isTold } from "./mount-flags.js";
 import { giveToGroup, isOfGroup } from "./mount-group.js";
 import { checkID } from "./names.js";
 import type { NodeContext } from "./node-context.js";
@@ -50,11 +50,12 @@ export function publishVolume(context: NodeContext): UnaryHandler<"NodePublishVo
         mode: capability.mode,
         capability: digestOfCapability(capability),
       };
-      if (await isPublishedSo(context, record, wanted, signal)) return {};
+      const one = { record, wanted, capability, flags, signal };
+      if (await isPublishedSo(context, one)) return {};
       checkLikeStage(record, capability, flags);
       checkOthers(record, wanted, capability);
       await checkParent(targetPath);
-      await publishNew(context, { record, wanted, capability, flags, signal });
+      await publishNew(context, one);
       return {};
     });
   };
@@ -105,16 +106,13 @@ function isReadOnly({ readonly, mode }: Publication): boolean {
 }
 
 /** @throws {CsiError} ALREADY_EXISTS for one that is published there otherwise */
-async function isPublishedSo(
-  context: NodeContext,
-  record: StageRecord,
-  wanted: Publication,
-  signal: AbortSignal,
-): Promise<boolean> {
+async function isPublishedSo(context: NodeContext, one: New): Promise<boolean> {
+  const { record, wanted, signal } = one;
   const there = record.publications.find(({ target }) => target === wanted.target);
   if (there === undefined || !(await isPublished(context, record, wanted.target, signal)))
     return false;
-  if (there.capability === wanted.capability && there.readonly === wanted.readonly) return true;
+  if (there.capability === wanted.capability && there.readonly === wanted.readonly)
+    return record.access === "block" || (await hasOptions(one));
   throw new CsiError(
     "ALREADY_EXISTS",
     `volume ${record.volumeID} is published at ${wanted.target} already, ${there.readonly === wanted.readonly ? "with another volume_capability" : there.readonly ? "read-only" : "not read-only"}; unpublish it there first`,
@@ -184,18 +182,35 @@ async function publishNew(context: NodeContext, one: New): Promise<void> {
   }
 }
 
+async function mountOptionsAt(path: string): Promise<string> {
+  return mountsAt(await readMountTable(), await canonical(path)).at(-1)?.opts ?? "";
+}
+
+async function bindOptions({ record, wanted, flags }: New): Promise<readonly string[]> {
+  const staged = await mountOptionsAt(record.stagingPath);
+  return bindFlags(staged, flags, isReadOnly(wanted) || record.readonly);
+}
+
+/** mount(8) binds first and gives the options after that: a mount may be there without them. */
+async function hasOptions(one: New): Promise<boolean> {
+  const there = (await mountOptionsAt(one.wanted.target)).split(",");
+  return (await bindOptions(one)).every((flag) => !isTold(flag) || there.includes(flag));
+}
+
 async function publishFolder({ storage }: NodeContext, one: New): Promise<void> {
-  const { record, wanted, flags, signal } = one;
+  const { record, wanted, signal } = one;
   await checkGroup(storage, one);
-  const staged = mountsAt(await readMountTable(), await canonical(record.stagingPath)).at(-1);
-  const options = bindFlags(staged?.opts ?? "", flags, isReadOnly(wanted) || record.readonly);
+  const options = (await bindOptions(one)).join(",");
   await makeTargetFolder(wanted.target);
-  await mountFolder(hostOf(storage), {
+  const { kind, wasThere } = await mountFolder(hostOf(storage), {
     device: record.stagingPath,
     mountPoint: wanted.target,
-    ...(options.length > 0 && { options: options.join(",") }),
+    ...(options !== "" && { options }),
     signal,
   });
+  if (kind !== "mount" || !wasThere || (await hasOptions(one))) return;
+  const again = ["-o", `remount,bind,${options}`, "--", await canonical(wanted.target)];
+  await storage.exec("mount", again, { signal });
 }
 
 /** Files have one group, wherever they are seen. */
