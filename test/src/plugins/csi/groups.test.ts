@@ -26,22 +26,24 @@ import type { Failed, Message, TestPlugin } from "./csi-client.js";
 import { LOOP_DRIVER, loopDriver, loopServiceMissing } from "./loop-service.js";
 import { cap, GIB, unique } from "./world.js";
 
-const MOST_FROZEN_MS = 1_500;
+const MOST_FROZEN_MS = 4_000;
 
 describe("groups of snapshots, meanwhile", { skip: cannotMount() || loopServiceMissing() }, () => {
   const loops = loopDriver();
   let images: string;
   let server: TestServer;
   let plugin: TestPlugin;
-  /** How long the server takes for each snapshot; what it has begun it ends. */
-  let delays: number[] = [];
+  /** How many snapshots are made before the server holds; what it has begun it ends. */
+  let free = Infinity;
+  let held: (() => void)[] = [];
   let volumeIDs: string[];
   const stages = new Map<string, string>();
 
   const slow = (service: VolumeService): VolumeService => ({
     ...service,
     async volumeSnapshot(...args) {
-      await sleep(delays.shift() ?? 0);
+      free -= 1;
+      if (free < 0) await new Promise<void>((resolve) => held.push(resolve));
       return service.volumeSnapshot(...args);
     },
   });
@@ -54,6 +56,13 @@ describe("groups of snapshots, meanwhile", { skip: cannotMount() || loopServiceM
       wrapService: slow,
       mostFrozenMs: MOST_FROZEN_MS,
     });
+  const hold = (after: number): void => {
+    free = after;
+  };
+  const release = (): void => {
+    free = Infinity;
+    for (const go of held.splice(0)) go();
+  };
   const group = (name: string, parameters: object = {}): Promise<Message> =>
     plugin.call("CreateVolumeGroupSnapshot", { name, sourceVolumeIds: volumeIDs, parameters });
   const snapshots = async (): Promise<Message[]> =>
@@ -79,7 +88,6 @@ describe("groups of snapshots, meanwhile", { skip: cannotMount() || loopServiceM
     rmSync(images, { recursive: true, force: true });
   });
   beforeEach(async () => {
-    delays = [];
     plugin = await open();
     const { nodeId } = await plugin.call("NodeGetInfo");
     volumeIDs = [];
@@ -100,21 +108,27 @@ describe("groups of snapshots, meanwhile", { skip: cannotMount() || loopServiceM
     }
   });
   afterEach(async () => {
-    await removeGroups();
-    assert.deepEqual(notes(), [], "notes of groups left");
-    for (const volumeId of volumeIDs) {
-      const stagingTargetPath = stages.get(volumeId) ?? "";
-      await plugin.call("NodeUnstageVolume", { volumeId, stagingTargetPath });
-      await plugin.call("ControllerUnpublishVolume", { volumeId });
-      await plugin.call("DeleteVolume", { volumeId });
+    release();
+    try {
+      await removeGroups();
+      assert.deepEqual(notes(), [], "notes of groups left");
+      for (const volumeId of volumeIDs) {
+        const stagingTargetPath = stages.get(volumeId) ?? "";
+        await plugin.call("NodeUnstageVolume", { volumeId, stagingTargetPath });
+        await plugin.call("ControllerUnpublishVolume", { volumeId });
+        await plugin.call("DeleteVolume", { volumeId });
+      }
+    } finally {
+      stages.clear();
+      await plugin.stop();
     }
-    await plugin.stop();
   });
 
   it("no other call has one of their volumes, or the group", async () => {
-    delays = [0, 1_000];
-    const making = group("alone", { freeze: "true" });
-    await sleep(400);
+    hold(1);
+    const making = group("alone", { consistency: "each" });
+    making.catch(() => {});
+    await until(async () => held.length === 1 && (await snapshots()).length === 1);
     const [volumeId = ""] = volumeIDs;
     const { nodeId } = await plugin.call("NodeGetInfo");
     const staged = {
@@ -141,9 +155,10 @@ describe("groups of snapshots, meanwhile", { skip: cannotMount() || loopServiceM
           error.code === "ABORTED" && /CreateVolumeGroupSnapshot/.test(error.message),
         call,
       );
+    release();
     const { groupSnapshot } = await making;
     assert.equal(groupSnapshot.readyToUse, true);
-    for (const staging of stages.values()) writeFileSync(join(staging, "file"), "thawed");
+    for (const staging of stages.values()) writeFileSync(join(staging, "file"), "");
   });
 
   it("a snapshot and the removal of its volume exclude each other, two snapshots do not", async () => {
@@ -152,29 +167,31 @@ describe("groups of snapshots, meanwhile", { skip: cannotMount() || loopServiceM
       volumeCapabilities: [cap()],
     });
     const { volumeId } = volume;
-    delays = [800, 800];
+    hold(0);
     const making = ["a", "b"].map((name) =>
       plugin.call("CreateSnapshot", { name: unique(name), sourceVolumeId: volumeId }),
     );
-    await sleep(300);
+    await until(() => held.length === 2);
     await assert.rejects(plugin.call("DeleteVolume", { volumeId }), { code: "ABORTED" });
+    release();
     for (const { snapshot } of await Promise.all(making))
       await plugin.call("DeleteSnapshot", { snapshotId: snapshot.snapshotId });
     await plugin.call("DeleteVolume", { volumeId });
   });
 
   it("what was cut after the file systems were thawed is removed, and made anew", async () => {
-    delays = [MOST_FROZEN_MS + 1_500, MOST_FROZEN_MS + 1_500];
+    hold(0);
     const making = group("late", { freeze: "true" });
     making.catch(() => {});
-    await sleep(500);
+    await until(() => held.length === 2);
     // The limit must not go with the next collection of garbage.
     collectGarbage();
-    await sleep(MOST_FROZEN_MS);
-    // Nobody waits for the server with a frozen file system.
+    // Nobody waits for the server with a frozen file system. A write waits for the thaw, in a process of its own.
     const [first = ""] = stages.values();
-    const written = spawnSync("timeout", ["1", "touch", join(first, "written")]);
-    assert.equal(written.status, 0, "the file system is thawed in time");
+    const { status } = await ended(spawn("touch", [join(first, "written")], { stdio: "ignore" }));
+    assert.equal(status, 0, "the file system is thawed in time");
+    assert.equal(held.length, 2, "the server is at it still");
+    release();
     await assert.rejects(making, { code: "DEADLINE_EXCEEDED" });
     assert.deepEqual(await snapshots(), [], "nothing of it is left");
     const { groupSnapshot } = await group("late", { freeze: "true" });
@@ -183,13 +200,14 @@ describe("groups of snapshots, meanwhile", { skip: cannotMount() || loopServiceM
   });
 
   it("what a killed plugin left of a group is no good group", async () => {
-    delays = [700, 700];
+    hold(0);
     const making = group("killed", { freeze: "true" });
     making.catch(() => {});
-    await sleep(300);
+    await until(() => held.length === 2);
     assert.equal(notes().length, 1);
     const [note = ""] = notes();
     const file = join(server.folder, "host/var/lib/csi/csi.libstorage.org.groups", note);
+    release();
     await making;
     const before = (await snapshots()).map(({ snapshotId }) => snapshotId);
     await plugin.stop(0);
@@ -243,6 +261,23 @@ describe("groups of snapshots, meanwhile", { skip: cannotMount() || loopServiceM
 function collectGarbage(): void {
   setFlagsFromString("--expose-gc");
   (runInNewContext("gc") as () => void)();
+}
+
+async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
+  for (let time = 0; time < 400; time += 1) {
+    if (await isSo()) return;
+    await sleep(50);
+  }
+  assert.fail("it did not come to that within 20 s");
+}
+
+function ended(child: ChildProcess): Promise<{ readonly status: number | null }> {
+  return Promise.race([
+    new Promise<{ status: number | null }>((resolve) => {
+      child.once("exit", (status) => resolve({ status }));
+    }),
+    sleep(15_000, { status: null }, { ref: false }),
+  ]);
 }
 
 /** A process with a mount namespace of its own. */
