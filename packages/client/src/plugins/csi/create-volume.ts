@@ -24,10 +24,8 @@ import { CsiError, hasCode, invalid } from "./status.js";
 import { checkRequirements } from "./topology.js";
 import { CHOICES_DONE, digestOf, factsOf, fieldsOf, sourceText } from "./volume-facts.js";
 import type { Choices, VolumeFacts } from "./volume-facts.js";
+import { SHAREABLE } from "./volume-sharing.js";
 import { volumeOf } from "./volume-view.js";
-
-/** The field by which the service lets several instances have a volume. */
-const SHAREABLE = "shareable";
 
 interface Wanted {
   readonly request: CreateVolumeRequest;

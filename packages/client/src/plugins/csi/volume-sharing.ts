@@ -4,7 +4,7 @@ import { needsManyNodes } from "./capabilities.js";
 import type { CheckedCapability } from "./capabilities.js";
 
 /** The field by which the service lets several instances have a volume; without it, its own setting counts. */
-const SHAREABLE = "shareable";
+export const SHAREABLE = "shareable";
 
 /** @returns why the capabilities are more than the volume was made for, or undefined */
 export function beyondSharing(

@@ -91,10 +91,12 @@ async function settle(
 ): Promise<void> {
   let lastError = "";
   while (!signal.aborted) {
+    // A limit by AbortSignal.timeout would go with the garbage: `any` does not hold it.
+    const timeUp = new AbortController();
+    const timer = setTimeout(() => timeUp.abort(), SETTLE_LIMIT_MS).unref();
     try {
       await names.sweep(REMEMBER_REMOVALS_MS);
-      const limited = AbortSignal.any([signal, AbortSignal.timeout(SETTLE_LIMIT_MS)]);
-      const context = { signal: limited };
+      const context = { signal: AbortSignal.any([signal, timeUp.signal]) };
       const volumes = await host.volumes(context);
       // Looking into a folder that is not there costs more than looking into an empty one.
       await mkdir(volumes.local.records.folder, { recursive: true, mode: 0o755 });
@@ -110,6 +112,8 @@ async function settle(
       if (text !== lastError && !signal.aborted)
         log.warn({ error: text }, "could not look what was left; trying again");
       lastError = text;
+    } finally {
+      clearTimeout(timer);
     }
     await sleep(SETTLE_EVERY_MS, undefined, { signal, ref: false }).catch(() => {});
   }
