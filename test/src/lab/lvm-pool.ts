@@ -93,12 +93,12 @@ export function poolTests(): void {
     });
 
     it("looks in time, although it may wait for ten minutes", async () => {
-      makePool("slow", "-L 64M");
+      makePool("slow", "-L 32M");
       const limits = { warnAt: 60, extendAt: 85, refuseAt: 60, suspendAt: 60, checkSeconds: 600 };
       const driver = await service("slow", limits);
       const { volume, device } = await heldDevice(driver);
       const dm = sh(`readlink -f ${device}`).slice("/dev/".length);
-      const { ended } = writer(device, 1200);
+      const { ended } = writer(device, 600);
       await until("the writer waits", async () => sh(`cat /sys/block/${dm}/dm/suspended`) === "1");
       assert.ok(percentOf("slow") < 100, `${percentOf("slow")} %`);
       assert.equal(ended(), undefined, "the writer neither failed nor ended");
