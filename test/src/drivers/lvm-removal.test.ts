@@ -157,6 +157,23 @@ describe("lvm-iscsi, what thick snapshots and copies keep", { skip }, () => {
   });
 });
 
+describe("lvm-iscsi, a name that others give first", { skip }, () => {
+  it("is left alone when the volume that was to get it is cleared up, also when it was seen meanwhile", async () => {
+    for (const isSeen of [false, true])
+      await withDriver({}, async (driver, model) => {
+        const made = model.run("lvcreate", ["-L", "8388608b", "-n", "lvm-000", GROUP]);
+        assert.equal(made.exitCode, 0, made.stderr);
+        await assert.rejects(create(driver, 0), { code: "already-exists" });
+        if (isSeen) await driver.list(context);
+        await driver.volumeRemove("lvm-000", context);
+        assert.ok(model.names().includes("lvm-000"));
+        await driver.list(context);
+        const asked = driver.volumeRemove("lvm-000", context);
+        await assert.rejects(asked, { code: "failed-precondition", message: /remove it by hand/ });
+      });
+  });
+});
+
 describe("lvm-iscsi, thick volumes whose snapshots others have made", { skip }, () => {
   const byHand = (model: VolumeGroupModel, origin: string): void => {
     const made = model.run("lvcreate", ["-s", `${GROUP}/${origin}`, "-n", "backup"]);

@@ -34,6 +34,8 @@ export class Objects {
   readonly #layouts: Layouts;
   /** What is being changed, and how often at once. */
   readonly #busy = new Map<string, number>();
+  /** Names that others had given when this server was about to give them: clearing up after that leaves these alone. */
+  readonly #foreign = new Set<string>();
 
   constructor({ lvm, known, names, layouts }: ObjectParts) {
     this.#lvm = lvm;
@@ -154,19 +156,30 @@ export class Objects {
   ): Promise<LvRow> {
     const { id, sizeBytes } = wanted;
     const before = this.#known.get(id);
-    if (before !== undefined) return sameOrTaken(kind, before, wanted);
+    if (before !== undefined) return this.#sameOrTaken(kind, before, wanted);
     try {
       const row = newRow(id, sizeBytes, await make());
       this.#known.put(row);
       return row;
     } catch (error) {
-      if (isTaken(error)) return sameOrTaken(kind, await this.#lvm.lv(id, context), wanted);
+      if (isTaken(error)) return this.#sameOrTaken(kind, await this.#lvm.lv(id, context), wanted);
       const undoContext = { ...context, signal: AbortSignal.timeout(UNDO_MS) };
       await this.#unmake(wanted, undoContext).catch((undoError: unknown) =>
         context.log.error({ error: undoError }, "undo failed"),
       );
       throw error;
     }
+  }
+
+  /** The same record under the same id is what an earlier, equal call has made. */
+  #sameOrTaken(kind: Kind, there: LvRow | undefined, { id, tags }: NewObject): LvRow {
+    if (there !== undefined && tags.every((tag) => there.tags.includes(tag))) return there;
+    if (there?.tags.some(isOurs) === false) this.#foreign.add(id);
+    throw new StorageError(
+      "already-exists",
+      `there is a logical volume ${id} already, which is not the ${kind} that was to be made`,
+      { resourceID: id },
+    );
   }
 
   /** Only what this call has made: something else may have the name. */
@@ -189,8 +202,8 @@ export class Objects {
     const row = known ?? (await this.#look(id, context));
     if (row === undefined) return;
     if (!row.tags.some(isOurs)) {
-      // Never shown: it got its name by hand while this server was about to use it. It is left alone.
-      if (known === undefined) return;
+      // It got its name by hand while this server was about to use it. It is left alone.
+      if (known === undefined || this.#foreign.delete(id)) return;
       throw new StorageError(
         "failed-precondition",
         `${kind} ${id} has no tags of libStorage, so it may be someone else's; remove it by hand: lvremove ${this.#lvm.path(id)}`,
@@ -265,14 +278,4 @@ function newRow(name: string, sizeBytes: number, { tags, origin = "", pool = "" 
     isSnapshotInvalid: false,
     segmentType: "",
   };
-}
-
-/** The same record under the same id is what an earlier, equal call has made. */
-function sameOrTaken(kind: Kind, there: LvRow | undefined, { id, tags }: NewObject): LvRow {
-  if (there !== undefined && tags.every((tag) => there.tags.includes(tag))) return there;
-  throw new StorageError(
-    "already-exists",
-    `there is a logical volume ${id} already, which is not the ${kind} that was to be made`,
-    { resourceID: id },
-  );
 }
