@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Export } from "@libstorage/model";
 import { makeScratch } from "../faults/folders.js";
 import { Client, until } from "./client.js";
-import { DoorHost, opens, through } from "./door-host.js";
+import { DoorHost, SERVICE, opens, through } from "./door-host.js";
 import { liveMissing } from "./live-client.js";
 
 const MIB = 1024 ** 2;
@@ -68,9 +68,10 @@ for (const daemonFor of ["volume", "service"])
         let isCut = false;
         machine.once("close", () => (isCut = true));
         await until("it is seen", async () => {
-          if ((await host.remove("v", "hide")) !== null) return true;
-          throw new Error("nobody was seen");
+          const sessions = await host.storage.service(SERVICE).exports.sessions();
+          return sessions.length > 0;
         });
+        assert.equal((await host.remove("v", "hide"))?.state, "hidden");
         for (let round = 0; round < 2; round += 1) {
           await host.close();
           await open();
@@ -110,7 +111,9 @@ for (const daemonFor of ["volume", "service"])
         const volumeID = await host.volume("raw");
         for (const type of ["nbd", "fuse"] as const) {
           const throttle = { bpsTotal: 1024 ** 3 } as never;
-          const door = await host.add({ volumeID, type, id: "t", writable: true, throttle });
+          const transport = type === "nbd" && ({ transport: "unix" } as const);
+          const wanted = { volumeID, type, id: "t", writable: true, throttle, ...transport };
+          const door = await host.add(wanted);
           await through(door, "write 0 4M");
           await host.close();
           rewrite(volumeID, String(1024 ** 3), String(MIB));
