@@ -257,11 +257,11 @@ describe("a storage daemon for each service", { skip: liveMissing }, () => {
     assert.deepEqual(host.storage.warnings, []);
     assert.equal(onlyPid(), pid, "the same process");
     assert.deepEqual(holdersOf(image), []);
-    await client.says("read -P 8 0 64k", /read 65536/);
+    // Its socket was the server's; what it wrote is there for whoever comes again.
+    await client.end();
+    await through(unix, "read -P 8 0 64k");
     await writer.goesOn();
     await writer.end();
-    await client.end();
-    assert.doesNotMatch(await run("nbdinfo", "--list", unix.deviceName), /x-00112233/);
     await host.remove(unix.id ?? "");
     assert.equal(await isFree(two), true);
   });

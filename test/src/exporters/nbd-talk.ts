@@ -15,8 +15,16 @@ export class NbdTalk {
     this.#socket = socket;
   }
 
-  static async open(host: string, port: number): Promise<NbdTalk> {
-    const socket = connect({ host, port });
+  static open(host: string, port: number): Promise<NbdTalk> {
+    return NbdTalk.#over(connect({ host, port }));
+  }
+
+  /** Over a Unix socket. */
+  static at(path: string): Promise<NbdTalk> {
+    return NbdTalk.#over(connect(path));
+  }
+
+  static async #over(socket: Socket): Promise<NbdTalk> {
     const talk = new NbdTalk(socket);
     await once(socket, "connect");
     await talk.#take(18);

@@ -101,6 +101,14 @@ const updateAgain: Recover = async ({ driver }, { volumeID, change }, context) =
   return driver.volumeUpdate({ ...volume, ...change }, context);
 };
 
+/** Brings what is exported of a volume to what its record says, whether that was written or not. */
+const exportAgain: Recover = async ({ driver, holds }, { volumeID }, context) => {
+  if (volumeID === undefined) return undefined;
+  const volume = await driver.volumeInspect(volumeID, context);
+  if (volume !== undefined && volume.broken === undefined) await holds.exportAgain(volume, context);
+  return undefined;
+};
+
 const RECOVERY: Readonly<Record<string, Recover>> = {
   volumeCreate: unmakeVolume,
   volumeCopy: unmakeVolume,
@@ -114,6 +122,8 @@ const RECOVERY: Readonly<Record<string, Recover>> = {
   volumeDetach: detachAgain,
   exportAdd: takeHoldBack,
   exportRemove: detachAgain,
+  exportUpdate: exportAgain,
+  exportHide: exportAgain,
   volumeExpand: expandAgain,
   volumeShrink: shrinkAgain,
   volumeRevert: revertVolumeAgain,

@@ -50,12 +50,14 @@ class FuseExporter extends NoHosts implements Exporter {
       await this.#daemons.limit(hold, context);
     },
     userOf: async (hold) => this.#files.userOf(hold),
-    hide: async (hold, shutdown, context) => {
-      refuseGrowable(hold);
-      if (shutdown) await this.#daemons.shutDown(hold);
-      await this.#files.hide(hold, context);
-    },
+    hide: (hold, shutdown, context) => this.#hide(hold, shutdown, context),
   };
+
+  async #hide(hold: Hold, shutdown: boolean, context: OpContext): Promise<void> {
+    refuseGrowable(hold);
+    if (shutdown) await this.#daemons.shutDown(hold);
+    await this.#files.hide(hold, context);
+  }
 
   async #plan(volume: VolumeRecord, wanted: WantedDoor, context: OpContext): Promise<Door> {
     const { options, exportID, epoch } = wanted;
@@ -93,16 +95,21 @@ class FuseExporter extends NoHosts implements Exporter {
   }
 
   async export(hold: Hold, context: OpContext): Promise<void> {
+    this.#daemons.claims.claim(hold);
     const door = doorOf(hold.attachment);
     if (door === undefined) return;
     this.#files.claim(hold);
-    // What is on its way out is not brought back.
-    if (door.state !== "open") return;
-    await this.#files.open(hold, door, context);
+    // What is on its way out is not brought back. Its record may say more than was done.
+    if (door.state !== "open") await this.#hide(hold, door.state === "shutdown", context);
+    else await this.#files.open(hold, door, context);
   }
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {
+    const { claims } = this.#daemons;
+    // Then it was never made, and what goes by its name is that one's.
+    if (!claims.mayTouch(hold)) return;
     await this.#files.remove(hold, context);
+    claims.release(hold);
   }
 
   async expanded(volume: VolumeRecord, context: OpContext): Promise<void> {
@@ -201,7 +208,7 @@ export const fuse = defineExporter({
   name: NAME,
   config: FuseConfig,
   async open(config, context: ExporterContext) {
-    const daemons = await VolumeDaemons.open(config, context);
+    const daemons = await VolumeDaemons.open(NAME, config, context);
     const folder = await folderFor(config.folder ?? join(context.libFolder, NAME), context);
     return new FuseExporter(config, context.service, daemons, folder);
   },

@@ -3,12 +3,15 @@ import { StorageError } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import { doorOf } from "../../core/exporter.js";
 import type { Door, DoorAbilities, DoorRecord, Hold, WantedDoor } from "../../core/exporter.js";
+import type { Logger } from "../../core/log.js";
+import { nameTaken } from "../qemu-storage-daemon/claims.js";
 import type { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
 import { needExport } from "../qemu-storage-daemon/features.js";
 import { filterFor } from "../qemu-storage-daemon/filters.js";
 import { exportIDOf, plainName } from "../qemu-storage-daemon/names.js";
 import { checkWritable, refuseOptions } from "../qemu-storage-daemon/options.js";
 import { socketPlaceOf } from "../qemu-storage-daemon/places.js";
+import { DoorSockets } from "./door-sockets.js";
 import type { Gate } from "./gate.js";
 import { fieldsOf } from "./records.js";
 import type { NbdFields } from "./records.js";
@@ -20,13 +23,16 @@ interface Parts {
   /** For the sockets. */
   readonly folder: string;
   readonly tls: "required" | "none";
+  readonly log: Logger;
 }
 
 export class NbdDoors implements DoorAbilities {
   readonly #parts: Parts;
+  readonly #sockets: DoorSockets;
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.#sockets = new DoorSockets(parts.log);
   }
 
   async plan(volume: VolumeRecord, wanted: WantedDoor, context: OpContext): Promise<Door> {
@@ -45,9 +51,9 @@ export class NbdDoors implements DoorAbilities {
     ];
     needExport(await daemons.features(context), "nbd", needed);
     const name = options.name ?? `${plainName(`${service}.${volume.id}`)}.${epoch}`;
-    if (gate.has(name) || daemons.hasName(volume.id, name)) throw taken(name);
+    if (daemons.claims.hasName(name)) throw nameTaken(name);
     if (transport === "unix") {
-      const socket = socketPlaceOf(folder, `${exportID}.sock`, options);
+      const socket = socketPlaceOf(folder, `${exportID}.sock`, options, daemons.claims);
       return {
         deviceName: `nbd+unix:///${name}?socket=${socket}`,
         fields: { socket, export: name, tls: "none" },
@@ -64,8 +70,12 @@ export class NbdDoors implements DoorAbilities {
 
   async open(hold: Hold, context: OpContext): Promise<void> {
     const door = doorOf(hold.attachment);
-    // What is on its way out lets nobody in again.
-    if (door === undefined || door.state !== "open") return;
+    if (door === undefined) return;
+    if (door.state !== "open") {
+      // What is on its way out lets nobody in again. Its record may say more than was done.
+      await this.hide(hold, door.state === "shutdown", context);
+      return;
+    }
     const { export: name, socket } = fieldsOf(hold);
     const { volume } = hold;
     const opened = await this.#parts.daemons.open(volume, context);
@@ -76,7 +86,16 @@ export class NbdDoors implements DoorAbilities {
       filter: filterFor(hold),
     });
     if (socket === undefined) this.#admit(hold, door, opened.socket);
-    else await this.#link(opened.socket, socket, context);
+    else if (this.#isDirect(door)) await this.#link(opened.socket, socket, context);
+    else await this.#sockets.serve(socket, { name, daemon: opened.socket }, context);
+  }
+
+  /**
+   * Whether its socket is the daemon's, through which every NBD export of the daemon can be named: only where that gives
+   * no more than the door does, which is to write this one volume.
+   */
+  #isDirect({ isWritable }: DoorRecord): boolean {
+    return isWritable && this.#parts.daemons.isForVolume;
   }
 
   #optionsOf({ id }: VolumeRecord, { isWritable, options }: DoorRecord) {
@@ -116,7 +135,7 @@ export class NbdDoors implements DoorAbilities {
     if (socket === undefined) this.#admit(hold, door, opened.socket);
   }
 
-  /** Over Unix nobody counts; the daemon says whether there are clients by removing what has none. */
+  /** Of a daemon's own socket nobody counts; it says whether there are clients by removing what has none. */
   async userOf(hold: Hold): Promise<string | undefined> {
     const { export: name, socket } = fieldsOf(hold);
     const { daemons, gate } = this.#parts;
@@ -126,7 +145,8 @@ export class NbdDoors implements DoorAbilities {
         mine && `a client at ${mine.address}${mine.peer === mine.address ? "" : ` (${mine.peer})`}`
       );
     }
-    const opened = await daemons.known(hold.volume.id);
+    if (this.#sockets.usersOf(socket) > 0) return `a client of ${socket}`;
+    const opened = await daemons.running(hold.volume.id);
     const isGone = opened === undefined || (await opened.removeUnused(exportIDOf(hold)));
     return isGone ? undefined : `a client of ${socket}`;
   }
@@ -135,17 +155,22 @@ export class NbdDoors implements DoorAbilities {
     const { export: name, socket } = fieldsOf(hold);
     const { daemons, gate } = this.#parts;
     if (socket === undefined) gate.hide(name);
-    else await context.files.unlink(socket);
+    else {
+      this.#sockets.hide(socket);
+      await context.files.unlink(socket);
+    }
     if (shutdown) await daemons.shutDown(hold);
   }
-}
 
-function taken(name: string): StorageError {
-  return new StorageError(
-    "already-exists",
-    `an NBD export named ${name} is served already; choose another name, or leave it out`,
-    { name },
-  );
+  /** Nobody gets in through a socket any more, and who is in is dropped, where this server knows them. */
+  async shut(socket: string, { files }: OpContext): Promise<void> {
+    await this.#sockets.close(socket);
+    await files.unlink(socket);
+  }
+
+  async close(): Promise<void> {
+    await this.#sockets.closeAll();
+  }
 }
 
 function unlimited(): StorageError {

@@ -117,10 +117,6 @@ export class Gate {
     this.#exports.set(name, door);
   }
 
-  has(name: string): boolean {
-    return this.#exports.has(name);
-  }
-
   /** Nobody gets in through this name any more; who is in stays. */
   hide(name: string): void {
     this.#exports.delete(name);

@@ -7,6 +7,8 @@ import { StorageError } from "@libstorage/model";
 import { defineExporter, doorOf, restoreEach } from "../../core/exporter.js";
 import type { Door, Exporter, Hold, NotRestored, Session, Wanted } from "../../core/exporter.js";
 import type { Ability, LiveImages, OpContext, VolumeRecord } from "../../core/driver.js";
+import type { Logger } from "../../core/log.js";
+import { nameTaken } from "../qemu-storage-daemon/claims.js";
 import { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
 import { exportIDOf, plainName } from "../qemu-storage-daemon/names.js";
 import { isReadOnly } from "../qemu-storage-daemon/nodes.js";
@@ -38,7 +40,7 @@ class NbdExporter implements Exporter {
     { service, owner }: { readonly service: string; readonly owner: string },
     daemons: VolumeDaemons,
     gate: Gate,
-    folder: string,
+    { folder, log }: { readonly folder: string; readonly log: Logger },
   ) {
     this.#config = config;
     this.#service = service;
@@ -47,7 +49,7 @@ class NbdExporter implements Exporter {
     this.live = (...of) => daemons.live(...of);
     this.#gate = gate;
     const tls = config.tls === undefined && config.pskFile === undefined ? "none" : "required";
-    this.doors = new NbdDoors({ service, daemons, gate, folder, tls });
+    this.doors = new NbdDoors({ service, daemons, gate, folder, tls, log });
   }
 
   async plan(volume: VolumeRecord, { holder, facts, epoch }: Wanted): Promise<Door> {
@@ -57,6 +59,8 @@ class NbdExporter implements Exporter {
     const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
     // Its device on the holder is named after it, and another server may have a service and a volume of these names.
     const name = `${plainName(`${this.#service}.${volume.id}`)}.${this.#owner}.${epoch}`;
+    // Of a door that was given this name.
+    if (this.#daemons.claims.hasName(name)) throw nameTaken(name);
     const hasTls = this.#config.tls !== undefined || this.#config.pskFile !== undefined;
     const fields: NbdFields = {
       address,
@@ -69,6 +73,7 @@ class NbdExporter implements Exporter {
   }
 
   async export(hold: Hold, context: OpContext): Promise<void> {
+    this.#daemons.claims.claim(hold);
     if (doorOf(hold.attachment) !== undefined) {
       await this.doors.open(hold, context);
       return;
@@ -95,10 +100,14 @@ class NbdExporter implements Exporter {
   }
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {
+    const { claims } = this.#daemons;
+    // Then it was never let in, and what goes by its name is that one's.
+    if (!claims.mayTouch(hold)) return;
     const { export: name, socket } = fieldsOf(hold);
     await this.#gate.expel(name);
-    if (socket !== undefined) await context.files.unlink(socket);
+    if (socket !== undefined) await this.doors.shut(socket, context);
     await this.#daemons.withdraw(hold.volume, exportIDOf(hold), context);
+    claims.release(hold);
   }
 
   async expanded(volume: VolumeRecord, context: OpContext): Promise<void> {
@@ -155,6 +164,7 @@ class NbdExporter implements Exporter {
   /** Daemons go on; clients come again when the next server serves. */
   async close(): Promise<void> {
     await this.#gate.close();
+    await this.doors.close();
     await this.#daemons.release();
   }
 }
@@ -184,10 +194,13 @@ export const nbd = defineExporter({
   async open(config, context) {
     checkListen(config);
     checkAddress(config);
-    const daemons = await VolumeDaemons.open(config, context);
+    const daemons = await VolumeDaemons.open(NAME, config, context);
     const folder = await folderFor(config.folder ?? join(context.libFolder, NAME), context);
     const gate = await Gate.open(config, context.log);
     const owner = ownerOf(await serverID(context), context.service);
-    return new NbdExporter(config, { service: context.service, owner }, daemons, gate, folder);
+    return new NbdExporter(config, { service: context.service, owner }, daemons, gate, {
+      folder,
+      log: context.log,
+    });
   },
 });

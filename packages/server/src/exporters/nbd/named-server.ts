@@ -26,6 +26,16 @@ import {
 } from "./handshake.js";
 import type { Option } from "./handshake.js";
 
+export interface NamedListening {
+  readonly port?: number;
+  /** How many clients have an export now. */
+  users(): number;
+  /** Nobody new is met; who has an export keeps it. A socket's path goes. */
+  hide(): void;
+  /** Clients are dropped. */
+  close(): Promise<void>;
+}
+
 export type NamedAddress =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "tcp"; readonly host: string; readonly port: number };
@@ -54,6 +64,8 @@ class NamedServer {
   readonly #directory: Directory;
   readonly #log: Logger;
   readonly #sockets = new Set<Socket>();
+  /** Clients that have their export. */
+  readonly #joined = new Set<Socket>();
   readonly server: Server;
 
   constructor(directory: Directory, maxConnections: number, log: Logger) {
@@ -117,13 +129,33 @@ class NamedServer {
     };
     socket.once("close", end);
     daemon.once("close", end);
+    // It may have left while the export was looked for.
+    if (socket.destroyed) end();
     const answers = new Inlet(daemon);
     await catchUp(answers, flags, accepted);
     if (!(await agree(inlet, answers, option))) return;
+    // The export may have been taken away while the daemon was asked.
+    if ((await this.#directory.socketOf(exportOf(option) ?? "")) !== path || socket.destroyed) {
+      end();
+      return;
+    }
+    this.#joined.add(socket);
+    socket.once("close", () => this.#joined.delete(socket));
     daemon.write(inlet.release());
     socket.write(answers.release());
     socket.pipe(daemon);
     daemon.pipe(socket);
+  }
+
+  /** How many clients have their export. */
+  get users(): number {
+    return this.#joined.size;
+  }
+
+  /** Nobody new is met; who has an export keeps it. A socket's path goes. */
+  hide(): void {
+    this.server.close();
+    for (const socket of this.#sockets) if (!this.#joined.has(socket)) socket.destroy();
   }
 
   async close(): Promise<void> {
@@ -148,7 +180,7 @@ export async function serveNamed(
   address: NamedAddress,
   directory: Directory,
   { maxConnections, log }: { readonly maxConnections: number; readonly log: Logger },
-): Promise<{ readonly port?: number; close(): Promise<void> }> {
+): Promise<NamedListening> {
   const named = new NamedServer(directory, maxConnections, log);
   const { server } = named;
   if (address.kind === "unix") await claimSocketPath(address.path, "NBD");
@@ -171,7 +203,11 @@ export async function serveNamed(
     );
   }
   server.on("error", (error) => log.warn({ reason: error.message }, "an NBD server failed"));
-  const close = (): Promise<void> => named.close();
-  if (address.kind === "unix") return { close };
-  return { port: (server.address() as AddressInfo).port, close };
+  const listening: NamedListening = {
+    users: () => named.users,
+    hide: () => named.hide(),
+    close: () => named.close(),
+  };
+  if (address.kind === "unix") return listening;
+  return { ...listening, port: (server.address() as AddressInfo).port };
 }

@@ -58,14 +58,26 @@ export const DAEMON_KEYS = {
 export const DaemonConfig = v.object(DAEMON_KEYS);
 export type DaemonConfig = v.InferOutput<typeof DaemonConfig>;
 
-/** @throws {StorageError} `failed-precondition` for exporters of which each would open the same images */
-export function checkSame(first: DaemonConfig, other: DaemonConfig, service: string): void {
-  const names = ["encryptionKeyFile", "daemonUser", "daemonMemory"] as const;
-  const isShared = first.daemonFor === "service" && names.some((key) => first[key] !== other[key]);
-  if (first.daemonFor === other.daemonFor && !isShared) return;
+/** What an exporter says of its daemons. */
+export interface DaemonWishes {
+  readonly exporter: string;
+  readonly config: DaemonConfig;
+}
+
+const SAME = ["daemonFor", "encryptionKeyFile", "daemonUser", "daemonMemory"] as const;
+
+/**
+ * Exporters of one folder have the same daemons, each of which is started with the keys of one of them.
+ * @throws {StorageError} `failed-precondition` for exporters that want them to differ
+ */
+export function checkSame(first: DaemonWishes, other: DaemonWishes, service: string): void {
+  const key = SAME.find((one) => first.config[one] !== other.config[one]);
+  if (key === undefined) return;
+  const said = ({ exporter, config }: DaemonWishes): string =>
+    config[key] === undefined ? `${exporter} has none` : `${exporter} has ${config[key]}`;
   throw new StorageError(
     "failed-precondition",
-    `the exporters of service ${service} that have one "daemonFolder" need the same "daemonFor", and with "daemonFor: service" the same ${names.map((name) => `"${name}"`).join(", ")}`,
-    { service },
+    `the exporters ${first.exporter} and ${other.exporter} of service ${service} share storage daemons, so they need the same "${key}": ${said(first)}, ${said(other)}; set it alike for both`,
+    { service, key, exporters: [first.exporter, other.exporter] },
   );
 }

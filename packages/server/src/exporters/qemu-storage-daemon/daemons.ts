@@ -19,12 +19,14 @@ import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import type { ExporterContext, Hold } from "../../core/exporter.js";
 import type { LiveImage } from "../../core/live-image.js";
 import { Locks } from "../../core/locks.js";
+import { Claims } from "./claims.js";
 import { checkSame } from "./config.js";
 import type { DaemonConfig } from "./config.js";
 import { Daemon } from "./daemon.js";
 import { probeFeatures } from "./features.js";
 import type { Features } from "./features.js";
 import { filterFor } from "./filters.js";
+import { needNoOther } from "./other-layouts.js";
 import { DAEMON_FOLDER, LAYOUTS, short } from "./layout.js";
 import type { Layout } from "./layout.js";
 import { LiveVolume } from "./live.js";
@@ -38,6 +40,9 @@ import type { Confinement } from "./process.js";
 /** How long other volumes may take to be closed before their daemon is killed. */
 const CLOSING_MS = 3_000;
 
+/** One whose exports are in records is waited for: it may be in a long request, and its clients would be cut off. */
+const IN_USE_GREETING_MS = 30_000;
+
 export class VolumeDaemons {
   readonly #folder: string;
   readonly #config: DaemonConfig;
@@ -49,6 +54,8 @@ export class VolumeDaemons {
   readonly #volumes = new Map<string, OpenVolume>();
   readonly #expected = new Set<Daemon>();
   readonly #listeners = new Set<() => void>();
+  /** Names and paths of what is exported through them. */
+  readonly claims = new Claims();
   #features: Promise<Features> | undefined;
   #isCleared = false;
 
@@ -59,7 +66,11 @@ export class VolumeDaemons {
   }
 
   /** Those of the exporter's service, which the exporters of one folder share. */
-  static async open(config: DaemonConfig, context: ExporterContext): Promise<VolumeDaemons> {
+  static async open(
+    exporter: string,
+    config: DaemonConfig,
+    context: ExporterContext,
+  ): Promise<VolumeDaemons> {
     const parent = config.daemonFolder ?? join(context.libFolder, "qsd");
     await context.files.makeFolder(parent);
     // Daemons that no record of this service names are ended, so it has a folder of its own.
@@ -67,10 +78,9 @@ export class VolumeDaemons {
     await context.files.makeFolder(folder);
     const make = (): VolumeDaemons => new VolumeDaemons(folder, config);
     if (context.shared === undefined) return make();
-    const first = context.shared(`daemons in ${folder}`, () => config);
-    checkSame(first, config, context.service);
-    const key = JSON.stringify([folder, config.encryptionKeyFile, config.daemonUser]);
-    return context.shared(key, make);
+    const first = context.shared(`first in ${folder}`, () => ({ exporter, config }));
+    checkSame(first, { exporter, config }, context.service);
+    return context.shared(`daemons in ${folder}`, make);
   }
 
   get #confinement(): Confinement {
@@ -123,10 +133,9 @@ export class VolumeDaemons {
     );
   }
 
-  /** Whether the daemon of a volume has an NBD export of this name, be it of another volume. */
-  hasName(volumeID: string, name: string): boolean {
-    const daemon = this.#daemons.get(this.#folderOf(volumeID));
-    return [...this.#volumes.values()].some((one) => one.daemon === daemon && one.hasName(name));
+  /** Whether a volume's daemon has no other volume. */
+  get isForVolume(): boolean {
+    return this.#config.daemonFor === "volume";
   }
 
   /** The volume in its daemon, which is started if it does not run. */
@@ -145,7 +154,7 @@ export class VolumeDaemons {
 
   async #open(volume: VolumeRecord, context: OpContext): Promise<OpenVolume> {
     const folder = this.#folderOf(volume.id);
-    this.#needNoOther(volume);
+    needNoOther(this.#folder, this.#layout, volume.id);
     const daemon =
       this.#daemons.get(folder) ??
       this.#watched(await Daemon.open(folder, this.#confinement, context));
@@ -160,21 +169,6 @@ export class VolumeDaemons {
     }
     this.#volumes.set(volume.id, opened);
     return opened;
-  }
-
-  /** @throws {StorageError} while a daemon runs that would have the volume with another `daemonFor` */
-  #needNoOther({ id }: VolumeRecord): void {
-    const own = this.#folderOf(id);
-    for (const layout of Object.values(LAYOUTS)) {
-      const folder = join(this.#folder, layout.folderOf(id));
-      const pid = folder === own ? undefined : pidIn(folder);
-      if (pid === undefined) continue;
-      throw new StorageError(
-        "failed-precondition",
-        `the image of volume ${id} may be open in the storage daemon ${pid}, which is of another "daemonFor" and could not be ended when the server started; restart the server, or end that process`,
-        { volumeID: id, pid },
-      );
-    }
   }
 
   #opening({ source }: VolumeRecord): Opening {
@@ -202,10 +196,10 @@ export class VolumeDaemons {
   }
 
   /** The folder's daemon if it runs. */
-  async #found(folder: string): Promise<Daemon | undefined> {
+  async #found(folder: string, greetingMs?: number): Promise<Daemon | undefined> {
     const known = this.#daemons.get(folder);
     if (known !== undefined) return known;
-    const found = await Daemon.find(folder);
+    const found = await Daemon.find(folder, greetingMs);
     return found && this.#watched(found);
   }
 
@@ -215,6 +209,15 @@ export class VolumeDaemons {
     return opening ?? this.#volumes.get(volumeID);
   }
 
+  /** The volume in its daemon if that runs, be it that only exports are in it that an earlier server made. */
+  async running(volumeID: string): Promise<OpenVolume | undefined> {
+    const known = await this.known(volumeID);
+    if (known !== undefined) return known;
+    const folder = this.#folderOf(volumeID);
+    const daemon = await this.#locks.run(folder, () => this.#found(folder));
+    return daemon && new OpenVolume(daemon, this.#layout.namesOf(volumeID));
+  }
+
   /** Brings an export that is in use to the limits of its record. */
   async limit(hold: Hold, context: OpContext): Promise<OpenVolume> {
     const volume = await this.open(hold.volume, context);
@@ -222,10 +225,12 @@ export class VolumeDaemons {
     return volume;
   }
 
-  /** Every further request of an export fails. */
+  /** Every further request of an export fails. One that is gone, with its daemon or without, is fine. */
   async shutDown(hold: Hold): Promise<void> {
-    const volume = await this.known(hold.volume.id);
-    await volume?.setFilter(exportIDOf(hold), { ...filterFor(hold), isShutDown: true });
+    const volume = await this.running(hold.volume.id);
+    const id = exportIDOf(hold);
+    if (volume === undefined || !(await volume.exports()).includes(id)) return;
+    await volume.setFilter(id, { ...filterFor(hold), isShutDown: true });
   }
 
   /** The image of a volume that is exported. Without the volume's lock it is not opened: it might stay so. */
@@ -339,7 +344,7 @@ export class VolumeDaemons {
   }
 
   async #clearIn(folder: string, holds: readonly Hold[], context: OpContext): Promise<void> {
-    const daemon = await this.#found(folder);
+    const daemon = await this.#found(folder, IN_USE_GREETING_MS);
     if (daemon === undefined) return;
     const known = groupedBy(holds, ({ volume }) => this.#layout.namesOf(volume.id).node);
     for (const opened of await OpenVolume.in(daemon)) {

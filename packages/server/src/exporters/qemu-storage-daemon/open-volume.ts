@@ -130,19 +130,12 @@ export class OpenVolume {
     return (await this.#ownExports()).map(({ id }) => id);
   }
 
-  /** Whether NBD clients reach it under this name. */
-  hasName(name: string): boolean {
-    return [...this.#wanted.values()].some(
-      ({ type, options }) => type === "nbd" && options["name"] === name,
-    );
-  }
-
   #place(id: string): Place {
     return { qmp: this.daemon.qmp, names: this.names, id };
   }
 
   /**
-   * Adds an export; one that is there is fine. It gets no thread of its own: with one, a client that leaves
+   * Adds an export; one that is there is brought to its limits, which may have changed while nobody could tell it. It gets no thread of its own: with one, a client that leaves
    * ends the daemon.
    * @throws {StorageError} `already-exists` when another volume of the daemon has an export of this name
    */
@@ -152,7 +145,10 @@ export class OpenVolume {
     // Its clients would get another volume's data.
     if (there !== undefined && !this.names.isOwn(there.node)) throw taken(asked);
     this.#wanted.set(id, asked);
-    if (there !== undefined) return;
+    if (there !== undefined) {
+      if (filter !== undefined) await this.setFilter(id, filter);
+      return;
+    }
     const top = this.#top ?? (await this.top()).name;
     const place = this.#place(id);
     if (filter !== undefined) {

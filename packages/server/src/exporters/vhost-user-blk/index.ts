@@ -46,11 +46,13 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
       await this.#daemons.limit(hold, context);
     },
     userOf: async (hold) => this.#userOf(hold),
-    hide: async (hold, shutdown, context) => {
-      await context.files.unlink(socketOf(hold));
-      if (shutdown) await this.#daemons.shutDown(hold);
-    },
+    hide: (hold, shutdown, context) => this.#hide(hold, shutdown, context),
   };
+
+  async #hide(hold: Hold, shutdown: boolean, context: OpContext): Promise<void> {
+    await context.files.unlink(socketOf(hold));
+    if (shutdown) await this.#daemons.shutDown(hold);
+  }
 
   async #plan(volume: VolumeRecord, wanted: WantedDoor, context: OpContext): Promise<Door> {
     const { options, exportID, epoch } = wanted;
@@ -68,7 +70,8 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
     checkWritable(volume, options);
     this.#daemons.check(volume);
     needExport(await this.#daemons.features(context), NAME, ["num-queues", "logical-block-size"]);
-    const socket = socketPlaceOf(this.#folder, `${exportID}.sock`, options);
+    const { claims } = this.#daemons;
+    const socket = socketPlaceOf(this.#folder, `${exportID}.sock`, options, claims);
     return {
       deviceName: socket,
       fields: { socket, export: `${plainName(`${this.#service}.${volume.id}`)}.${epoch}` },
@@ -81,9 +84,14 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
   }
 
   async export(hold: Hold, context: OpContext): Promise<void> {
+    this.#daemons.claims.claim(hold);
     const door = doorOf(hold.attachment);
-    // What is on its way out lets nobody in again.
-    if (door === undefined || door.state !== "open") return;
+    if (door === undefined) return;
+    if (door.state !== "open") {
+      // What is on its way out lets nobody in again. Its record may say more than was done.
+      await this.#hide(hold, door.state === "shutdown", context);
+      return;
+    }
     const { writethrough, numQueues, logicalBlockSize } = door.options;
     const opened = await this.#daemons.open(hold.volume, context);
     const own = this.#ownSocket(hold);
@@ -107,9 +115,13 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
   }
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {
+    const { claims } = this.#daemons;
+    // Then it was never made, and what goes by its name is that one's.
+    if (!claims.mayTouch(hold)) return;
     await context.files.unlink(socketOf(hold));
     await this.#daemons.withdraw(hold.volume, exportIDOf(hold), context);
     await context.files.unlink(this.#ownSocket(hold), { isSyncDeferred: true });
+    claims.release(hold);
   }
 
   async expanded(volume: VolumeRecord, context: OpContext): Promise<void> {
@@ -126,7 +138,7 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
   }
 
   async #userOf(hold: Hold): Promise<string | undefined> {
-    const opened = await this.#daemons.known(hold.volume.id);
+    const opened = await this.#daemons.running(hold.volume.id);
     const pid = opened?.daemon.pid;
     if (pid === undefined) return undefined;
     const { known, foreign } = connectionsOf(
@@ -172,7 +184,7 @@ export const vhostUserBlk = defineExporter({
   name: NAME,
   config: VhostUserBlkConfig,
   async open(config, context: ExporterContext) {
-    const daemons = await VolumeDaemons.open(config, context);
+    const daemons = await VolumeDaemons.open(NAME, config, context);
     const folder = await folderFor(config.folder ?? join(context.libFolder, "vhost"), context);
     return new VhostUserBlkExporter(context.service, daemons, folder);
   },
