@@ -6,7 +6,6 @@ import type { AbilityName, ServiceInfo } from "@libstorage/model";
 import { allowedBy, isKnownMode } from "./access-modes.js";
 import type { KnownMode } from "./access-modes.js";
 import type { VolumeCapability } from "./messages.js";
-import type { CsiSettings } from "./settings.js";
 import { CsiError, invalid } from "./status.js";
 
 export function can(info: ServiceInfo, ability: AbilityName): boolean {
@@ -63,7 +62,12 @@ function listed(
     .map((type) => ({ rpc: { type } }));
 }
 
-export function controllerCapabilities(info: ServiceInfo, { hidden }: CsiSettings): Listed[] {
+/** What is not to be named, though it can be done. */
+interface Hiding {
+  readonly hidden: ReadonlySet<CapabilityName>;
+}
+
+export function controllerCapabilities(info: ServiceInfo, { hidden }: Hiding): Listed[] {
   const snapshots = can(info, "snapshot");
   return listed(
     [
@@ -87,7 +91,7 @@ export function controllerCapabilities(info: ServiceInfo, { hidden }: CsiSetting
   );
 }
 
-export function nodeCapabilities(info: ServiceInfo, { hidden }: CsiSettings): Listed[] {
+export function nodeCapabilities(info: ServiceInfo, { hidden }: Hiding): Listed[] {
   return listed(
     [
       "STAGE_UNSTAGE_VOLUME",
@@ -102,7 +106,7 @@ export function nodeCapabilities(info: ServiceInfo, { hidden }: CsiSettings): Li
   );
 }
 
-export function groupCapabilities(info: ServiceInfo, { hidden }: CsiSettings): Listed[] {
+export function groupCapabilities(info: ServiceInfo, { hidden }: Hiding): Listed[] {
   return listed([can(info, "snapshot") && "CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT"], hidden);
 }
 
@@ -119,7 +123,7 @@ export interface PluginAbilities {
 
 export function pluginCapabilities(
   info: ServiceInfo,
-  { hidden }: CsiSettings,
+  { hidden }: Hiding,
   { hasTopology, hasSnapshotMetadata }: PluginAbilities,
 ): ({ readonly service: { type: string } } | { readonly volumeExpansion: { type: string } })[] {
   const services: readonly (CapabilityName | false)[] = [

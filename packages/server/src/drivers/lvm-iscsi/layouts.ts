@@ -6,6 +6,7 @@
 import { StorageError } from "@libstorage/model";
 import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import type { Layout } from "./layout.js";
+import { isThin } from "./reports.js";
 import type { LvRow } from "./reports.js";
 import type { ThickLayout } from "./thick.js";
 import type { ThinLayout } from "./thin.js";
@@ -21,10 +22,6 @@ export interface LayoutParts {
   readonly hasPool: boolean;
   /** Of a volume that says nothing. */
   readonly usual: Provisioning;
-}
-
-export function isThin({ pool }: Pick<LvRow, "pool">): boolean {
-  return pool !== "";
 }
 
 export class Layouts {

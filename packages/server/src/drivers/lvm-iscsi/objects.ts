@@ -5,7 +5,7 @@ import { usesOf, wordsOf } from "./devices.js";
 import { failureOf, isGone, isInUse, isTaken } from "./failures.js";
 import type { Known } from "./known.js";
 import type { Made, NewObject } from "./layout.js";
-import { isThin } from "./layouts.js";
+import { isThin } from "./reports.js";
 import type { Layouts } from "./layouts.js";
 import type { Lvm } from "./lvm.js";
 import type { Names } from "./names.js";

@@ -71,6 +71,10 @@ export interface LvRow {
   readonly state?: PoolState;
 }
 
+export function isThin({ pool }: Pick<LvRow, "pool">): boolean {
+  return pool !== "";
+}
+
 /** @throws {StorageError} `failed-precondition` for a report of another form */
 function rowsOf<S extends v.GenericSchema>(
   text: string,

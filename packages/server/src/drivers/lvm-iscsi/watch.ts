@@ -5,7 +5,7 @@
 import type { DriverContext } from "../../core/driver.js";
 import { isSameRow } from "./known.js";
 import type { Known } from "./known.js";
-import { isThin } from "./layouts.js";
+import { isThin } from "./reports.js";
 import type { Lvm } from "./lvm.js";
 import type { VgRow } from "./reports.js";
 

@@ -5,7 +5,7 @@ import type { OpContext } from "../../core/driver.js";
 import { discardBlocks, zeroAll } from "./blocks.js";
 import type { LvmConfig } from "./config.js";
 import type { Known } from "./known.js";
-import { isThin } from "./layouts.js";
+import { isThin } from "./reports.js";
 import type { Lvm } from "./lvm.js";
 import { notZeroing } from "./opening.js";
 import type { LvRow } from "./reports.js";
