@@ -378,7 +378,8 @@ describe("a storage daemon for each service", { skip: liveMissing }, () => {
     // The first is let through, and paid for by the next, which is on its way for longer than is waited for.
     await client.says("write 0 16M", /wrote 16777216/);
     const late = client.says("write 32M 16M", /failed|wrote/);
-    await sleep(500);
+    // It passes this process on its way to the daemon.
+    await sleep(3000);
     assert.equal(await host.remove("stuck", "hard"), null);
     assert.equal(isRunning(first), false, "its end is the proof");
     // No program is run before the file answers: this process has it open, which a start of another one waits for.

@@ -263,9 +263,12 @@ export class Doors {
         );
         const before = await this.#driver.volumeUpdate({ ...now, attachments: back }, context);
         this.#inventory.putVolume(before);
-        await tell({ volume: before, attachment }, context).catch((error: unknown) =>
-          context.log.warn({ error, exportID: door.id }, "the export has lost its options"),
-        );
+        // Also what was hidden half way is open again.
+        await this.#holds
+          .exportAgain(before, context)
+          .catch((error: unknown) =>
+            context.log.warn({ error, exportID: door.id }, "the export is not as before"),
+          );
       },
     };
   }
