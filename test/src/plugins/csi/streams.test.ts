@@ -1,11 +1,11 @@
 /** Streams of the SnapshotMetadata service whose callers go away, or do not read. */
 import assert from "node:assert/strict";
+import { connect, constants } from "node:http2";
+import { connect as connectSocket } from "node:net";
 import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { credentials, makeGenericClientConstructor } from "@grpc/grpc-js";
-import { loadServices } from "@libstorage/client/csi";
 import type { SnapshotBlocks } from "@libstorage/client/csi";
-import type { Message, TestPlugin } from "./csi-client.js";
+import type { TestPlugin } from "./csi-client.js";
 import { withPlugin } from "./own-plugin.js";
 
 /** Blocks without end, and what has become of those who asked for them. */
@@ -23,13 +23,23 @@ function endless(): { readonly blocks: SnapshotBlocks; given: number; ended: num
   return Object.assign(state, { blocks });
 }
 
-/** A call of which nothing is read. */
+/** `snapshot_id` is "s", in a message of gRPC: not compressed, and its length. */
+const REQUEST = Buffer.from([0, 0, 0, 0, 3, 0x0a, 1, 0x73]);
+
+/** A call of which nothing is read. grpc-js alone would take what comes and keep it. */
 function unread({ socket }: TestPlugin): { cancel(): void; close(): void } {
-  const Client = makeGenericClientConstructor(loadServices().SnapshotMetadata, "SnapshotMetadata");
-  const client: Message = new Client(`unix://${socket}`, credentials.createInsecure());
-  const call = client.GetMetadataAllocated({ snapshotId: "s" });
+  const session = connect("http://localhost", {
+    createConnection: () => connectSocket(socket),
+  });
+  const call = session.request({
+    ":method": "POST",
+    ":path": "/csi.v1.SnapshotMetadata/GetMetadataAllocated",
+    "content-type": "application/grpc",
+    te: "trailers",
+  });
   call.on("error", () => {});
-  return { cancel: () => call.cancel(), close: () => client.close() };
+  call.end(REQUEST);
+  return { cancel: () => call.close(constants.NGHTTP2_CANCEL), close: () => session.destroy() };
 }
 
 async function until(isSo: () => boolean, what: string): Promise<void> {
