@@ -135,7 +135,7 @@ describe("the Docker plugin's time limits", { skip: cannotMount() }, () => {
     await ok("Create", { Name: "v" });
     assert.match(
       await err("Mount", { Name: "v", ID: "c" }),
-      /Mount of v did not end within 1\.5 s: it waited for "mount -o bind -- .*\/v"/,
+      /Mount of v did not end within 1\.5 s: it waited for "mount -o … -- .*\/v"/,
     );
     assert.deepEqual(await mountsBelow(folder), []);
     assert.equal(await holders("v"), 0);
