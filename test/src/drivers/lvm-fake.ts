@@ -1,7 +1,7 @@
 /** The lvm-iscsi driver over a volume group in memory. Each command passes the door, as a real one does. */
 import { CommandError, DRIVERS } from "@libstorage/server";
 import type { DriverContext, Exec, OpContext, StorageDriver } from "@libstorage/server";
-import type { VolumeGroupModel } from "./lvm-model.js";
+import { VolumeGroupModel } from "./lvm-model.js";
 
 /**
  * What runs is `true`; the group changes when it has started. So a command that fails at the door changes nothing,
@@ -52,4 +52,19 @@ export async function openOver(
 ): Promise<StorageDriver> {
   const own = { ...context, exec: execOver(model, context.exec) };
   return over(await DRIVERS["lvm-iscsi"].open(config, own), model);
+}
+
+/** A driver over a new group with a thin pool, closed after `act`. @param config checked */
+export async function withDriverOver(
+  config: { readonly volumeGroup: string },
+  context: DriverContext,
+  act: (driver: StorageDriver, model: VolumeGroupModel) => Promise<void>,
+): Promise<void> {
+  const model = new VolumeGroupModel(config.volumeGroup, "pool");
+  const driver = await openOver(model, config, context);
+  try {
+    await act(driver, model);
+  } finally {
+    await driver.close();
+  }
 }

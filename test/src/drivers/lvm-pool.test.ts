@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { DRIVERS } from "@libstorage/server";
 import type { StorageDriver } from "@libstorage/server";
 import { contextOf, snapshotOf, volumeOf } from "../conformance/fixture.js";
-import { openOver } from "./lvm-fake.js";
+import { openOver, withDriverOver } from "./lvm-fake.js";
 import { VolumeGroupModel } from "./lvm-model.js";
 
 const MIB = 1024 ** 2;
@@ -25,15 +25,9 @@ async function withDriver(
   config: object,
   act: (driver: StorageDriver, model: VolumeGroupModel) => Promise<void>,
 ): Promise<void> {
-  const model = new VolumeGroupModel(GROUP, "pool");
   const { output, issues } = checked({ defaultSize: "8M", watchSeconds: 3600, ...config });
   assert.equal(issues, undefined);
-  const driver = await openOver(model, output as object, context);
-  try {
-    await act(driver, model);
-  } finally {
-    await driver.close();
-  }
+  await withDriverOver(output as { volumeGroup: string }, context, act);
 }
 
 function create(driver: StorageDriver, number: number, fields: Record<string, string> = {}) {

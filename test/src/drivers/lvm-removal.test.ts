@@ -7,8 +7,8 @@ import * as v from "valibot";
 import { DRIVERS } from "@libstorage/server";
 import type { StorageDriver } from "@libstorage/server";
 import { contextOf, snapshotOf, volumeOf } from "../conformance/fixture.js";
-import { openOver } from "./lvm-fake.js";
-import { VolumeGroupModel } from "./lvm-model.js";
+import { openOver, withDriverOver } from "./lvm-fake.js";
+import type { VolumeGroupModel } from "./lvm-model.js";
 
 const context = contextOf();
 const isRoot = process.getuid?.() === 0;
@@ -16,23 +16,18 @@ const skip = isRoot ? false : "only root may lock a part of a volume group, in /
 const REMOVED = "libstorage:removed";
 const GROUP = `removal${process.pid}`;
 
-function open(model: VolumeGroupModel, config: object): Promise<StorageDriver> {
+function checked(config: object): { readonly volumeGroup: string } {
   const keys = { volumeGroup: GROUP, defaultSize: "8M", watchSeconds: 3600, ...config };
-  return openOver(model, v.parse(DRIVERS["lvm-iscsi"].config, keys) as object, context);
+  return v.parse(DRIVERS["lvm-iscsi"].config, keys) as { volumeGroup: string };
 }
 
-async function withDriver(
+const open = (model: VolumeGroupModel, config: object): Promise<StorageDriver> =>
+  openOver(model, checked(config), context);
+
+const withDriver = (
   config: object,
   act: (driver: StorageDriver, model: VolumeGroupModel) => Promise<void>,
-): Promise<void> {
-  const model = new VolumeGroupModel(GROUP, "pool");
-  const driver = await open(model, config);
-  try {
-    await act(driver, model);
-  } finally {
-    await driver.close();
-  }
-}
+): Promise<void> => withDriverOver(checked(config), context, act);
 
 function create(driver: StorageDriver, number: number, fields: Record<string, string> = {}) {
   return driver.volumeCreate(volumeOf(driver, number, { fields }), context);

@@ -67,10 +67,7 @@ describe("a storage daemon for each service", { skip: liveMissing }, () => {
 
   before(() => open());
   afterEach(async () => {
-    for (const { id = "" } of await host.exports()) await host.remove(id, "hard");
-    for (const { id } of service().inventory.snapshots.all())
-      await service().snapshotRemove(id, CALLER);
-    await host.removeVolumes();
+    await host.clear();
     assert.deepEqual(readdirSync(parent()), [], "daemons are left");
   });
   after(async () => {

@@ -119,6 +119,15 @@ export class DoorHost {
     await this.storage.service(SERVICE).volumeDetach(volumeID, from, false, CALLER);
   }
 
+  /** Removes all exports, snapshots and volumes. */
+  async clear(): Promise<void> {
+    for (const { id = "" } of await this.exports()) await this.remove(id, "hard");
+    const service = this.storage.service(SERVICE);
+    for (const { id } of service.inventory.snapshots.all())
+      await service.snapshotRemove(id, CALLER);
+    await this.removeVolumes();
+  }
+
   /** With whatever holds them; daemons outlive the server, as they should. */
   async removeVolumes(): Promise<void> {
     const service = this.storage.service(SERVICE);

@@ -42,10 +42,7 @@ for (const mode of ["overlays", "inner"] as const)
 
     before(open);
     afterEach(async () => {
-      for (const { id = "" } of await host.exports()) await host.remove(id, "hard");
-      for (const { id } of service().inventory.snapshots.all())
-        await service().snapshotRemove(id, CALLER);
-      await host.removeVolumes();
+      await host.clear();
       assert.deepEqual(daemonFolders(), [], "daemons are left");
     });
     after(async () => {

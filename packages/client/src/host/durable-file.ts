@@ -3,7 +3,7 @@ import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { dirname } from "node:path";
 
-export async function syncFolder(folder: string): Promise<void> {
+async function syncFolder(folder: string): Promise<void> {
   const handle = await fs.open(folder, "r").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
     throw error;
@@ -15,11 +15,17 @@ export async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** Durable when it answers: temporary file, sync, rename, sync of the folder. One writer at a time. */
-export async function writeDurably(file: string, text: string): Promise<void> {
+/**
+ * Durable when it answers: temporary file, sync, rename, sync of the folder. One writer at a time.
+ * @param temporary on the same file system; beside the file unless told
+ */
+export async function writeDurably(
+  file: string,
+  text: string,
+  temporary = `${file}.tmp`,
+): Promise<void> {
   const folder = dirname(file);
   await fs.mkdir(folder, { recursive: true, mode: 0o755 });
-  const temporary = `${file}.tmp`;
   const handle = await fs.open(temporary, "w", 0o600);
   try {
     await handle.writeFile(text);

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { cannotMount } from "../../client/host-fixture.js";
 import { scratchParent } from "../../faults/folders.js";
 import { deviceCases } from "./cases-device.js";
-import { LOOP_DRIVER, loopDriver, loopServiceMissing } from "./loop-service.js";
+import { LOOP_DRIVER, loopDriver, loopServiceAt, loopServiceMissing } from "./loop-service.js";
 import { csiSuite } from "./suite.js";
 
 const noMounts = cannotMount();
@@ -19,7 +19,7 @@ csiSuite({
   drivers: { [LOOP_DRIVER]: loops.module },
   configuration() {
     images = mkdtempSync(join(scratchParent(), "csi-loops-"));
-    return `      devices:\n        driver: ${LOOP_DRIVER}\n        ${LOOP_DRIVER}:\n          root: ${images}`;
+    return loopServiceAt(images);
   },
   places: () => loops.devices().places,
   more: (world) => deviceCases(world, () => loops.devices()),

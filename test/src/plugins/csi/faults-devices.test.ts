@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { cannotMount } from "../../client/host-fixture.js";
 import { scratchParent } from "../../faults/folders.js";
 import { faultSuite } from "./fault-suite.js";
-import { LOOP_DRIVER, loopDriver, loopServiceMissing } from "./loop-service.js";
+import { LOOP_DRIVER, loopDriver, loopServiceAt, loopServiceMissing } from "./loop-service.js";
 
 const loops = loopDriver();
 let images = "";
@@ -15,7 +15,7 @@ faultSuite({
   drivers: { [LOOP_DRIVER]: loops.module },
   configuration() {
     images = mkdtempSync(join(scratchParent(), "csi-loops-"));
-    return `      devices:\n        driver: ${LOOP_DRIVER}\n        ${LOOP_DRIVER}:\n          root: ${images}`;
+    return loopServiceAt(images);
   },
   places: () => loops.devices().places,
   left: () => readdirSync(join(images, "images")),

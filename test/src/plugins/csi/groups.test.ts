@@ -23,7 +23,7 @@ import { cannotMount } from "../../client/host-fixture.js";
 import { scratchParent } from "../../faults/folders.js";
 import { openTestPlugin } from "./csi-client.js";
 import type { Failed, Message, TestPlugin } from "./csi-client.js";
-import { LOOP_DRIVER, loopDriver, loopServiceMissing } from "./loop-service.js";
+import { LOOP_DRIVER, loopDriver, loopServiceAt, loopServiceMissing } from "./loop-service.js";
 import { cap, GIB, unique } from "./world.js";
 
 const MOST_FROZEN_MS = 4_000;
@@ -80,7 +80,7 @@ describe("groups of snapshots, meanwhile", { skip: cannotMount() || loopServiceM
     images = mkdtempSync(join(scratchParent(), "csi-groups-"));
     server = await startServer({
       drivers: { [LOOP_DRIVER]: loops.module },
-      config: `      devices:\n        driver: ${LOOP_DRIVER}\n        ${LOOP_DRIVER}:\n          root: ${images}`,
+      config: loopServiceAt(images),
     });
   });
   after(async () => {

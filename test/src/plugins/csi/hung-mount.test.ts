@@ -10,7 +10,7 @@ import { cannotMount } from "../../client/host-fixture.js";
 import { scratchParent } from "../../faults/folders.js";
 import { openTestPlugin } from "./csi-client.js";
 import type { Failed } from "./csi-client.js";
-import { LOOP_DRIVER, loopDriver, loopServiceMissing } from "./loop-service.js";
+import { LOOP_DRIVER, loopDriver, loopServiceAt, loopServiceMissing } from "./loop-service.js";
 import { cap, GIB } from "./world.js";
 
 const SECRET = "hunter2-never-to-be-seen";
@@ -21,7 +21,7 @@ describe("a mount that hangs", { skip: cannotMount() || loopServiceMissing() }, 
     const images = mkdtempSync(join(scratchParent(), "csi-hung-"));
     const server = await startServer({
       drivers: { [LOOP_DRIVER]: loops.module },
-      config: `      devices:\n        driver: ${LOOP_DRIVER}\n        ${LOOP_DRIVER}:\n          root: ${images}`,
+      config: loopServiceAt(images),
     });
     const exec: Exec = (file, args, options) =>
       file === "mount" ? runCommand("sleep", ["100"], options) : runCommand(file, args, options);

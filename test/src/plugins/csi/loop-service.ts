@@ -97,6 +97,11 @@ export class LoopDevices {
 const Config = v.strictObject({ root: v.string() });
 
 /** The driver, and its devices as soon as it is open. */
+/** A service "devices" below a folder, for a server's configuration. */
+export function loopServiceAt(root: string): string {
+  return `      devices:\n        driver: ${LOOP_DRIVER}\n        ${LOOP_DRIVER}:\n          root: ${root}`;
+}
+
 export function loopDriver(): { readonly module: DriverModule; devices(): LoopDevices } {
   let opened: LoopDevices | undefined;
   const devices = (): LoopDevices => {

@@ -12,7 +12,7 @@ import { makeFolder, run, startServer } from "../../client/fixture.js";
 import type { TestServer } from "../../client/fixture.js";
 import { cannotMount } from "../../client/host-fixture.js";
 import { scratchParent } from "../../faults/folders.js";
-import { LOOP_DRIVER, loopDriver, loopServiceMissing } from "../csi/loop-service.js";
+import { LOOP_DRIVER, loopDriver, loopServiceAt, loopServiceMissing } from "../csi/loop-service.js";
 import type { FaultChildPlan } from "./fault-child.js";
 import { FaultDoor } from "./fault-door.js";
 import { mountsBelow, openPlugin, unmountBelow } from "./plugin-fixture.js";
@@ -212,7 +212,7 @@ const HARNESSES: readonly Harness[] = [
       images = mkdtempSync(join(scratchParent(), "docker-loops-"));
       return startServer({
         drivers: { [LOOP_DRIVER]: loops.module },
-        config: `      devices:\n        driver: ${LOOP_DRIVER}\n        ${LOOP_DRIVER}:\n          root: ${images}`,
+        config: loopServiceAt(images),
       });
     },
     places: () => loops.devices().places,

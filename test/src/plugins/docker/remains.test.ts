@@ -15,7 +15,7 @@ import type { TestServer } from "../../client/fixture.js";
 import { cannotMount } from "../../client/host-fixture.js";
 import { toolsMissing } from "../../drivers/image-place.js";
 import { scratchParent } from "../../faults/folders.js";
-import { LOOP_DRIVER, loopDriver, loopServiceMissing } from "../csi/loop-service.js";
+import { LOOP_DRIVER, loopDriver, loopServiceAt, loopServiceMissing } from "../csi/loop-service.js";
 import { leaveHalf } from "../half-made.js";
 import { openPlugin, unmountBelow } from "./plugin-fixture.js";
 import type { TestPlugin } from "./plugin-fixture.js";
@@ -48,7 +48,7 @@ describe("half a file system", { skip: cannotMount() || loopServiceMissing() }, 
     images = mkdtempSync(join(scratchParent(), "docker-remains-"));
     server = await startServer({
       drivers: { [LOOP_DRIVER]: loops.module },
-      config: `      devices:\n        driver: ${LOOP_DRIVER}\n        ${LOOP_DRIVER}:\n          root: ${images}`,
+      config: loopServiceAt(images),
     });
   });
   after(async () => {

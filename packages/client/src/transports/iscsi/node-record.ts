@@ -7,10 +7,10 @@
  */
 import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { Places } from "../../executor/executor.js";
-import { syncFolder } from "../../host/durable-file.js";
+import { writeDurably } from "../../host/durable-file.js";
 import type { IscsiDoor, Portal } from "./door.js";
 import { portalText } from "./door.js";
 import type { ChapCredentials } from "./secrets.js";
@@ -114,15 +114,7 @@ export async function writeRecord(
   // One process may write records of several targets at once.
   const temporary = join(folder, `${TEMPORARY}${randomUUID()}`);
   // An empty record, which a loss of power would leave, makes iscsiadm fail for every target of the host.
-  const handle = await fs.open(temporary, "wx", 0o600);
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await fs.rename(temporary, file);
-  await syncFolder(dirname(file));
+  await writeDurably(file, text, temporary);
 }
 
 /** A record is empty while iscsiadm makes it, for less than this. */

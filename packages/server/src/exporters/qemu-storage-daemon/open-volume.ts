@@ -135,8 +135,8 @@ export class OpenVolume {
   }
 
   /**
-   * Adds an export; one that is there is brought to its limits, which may have changed while nobody could tell it. It gets no thread of its own: with one, a client that leaves
-   * ends the daemon.
+   * Adds an export; one that is there is brought to its limits, which may have changed while nobody could tell it. It
+   * gets no thread of its own: with one, a client that leaves ends the daemon.
    * @throws {StorageError} `already-exists` when another volume of the daemon has an export of this name
    */
   async add(asked: WantedExport): Promise<void> {
