@@ -1,5 +1,6 @@
 // Joins the server's modules and libraries into a few files below bundle/, which load several times faster
-// than hundreds of small ones. LMDB stays outside: its native part is found from its own folder.
+// than hundreds of small ones. LMDB and ffi-rs stay outside: their native parts are found from their own
+// folders.
 import { rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
@@ -16,7 +17,7 @@ const bundle = await rolldown({
     spawner: here("dist/core/spawner.js"),
   },
   platform: "node",
-  external: [/^node:/, "lmdb"],
+  external: [/^node:/, "lmdb", "ffi-rs"],
   resolve: {
     mainFields: ["module", "main"],
     // Koa's parts bring the same long table of media types several times, and each sorts it at its start.

@@ -14,7 +14,7 @@ import type { FaultPlan } from "./faults.js";
 import { startCommand } from "./spawner-link.js";
 import type { Watch } from "./spawner-link.js";
 import { MAX_OUTPUT_BYTES } from "./spawner-messages.js";
-import type { Command, Ending, Program } from "./spawner-messages.js";
+import type { Command, Ending, KernelCall, Program } from "./spawner-messages.js";
 
 /** One command that ran, as the journal keeps it. */
 export interface CommandRun {
@@ -45,6 +45,8 @@ export interface ExecOptions {
   readonly from?: Readable;
   /** Where its standard output goes, as fast as that takes it, instead of into the answer. It is left open. */
   readonly to?: Writable;
+  /** Does the same without a process, where it can; whatever else it would have said is left out. */
+  readonly inKernel?: KernelCall;
 }
 
 export interface ExecResult {
@@ -124,7 +126,7 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
       onRun?.(run);
       log.debug(run, "command");
     };
-    const { input, env, onStart, onOutput, into, from, to } = options;
+    const { input, env, onStart, onOutput, into, from, to, inKernel } = options;
     return passAll(faults, [{ file, args }, ...(into ? [into] : [])], signal, async () => {
       if (signal.aborted)
         throw new StorageError(
@@ -137,6 +139,7 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
       const command = {
         file,
         args,
+        ...(inKernel !== undefined && { inKernel }),
         ...(into !== undefined && { into }),
         ...(input !== undefined && { input }),
         ...(env !== undefined && { env }),

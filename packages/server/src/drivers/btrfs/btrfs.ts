@@ -1,9 +1,18 @@
 /** btrfs(8) of btrfs-progs: arguments out, reports in. No JSON: progs 6.2 abort over limits (exit 134). */
+import { dirname } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../core/exec.js";
 import type { ExecOptions } from "../../core/exec.js";
 import type { OpContext } from "../../core/driver.js";
+import type { KernelCall } from "../../core/spawner-messages.js";
+import {
+  filesystemSync,
+  noSubvolumeBelow,
+  subvolumeCreate,
+  subvolumeDelete,
+  subvolumeSnapshot,
+} from "./ioctl.js";
 import { NO_TIME_LIMIT_MS } from "../folders/time-limit.js";
 import {
   parseDeleted,
@@ -18,14 +27,19 @@ import type { SubvolumeUUID } from "./reports.js";
 /** What changes something may have to wait for a busy file system to write all it has. */
 const BUSY: ExecOptions = { timeoutMs: 30 * 60_000 };
 
+interface Asked extends Omit<ExecOptions, "inKernel"> {
+  readonly inKernel?: KernelCall | undefined;
+}
+
 /** @param args never with a path that could be taken for an option: all are absolute */
 async function btrfs(
   { exec, signal }: Pick<OpContext, "exec" | "signal">,
   args: readonly string[],
-  options?: ExecOptions,
+  { inKernel, ...options }: Asked = {},
 ): Promise<string> {
+  const call = inKernel === undefined ? {} : { inKernel };
   try {
-    return (await exec("btrfs", args, signal, options)).stdout;
+    return (await exec("btrfs", args, signal, { ...options, ...call })).stdout;
   } catch (error) {
     throw explained(error);
   }
@@ -48,7 +62,8 @@ function explained(error: unknown): unknown {
 
 /** @param path nothing may be there */
 export async function createSubvolume(context: OpContext, path: string): Promise<void> {
-  await btrfs(context, ["subvolume", "create", path], BUSY);
+  const inKernel = subvolumeCreate(path);
+  await btrfs(context, ["subvolume", "create", path], { ...BUSY, inKernel });
 }
 
 /**
@@ -63,7 +78,8 @@ export async function snapshotSubvolume(
   isReadOnly: boolean,
 ): Promise<void> {
   const flags = isReadOnly ? ["-r"] : [];
-  await btrfs(context, ["subvolume", "snapshot", ...flags, from, to], BUSY);
+  const inKernel = subvolumeSnapshot(from, to, isReadOnly);
+  await btrfs(context, ["subvolume", "snapshot", ...flags, from, to], { ...BUSY, inKernel });
 }
 
 /**
@@ -137,17 +153,22 @@ export async function subvolumeUUIDs(context: OpContext, path: string): Promise<
  */
 export async function deleteSubvolume(context: OpContext, path: string): Promise<boolean> {
   try {
-    await btrfs(context, ["subvolume", "delete", "--commit-after", path], BUSY);
-    return true;
+    const inKernel = subvolumeDelete(path);
+    await btrfs(context, ["subvolume", "delete", path], { ...BUSY, inKernel });
   } catch (error) {
     if (error instanceof CommandError && /Directory not empty/.test(error.stderr)) return false;
     throw error;
   }
+  const folder = dirname(path);
+  const inKernel = filesystemSync(folder);
+  await btrfs(context, ["filesystem", "sync", folder], { ...BUSY, inKernel });
+  return true;
 }
 
 /** Paths, in their file system, of the subvolumes directly below one. Names with line breaks come apart. */
 export async function subvolumesBelow(context: OpContext, path: string): Promise<string[]> {
-  return parsePaths(await btrfs(context, ["subvolume", "list", "-o", path]));
+  const inKernel = noSubvolumeBelow(path);
+  return parsePaths(await btrfs(context, ["subvolume", "list", "-o", path], { inKernel }));
 }
 
 /** How many deleted subvolumes of the file system wait for the kernel's cleaner. */
