@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readlinkSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
@@ -10,6 +10,7 @@ import { CommandError, openExec } from "./exec.js";
 import type { CommandRun } from "./exec.js";
 import { CountedFaults } from "./faults.js";
 import { SILENT } from "./log.js";
+import type { KernelCall } from "./spawner-messages.js";
 
 const folder = mkdtempSync(join(tmpdir(), "libstorage-exec-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -211,6 +212,55 @@ describe("the exec door", () => {
     const into = { file: "cat", args: ["a\0b"] };
     const bad = await failure(exec("sleep", ["30"], free, { into }));
     assert.match(bad.message, /cat could not be started: .*null bytes/);
+  });
+
+  describe("with a call of the kernel that does the same", () => {
+    /** FIGETBSZ of linux/fs.h writes the size of a block into the argument, on every file system. */
+    const blockSize = { folder, request: 2, argument: new Uint8Array(8) };
+    const isKnown = ["arm64", "x64"].includes(process.arch);
+    const skip = isKnown ? false : `the numbers of ${process.arch} are not known`;
+    const say = (inKernel: KernelCall) => exec("echo", ["run"], free, { inKernel });
+
+    it("starts nothing when that is enough", { skip }, async () => {
+      assert.equal((await say(blockSize)).stdout, "");
+      // A block is a multiple of 512 bytes, so that the lowest byte of its size is 0.
+      assert.equal((await say({ ...blockSize, zeroAt: 0 })).stdout, "");
+      const all = await Promise.all(Array.from({ length: 40 }, () => say(blockSize)));
+      // Those beyond the threads that there are are run.
+      assert.ok(all.every(({ stdout }) => ["", "run\n"].includes(stdout)));
+      assert.equal((await say(blockSize)).stdout, "");
+    });
+
+    it("runs the command when there is more to tell, or it is refused", { skip }, async () => {
+      const link = join(folder, "link");
+      symlinkSync(folder, link);
+      const others: Partial<KernelCall>[] = [
+        { argument: new Uint8Array(8).fill(9), zeroAt: 7 },
+        { request: 0x5aa5 },
+        { folder: join(folder, "missing") },
+        { folder: link },
+        { source: join(folder, "missing") },
+      ];
+      for (const other of others)
+        assert.equal((await say({ ...blockSize, ...other })).stdout, "run\n");
+    });
+
+    it("starts nothing for a request that ended meanwhile", { skip }, async () => {
+      const cancel = new AbortController();
+      const file = join(folder, "not-touched");
+      const refused = { ...blockSize, request: 0x5aa5 };
+      const running = exec("touch", [file], cancel.signal, { inKernel: refused });
+      cancel.abort(new Error("enough"));
+      await assert.rejects(running, { code: "cancelled" });
+      await exec("true", [], free);
+      assert.equal(existsSync(file), false);
+    });
+
+    it("passes the fault plan", async () => {
+      const faulty = openExec({ log: SILENT, faults: new CountedFaults(1, "fail") });
+      const running = faulty("echo", [], free, { inKernel: blockSize });
+      await assert.rejects(running, /planned failure of exec echo/);
+    });
   });
 
   it("passes the fault plan", async () => {
