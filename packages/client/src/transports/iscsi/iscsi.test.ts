@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdir, mkdtemp, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { it } from "node:test";
+import { describe, it } from "node:test";
 import { CommandError } from "../../executor/exec.js";
 import type { Exec } from "../../executor/exec.js";
 import { iscsiDoorOf, portalText } from "./door.js";
@@ -111,6 +111,42 @@ ID_SCSI_SERIAL=11111111-2222-3333-4444-555555555555
   assert.deepEqual(parseScsiID(unmapped), { wwid: "", serial: "" });
 });
 
+describe("a login", () => {
+  const [portal] = door().portals;
+  assert.ok(portal);
+  const free = new AbortController().signal;
+  /** Each login ends as the next of these exit codes says. @returns how many there were */
+  const loginsWith = async (
+    exitCodes: readonly number[],
+    limit: { readonly timeoutMs: number; readonly perTryMs: number },
+  ): Promise<number> => {
+    let logins = 0;
+    const exec: Exec = async (file, args) => {
+      const exitCode = exitCodes[logins] ?? 0;
+      logins += 1;
+      if (exitCode === 0) return { stdout: "", stderr: "" };
+      throw new CommandError(file, args, { exitCode, stderr: "said so" }, undefined);
+    };
+    const login = new Iscsiadm(exec).login(door(), portal, { signal: free, ...limit });
+    await login.catch((error: unknown) => {
+      assert.ok(error instanceof CommandError);
+      assert.equal(error.exitCode, exitCodes[logins - 1]);
+    });
+    return logins;
+  };
+
+  it("is tried again when nobody answered, as long as there is time for it", async () => {
+    assert.equal(await loginsWith([8, 11], { timeoutMs: 60_000, perTryMs: 10 }), 3);
+    assert.equal(await loginsWith([8, 8], { timeoutMs: 60_000, perTryMs: 60_000 }), 1);
+    assert.equal(await loginsWith([8, 24, 8], { timeoutMs: 60_000, perTryMs: 10 }), 2);
+  });
+
+  it("is not tried again when there was an answer", async () => {
+    for (const exitCode of [4, 5, 19, 20, 24])
+      assert.equal(await loginsWith([exitCode], { timeoutMs: 60_000, perTryMs: 10 }), 1);
+  });
+});
+
 it("says what the exit codes of a login mean, and never a secret", () => {
   const [portal] = door().portals;
   assert.ok(portal);
@@ -155,12 +191,15 @@ it("asks again when another target's record went away while iscsiadm read them",
   };
   const [portal] = door().portals;
   assert.ok(portal);
-  assert.equal(await run([6, 21, 6], (tool) => tool.login(door(), portal, limit)), 4);
+  assert.equal(
+    await run([6, 21, 6], (tool) => tool.login(door(), portal, { ...limit, perTryMs: 60_000 })),
+    4,
+  );
   assert.equal(await run([6, 21], (tool) => tool.logout(door(), portal, limit)), 2);
   assert.equal(await run([6], (tool) => tool.makeRecord(door(), portal, limit)), 2);
   assert.equal(await run([6, 6], (tool) => tool.removeRecord(door(), portal, limit)), 3);
   await assert.rejects(
-    run([24, 0], (tool) => tool.login(door(), portal, limit)),
+    run([24, 0], (tool) => tool.login(door(), portal, { ...limit, perTryMs: 60_000 })),
     { exitCode: 24 },
   );
 });

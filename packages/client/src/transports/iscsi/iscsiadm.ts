@@ -41,6 +41,12 @@ const PASSING: Readonly<Record<number, ErrorCode>> = {
   [EXIT.again]: "unavailable",
 };
 
+const UNANSWERED: readonly number[] = [EXIT.timedOut, EXIT.noReply];
+
+function exitCodeOf(error: unknown): number {
+  return error instanceof CommandError ? error.exitCode : -1;
+}
+
 /**
  * It reads the records of all targets, whichever is meant, and fails when another process takes one of them away
  * meanwhile; or it does not see its own, while they are read.
@@ -140,10 +146,30 @@ export class Iscsiadm {
     await this.#node(door, portal, [...iface, "--op", "new"], limit);
   }
 
-  /** @throws {CommandError} see `loginFailure`; logged in already is fine */
-  async login(door: IscsiDoor, portal: Portal, limit: Limit): Promise<void> {
+  /**
+   * Tried again while nobody answers and there is time: a target takes logins one after another, so that of many
+   * at once the last ones get no answer in time, and do with fewer.
+   * @throws {CommandError} see `loginFailure`; logged in already is fine
+   */
+  async login(
+    door: IscsiDoor,
+    portal: Portal,
+    { signal, timeoutMs, perTryMs }: Limit & { readonly perTryMs: number },
+  ): Promise<void> {
+    const end = performance.now() + timeoutMs;
+    const left = (): number => Math.max(1000, end - performance.now());
+    const fine = [EXIT.sessionExists];
     const unseen = [EXIT.noRecords];
-    await this.#node(door, portal, ["--login"], limit, { fine: [EXIT.sessionExists], unseen });
+    const once = (): Promise<void> =>
+      this.#node(door, portal, ["--login"], { signal, timeoutMs: left() }, { fine, unseen });
+    await pRetry(once, {
+      signal,
+      retries: Number.POSITIVE_INFINITY,
+      minTimeout: 500,
+      maxTimeout: 2000,
+      randomize: true,
+      shouldRetry: ({ error }) => UNANSWERED.includes(exitCodeOf(error)) && left() > perTryMs,
+    });
   }
 
   /** Fine when there is no session. */
@@ -169,8 +195,6 @@ export class Iscsiadm {
   ): Promise<void> {
     const node = ["--mode", "node", "--targetname", iqn, "--portal", portalText(portal)];
     const disturbed = [EXIT.database, ...unseen];
-    const exitCodeOf = (error: unknown): number =>
-      error instanceof CommandError ? error.exitCode : -1;
     try {
       await pRetry(() => this.#exec("iscsiadm", [...node, ...args], limit), {
         retries: DISTURBED_TIMES,

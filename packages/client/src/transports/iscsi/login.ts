@@ -116,18 +116,22 @@ async function login(
   const limit = { signal: deadline.signal, timeoutMs: 15_000 };
   // Iscsid goes on trying after iscsiadm was killed: it is told to give up before that.
   const loginSeconds = Math.max(2, Math.min(15, Math.floor(timeoutMs / 4000)));
-  const times = { loginSeconds, retries: 1, replacementSeconds: replacementOf(context) };
+  const times = { loginSeconds, retries: TRIES - 1, replacementSeconds: replacementOf(context) };
   // What comes before the colon is the naming authority that the server's exporters use.
   await clearEmptyRecords(placesOf(context), door.iqn.slice(0, door.iqn.indexOf(":") + 1));
   try {
     await tool.makeRecord(door, portal, limit);
     await writeRecord(placesOf(context), door, portal, recordLines(credentials, times));
-    await tool.login(door, portal, { signal: deadline.signal, timeoutMs });
+    const perTryMs = TRIES * loginSeconds * 1000;
+    await tool.login(door, portal, { signal: deadline.signal, timeoutMs, perTryMs });
   } catch (error) {
     await forget(context, door, portal);
     throw loginFailure(error, door, portal);
   }
 }
+
+/** How often open-iscsi itself tries, before iscsiadm says that nobody answers. */
+const TRIES = 2;
 
 function replacementOf({ config }: ExecutorContext): number {
   const value = Number(config.find("iscsi.replacementTimeout")?.value);
