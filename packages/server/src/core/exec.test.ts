@@ -10,7 +10,7 @@ import { CommandError, openExec } from "./exec.js";
 import type { CommandRun } from "./exec.js";
 import { CountedFaults } from "./faults.js";
 import { SILENT } from "./log.js";
-import type { KernelCall } from "./spawner-messages.js";
+import type { KernelCall } from "./kernel-call.js";
 
 const folder = mkdtempSync(join(tmpdir(), "libstorage-exec-"));
 after(() => rmSync(folder, { recursive: true, force: true }));

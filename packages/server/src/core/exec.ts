@@ -8,13 +8,15 @@ import type { ErrorData } from "@libstorage/model";
 import type { Readable, Writable } from "node:stream";
 import { openInput, openOutput } from "./command-socket.js";
 import type { CommandSocket } from "./command-socket.js";
+import { askKernel } from "./kernel-call.js";
+import type { KernelCall } from "./kernel-call.js";
 import type { Logger } from "./log.js";
 import { NO_FAULTS } from "./faults.js";
 import type { FaultPlan } from "./faults.js";
 import { startCommand } from "./spawner-link.js";
 import type { Watch } from "./spawner-link.js";
 import { MAX_OUTPUT_BYTES } from "./spawner-messages.js";
-import type { Command, Ending, KernelCall, Program } from "./spawner-messages.js";
+import type { Command, Ending, Program } from "./spawner-messages.js";
 
 /** One command that ran, as the journal keeps it. */
 export interface CommandRun {
@@ -45,7 +47,10 @@ export interface ExecOptions {
   readonly from?: Readable;
   /** Where its standard output goes, as fast as that takes it, instead of into the answer. It is left open. */
   readonly to?: Writable;
-  /** Does the same without a process, where it can; whatever else it would have said is left out. */
+  /**
+   * Does the same without a process, where it can, and then all that the command would have said is left out.
+   * When it is refused, the command is run, which can do more and says why it cannot.
+   */
   readonly inKernel?: KernelCall;
 }
 
@@ -109,6 +114,8 @@ function describe(file: string, ending: Ending, lastLines: string, ended?: Ended
 
 const DEFAULT_TIMEOUT_MS = 60_000;
 
+const DONE = { exitCode: 0, stdout: "", stderr: "" };
+
 export interface ExecDoor {
   readonly log: Logger;
   readonly faults?: FaultPlan;
@@ -128,18 +135,16 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
     };
     const { input, env, onStart, onOutput, into, from, to, inKernel } = options;
     return passAll(faults, [{ file, args }, ...(into ? [into] : [])], signal, async () => {
-      if (signal.aborted)
-        throw new StorageError(
-          "cancelled",
-          `${file} was not started because its request was cancelled`,
-          {},
-          { cause: signal.reason },
-        );
+      checkWanted(file, signal);
+      if (inKernel !== undefined && (await askKernel(inKernel))) {
+        note({ file, args }, DONE);
+        return DONE;
+      }
+      checkWanted(file, signal);
       const timeout = AbortSignal.timeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
       const command = {
         file,
         args,
-        ...(inKernel !== undefined && { inKernel }),
         ...(into !== undefined && { into }),
         ...(input !== undefined && { input }),
         ...(env !== undefined && { env }),
@@ -166,6 +171,13 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
       throw new CommandError(file, args, ending, ended);
     });
   };
+}
+
+/** @throws {StorageError} `cancelled` */
+function checkWanted(file: string, { aborted, reason }: AbortSignal): void {
+  if (!aborted) return;
+  const text = `${file} was not started because its request was cancelled`;
+  throw new StorageError("cancelled", text, {}, { cause: reason });
 }
 
 interface Streams {

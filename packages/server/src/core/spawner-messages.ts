@@ -6,25 +6,8 @@ export interface Program {
   readonly args: readonly string[];
 }
 
-/**
- * What a command would ask the kernel for, without the command: an ioctl(2) of an open folder. Where it
- * cannot be asked, and when it refuses, the command is run, which can do more and says why it cannot.
- */
-export interface KernelCall {
-  /** Opened for it; no link. */
-  readonly folder: string;
-  readonly request: number;
-  readonly argument: Uint8Array;
-  /** A folder, no link, whose descriptor is written over the first 8 bytes of the argument. */
-  readonly source?: string;
-  /** Where the kernel writes a 0 into the argument when there is no more to tell than that all is well. */
-  readonly zeroAt?: number;
-}
-
 /** What is to be run. */
 export interface Command extends Program {
-  /** Is asked first. When that is enough, the command has succeeded and said nothing. */
-  readonly inKernel?: KernelCall;
   /** Given to its standard input, which is empty otherwise. */
   readonly input?: string;
   /** Variables beside those of the server. */

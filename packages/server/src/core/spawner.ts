@@ -11,7 +11,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { connect, type Socket } from "node:net";
 import type { Readable } from "node:stream";
-import { askKernel } from "./spawner-kernel.js";
 import { killGroup, MAX_OUTPUT_BYTES } from "./spawner-messages.js";
 import type { Command, Ending, Program, Report, Request } from "./spawner-messages.js";
 
@@ -19,7 +18,7 @@ import type { Command, Ending, Program, Report, Request } from "./spawner-messag
 const GRACE_MS = 2_000;
 
 /** What is started, of a command. */
-interface Start extends Omit<Command, "into" | "inKernel" | "inputSocket" | "outputSocket"> {
+interface Start extends Omit<Command, "into" | "inputSocket" | "outputSocket"> {
   /** Its standard input, in place of `input`. */
   readonly from?: Readable | undefined;
   /** Its standard output, which then is not collected. */
@@ -174,8 +173,8 @@ class Joined {
 }
 
 const running = new Map<number, Running | Joined>();
-/** Commands that are not started yet, and whether they are still wanted. */
-const waiting = new Map<number, { isWanted: boolean }>();
+/** Commands that wait for their sockets, and whether they are still wanted. */
+const connecting = new Map<number, { isWanted: boolean }>();
 
 /** Connected and not read. */
 function socketAt(path: string): Promise<Socket> {
@@ -192,11 +191,10 @@ function socketAt(path: string): Promise<Socket> {
   });
 }
 
-/** Starts a command when the kernel has not done the same, and its sockets are connected. */
-async function startLater(id: number, command: Command): Promise<void> {
-  const { inKernel, inputSocket, outputSocket, ...rest } = command;
+async function startConnected(id: number, command: Command): Promise<void> {
+  const { inputSocket, outputSocket, ...rest } = command;
   const wish = { isWanted: true };
-  waiting.set(id, wish);
+  connecting.set(id, wish);
   const sockets: Socket[] = [];
   const at = async (path: string | undefined): Promise<Socket | undefined> => {
     if (path === undefined) return undefined;
@@ -205,10 +203,6 @@ async function startLater(id: number, command: Command): Promise<void> {
     return socket;
   };
   try {
-    if (inKernel !== undefined && (await askKernel(inKernel))) {
-      report({ id, ending: { exitCode: 0, stdout: "", stderr: "" } });
-      return;
-    }
     const [from, to] = [await at(inputSocket), await at(outputSocket)];
     if (!wish.isWanted) throw new Error("it was ended before it was started");
     start(id, { ...rest, from, to });
@@ -216,7 +210,7 @@ async function startLater(id: number, command: Command): Promise<void> {
     for (const socket of sockets) socket.destroy();
     report({ id, ending: unstarted(error) });
   } finally {
-    waiting.delete(id);
+    connecting.delete(id);
   }
 }
 
@@ -254,10 +248,10 @@ function pidsOf(one: Running | Joined): readonly (number | undefined)[] {
 process.on("message", (request: Request) => {
   if (!("start" in request)) {
     running.get(request.id)?.end();
-    const wish = waiting.get(request.id);
+    const wish = connecting.get(request.id);
     if (wish !== undefined) wish.isWanted = false;
-  } else if (request.start.inKernel ?? request.start.inputSocket ?? request.start.outputSocket)
-    void startLater(request.id, request.start);
+  } else if (request.start.inputSocket ?? request.start.outputSocket)
+    void startConnected(request.id, request.start);
   else start(request.id, request.start);
 });
 process.on("disconnect", () => {

@@ -5,7 +5,7 @@ import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../core/exec.js";
 import type { ExecOptions } from "../../core/exec.js";
 import type { OpContext } from "../../core/driver.js";
-import type { KernelCall } from "../../core/spawner-messages.js";
+import type { KernelCall } from "../../core/kernel-call.js";
 import {
   filesystemSync,
   noSubvolumeBelow,

@@ -1,6 +1,6 @@
 /** What some commands of btrfs(8) ask the kernel for, in numbers of linux/btrfs.h. */
 import { basename, dirname } from "node:path";
-import type { KernelCall } from "../../core/spawner-messages.js";
+import type { KernelCall } from "../../core/kernel-call.js";
 
 /** `struct btrfs_ioctl_vol_args`, its second version, and the arguments of GET_SUBVOL_ROOTREF. */
 const ARGUMENT_BYTES = 4096;
