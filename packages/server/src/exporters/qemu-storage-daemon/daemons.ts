@@ -329,18 +329,25 @@ export class VolumeDaemons {
   async clearUnknown(holds: readonly Hold[], context: OpContext): Promise<void> {
     if (this.#isCleared || !existsSync(this.#folder)) return;
     const known = groupedBy(holds, ({ volume }) => this.#folderOf(volume.id));
-    for (const name of readdirSync(this.#folder)) {
-      const folder = join(this.#folder, name);
-      if (known.has(folder) || !DAEMON_FOLDER.test(name)) continue;
-      await this.#locks.run(folder, async () => {
-        const daemon = await this.#found(folder);
-        if (daemon === undefined) await context.files.removeTree(folder);
-        else await this.#end(daemon, context);
-      });
-    }
-    for (const [folder, own] of known)
-      await this.#locks.run(folder, () => this.#clearIn(folder, own, context));
+    const deserted = readdirSync(this.#folder)
+      .filter((name) => DAEMON_FOLDER.test(name))
+      .map((name) => join(this.#folder, name))
+      .filter((folder) => !known.has(folder));
+    // All at once: a dead disk makes every daemon above it wait, and a start would take the sum of that.
+    const cleared = await Promise.allSettled([
+      ...deserted.map((at) => this.#locks.run(at, () => this.#clearDeserted(at, context))),
+      ...Array.from(known, ([at, own]) =>
+        this.#locks.run(at, () => this.#clearIn(at, own, context)),
+      ),
+    ]);
+    for (const one of cleared) if (one.status === "rejected") throw one.reason;
     this.#isCleared = true;
+  }
+
+  async #clearDeserted(folder: string, context: OpContext): Promise<void> {
+    const daemon = await this.#found(folder);
+    if (daemon === undefined) await context.files.removeTree(folder);
+    else await this.#end(daemon, context);
   }
 
   async #clearIn(folder: string, holds: readonly Hold[], context: OpContext): Promise<void> {
