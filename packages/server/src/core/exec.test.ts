@@ -219,7 +219,7 @@ describe("the exec door", () => {
     const blockSize = { folder, request: 2, argument: new Uint8Array(8) };
     const isKnown = ["arm64", "x64"].includes(process.arch);
     const skip = isKnown ? false : `the numbers of ${process.arch} are not known`;
-    const say = (inKernel: KernelCall) => exec("echo", ["run"], free, { inKernel });
+    const say = (inKernel: KernelCall) => exec("echo", ["run"], free, { inKernel: [inKernel] });
 
     it("starts nothing when that is enough", { skip }, async () => {
       assert.equal((await say(blockSize)).stdout, "");
@@ -245,11 +245,18 @@ describe("the exec door", () => {
         assert.equal((await say({ ...blockSize, ...other })).stdout, "run\n");
     });
 
+    it("runs the command when one of several is refused", { skip }, async () => {
+      const refused = { ...blockSize, request: 0x5aa5 };
+      const both = (inKernel: KernelCall[]) => exec("echo", ["run"], free, { inKernel });
+      assert.equal((await both([blockSize, blockSize])).stdout, "");
+      assert.equal((await both([blockSize, refused])).stdout, "run\n");
+    });
+
     it("starts nothing for a request that ended meanwhile", { skip }, async () => {
       const cancel = new AbortController();
       const file = join(folder, "not-touched");
       const refused = { ...blockSize, request: 0x5aa5 };
-      const running = exec("touch", [file], cancel.signal, { inKernel: refused });
+      const running = exec("touch", [file], cancel.signal, { inKernel: [refused] });
       cancel.abort(new Error("enough"));
       await assert.rejects(running, { code: "cancelled" });
       await exec("true", [], free);
@@ -258,7 +265,7 @@ describe("the exec door", () => {
 
     it("passes the fault plan", async () => {
       const faulty = openExec({ log: SILENT, faults: new CountedFaults(1, "fail") });
-      const running = faulty("echo", [], free, { inKernel: blockSize });
+      const running = faulty("echo", [], free, { inKernel: [blockSize] });
       await assert.rejects(running, /planned failure of exec echo/);
     });
   });

@@ -49,9 +49,10 @@ export interface ExecOptions {
   readonly to?: Writable;
   /**
    * Does the same without a process, where it can, and then all that the command would have said is left out.
-   * When it is refused, the command is run, which can do more and says why it cannot.
+   * When it is refused, the command is run, which can do more and says why it cannot. Of several, all but the last may
+   * be done twice then.
    */
-  readonly inKernel?: KernelCall;
+  readonly inKernel?: readonly KernelCall[];
 }
 
 export interface ExecResult {
@@ -133,10 +134,10 @@ export function openExec({ log, faults = NO_FAULTS, onRun }: ExecDoor): Exec {
       onRun?.(run);
       log.debug(run, "command");
     };
-    const { input, env, onStart, onOutput, into, from, to, inKernel } = options;
+    const { input, env, onStart, onOutput, into, from, to, inKernel = [] } = options;
     return passAll(faults, [{ file, args }, ...(into ? [into] : [])], signal, async () => {
       checkWanted(file, signal);
-      if (inKernel !== undefined && (await askKernel(inKernel))) {
+      if (inKernel.length > 0 && (await askKernel(inKernel))) {
         note({ file, args }, DONE);
         return DONE;
       }

@@ -25,7 +25,7 @@ const ARCHITECTURES: readonly string[] = ["arm64", "x64"];
 type Ioctl = (fd: number, request: number, argument: Uint8Array) => Promise<number>;
 
 let ioctl: Promise<Ioctl> | undefined;
-let calls = 0;
+let running = 0;
 
 /** @throws where functions of the C library cannot be called */
 async function open(): Promise<Ioctl> {
@@ -45,10 +45,7 @@ async function open(): Promise<Ioctl> {
     });
 }
 
-/** It ends when the kernel does, whoever waits for it. @returns whether it was done; if not, nothing was */
-export async function askKernel(call: KernelCall): Promise<boolean> {
-  if (calls >= MAX_CALLS || !ARCHITECTURES.includes(process.arch)) return false;
-  calls += 1;
+async function ask({ folder, source, request, argument, zeroAt }: KernelCall): Promise<boolean> {
   const opened: number[] = [];
   const openFolder = (path: string): number => {
     const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
@@ -56,16 +53,30 @@ export async function askKernel(call: KernelCall): Promise<boolean> {
     return fd;
   };
   try {
-    const ask = await (ioctl ??= open());
-    const folder = openFolder(call.folder);
-    const argument = Buffer.from(call.argument);
-    if (call.source !== undefined) argument.writeBigInt64LE(BigInt(openFolder(call.source)));
-    const answer = await ask(folder, call.request, argument);
-    return answer === 0 && (call.zeroAt === undefined || argument[call.zeroAt] === 0);
+    const call = await (ioctl ??= open());
+    const fd = openFolder(folder);
+    const given = Buffer.from(argument);
+    if (source !== undefined) given.writeBigInt64LE(BigInt(openFolder(source)));
+    const answer = await call(fd, request, given);
+    return answer === 0 && (zeroAt === undefined || given[zeroAt] === 0);
   } catch {
     return false;
   } finally {
-    for (const fd of opened) closeSync(fd);
-    calls -= 1;
+    for (const one of opened) closeSync(one);
+  }
+}
+
+/**
+ * One after another. They end when the kernel does, whoever waits for it.
+ * @returns whether all were done; if not, the first that was not did nothing
+ */
+export async function askKernel(calls: readonly KernelCall[]): Promise<boolean> {
+  if (running >= MAX_CALLS || !ARCHITECTURES.includes(process.arch)) return false;
+  running += 1;
+  try {
+    for (const call of calls) if (!(await ask(call))) return false;
+    return true;
+  } finally {
+    running -= 1;
   }
 }

@@ -5,9 +5,8 @@ import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../core/exec.js";
 import type { ExecOptions } from "../../core/exec.js";
 import type { OpContext } from "../../core/driver.js";
-import type { KernelCall } from "../../core/kernel-call.js";
 import {
-  filesystemSync,
+  commit,
   noSubvolumeBelow,
   subvolumeCreate,
   subvolumeDelete,
@@ -27,19 +26,14 @@ import type { SubvolumeUUID } from "./reports.js";
 /** What changes something may have to wait for a busy file system to write all it has. */
 const BUSY: ExecOptions = { timeoutMs: 30 * 60_000 };
 
-interface Asked extends Omit<ExecOptions, "inKernel"> {
-  readonly inKernel?: KernelCall | undefined;
-}
-
 /** @param args never with a path that could be taken for an option: all are absolute */
 async function btrfs(
   { exec, signal }: Pick<OpContext, "exec" | "signal">,
   args: readonly string[],
-  { inKernel, ...options }: Asked = {},
+  options?: ExecOptions,
 ): Promise<string> {
-  const call = inKernel === undefined ? {} : { inKernel };
   try {
-    return (await exec("btrfs", args, signal, { ...options, ...call })).stdout;
+    return (await exec("btrfs", args, signal, options)).stdout;
   } catch (error) {
     throw explained(error);
   }
@@ -147,7 +141,7 @@ export async function subvolumeUUIDs(context: OpContext, path: string): Promise<
 }
 
 /**
- * Deletes and commits, which takes all changes made before to the disk; the cleaner is not waited for.
+ * Deletes it, durably, with what was unlinked on the file system before; the cleaner is not waited for.
  * @param path of a subvolume, not of a link to one: the tool would follow it
  * @returns whether it is gone; not so when there are subvolumes in it
  */
@@ -160,7 +154,7 @@ export async function deleteSubvolume(context: OpContext, path: string): Promise
     throw error;
   }
   const folder = dirname(path);
-  const inKernel = filesystemSync(folder);
+  const inKernel = commit(folder);
   await btrfs(context, ["filesystem", "sync", folder], { ...BUSY, inKernel });
   return true;
 }
