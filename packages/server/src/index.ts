@@ -26,6 +26,7 @@ export * from "./drivers/index.js";
 export * from "./exporters/index.js";
 export { KernelServer } from "./exporters/nfs/kernel.js";
 export { NfsExporter } from "./exporters/nfs/index.js";
+export { Qmp } from "./exporters/qemu-storage-daemon/qmp.js";
 export { openApp } from "./app.js";
 export type { App, AppOptions } from "./app.js";
 export { healthOf } from "./health.js";

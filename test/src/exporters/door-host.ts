@@ -4,8 +4,14 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Attached } from "@libstorage/client/host";
 import { DRIVERS, EXPORTERS, SILENT, Storage, openVolumeService } from "@libstorage/server";
-import type { Caller, ExporterModule, JournalEntry, StorageOptions } from "@libstorage/server";
-import type { Export, ExportAddRequest, VolumeService } from "@libstorage/model";
+import type {
+  Caller,
+  ExporterModule,
+  FaultPlan,
+  JournalEntry,
+  StorageOptions,
+} from "@libstorage/server";
+import type { Export, ExportAddRequest, ExportUpdateRequest, VolumeService } from "@libstorage/model";
 import * as v from "valibot";
 
 import { ended, run } from "./nbd-client.js";
@@ -38,6 +44,7 @@ export interface DoorHostOptions {
   readonly image?: object;
   /** Whether other hosts get volumes by NBD. */
   readonly hasHosts?: boolean;
+  readonly faults?: FaultPlan;
 }
 
 export class DoorHost {
@@ -94,6 +101,7 @@ export class DoorHost {
       journalFolder,
       libFolder,
       log: SILENT,
+      ...(options.faults !== undefined && { faults: options.faults }),
     };
     const storage = await Storage.open(storageOptions);
     await storage.recovered();
@@ -137,6 +145,10 @@ export class DoorHost {
 
   add(request: ExportAddRequest): Promise<Export> {
     return this.service.exportAdd({ service: SERVICE }, request, {});
+  }
+
+  update(exportID: string, request: ExportUpdateRequest): Promise<Export> {
+    return this.service.exportUpdate({ service: SERVICE, exportID }, request, {});
   }
 
   remove(exportID: string, mode = "safe"): Promise<Export | null> {

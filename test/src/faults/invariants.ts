@@ -17,7 +17,7 @@ export function isSameShape(a: WorldState, b: WorldState): boolean {
 }
 
 /** The journal: no intent open, each closed once, numbers climb, the chain holds, no event held back. */
-function checkJournal(storage: Storage): void {
+export function checkJournal(storage: Storage): void {
   const { journal, events, stuck } = storage.operations;
   assert.equal(stuck.size, 0, "operations are stuck");
   assert.deepEqual(journal.openIntents(), [], "intents are open");

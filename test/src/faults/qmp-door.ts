@@ -1,0 +1,65 @@
+/**
+ * What a server tells its storage daemons, and whom it kills, as points of its fault plan: a server that is dead
+ * reaches nobody in this way either. Several servers run in one process; what is done belongs to the one in whose
+ * name it was begun.
+ */
+import { AsyncLocalStorage } from "node:async_hooks";
+import { Killed, Qmp } from "@libstorage/server";
+import type { CountedFaults } from "@libstorage/server";
+
+const servers = new AsyncLocalStorage<CountedFaults>();
+/** The last connection to each monitor, by its path: a daemon takes one at a time. */
+const monitors = new Map<string, Qmp>();
+
+/** Runs what a server does. */
+export function inServer<T>(plan: CountedFaults, act: () => Promise<T>): Promise<T> {
+  return servers.run(plan, act);
+}
+
+/** Asks a daemon something, by the way of whichever server drives it. */
+export async function askMonitor(path: string, command: string): Promise<unknown> {
+  const monitor = monitors.get(path);
+  if (monitor === undefined) throw new Error(`no server drives ${path}`);
+  return servers.exit(() => monitor.execute(command));
+}
+
+function pass<T>(what: string, act: () => Promise<T>): Promise<T> {
+  const plan = servers.getStore();
+  return plan === undefined ? act() : plan.pass({ door: "qmp", what }, undefined, act);
+}
+
+/** From now on. @returns an end to it */
+export function openQmpDoor(): () => void {
+  const connect = Qmp.connect.bind(Qmp);
+  const { prototype } = Qmp;
+  const execute = Object.getOwnPropertyDescriptor(prototype, "execute") as PropertyDescriptor;
+  const tell = execute.value as Qmp["execute"];
+  const kill = process.kill.bind(process);
+  Qmp.connect = (path, greetingMs) =>
+    pass(`connect ${path}`, async () => {
+      const qmp = await connect(path, greetingMs);
+      monitors.set(path, qmp);
+      return qmp;
+    });
+  Object.defineProperty(prototype, "execute", {
+    ...execute,
+    value(this: Qmp, command: string, ...more: [object?, number?]) {
+      return pass(command, () => tell.call(this, command, ...more));
+    },
+  });
+  process.kill = (pid, signal) => {
+    if (servers.getStore()?.isDead === true) throw new Killed(`dead before it ended ${pid}`);
+    return kill(pid, signal);
+  };
+  return () => {
+    Qmp.connect = connect;
+    Object.defineProperty(prototype, "execute", execute);
+    process.kill = kill;
+  };
+}
+
+/** Whether it only looks: a server that ends behind it leaves what it would have left before it. */
+export function isLook({ door, what }: { readonly door: string; readonly what: string }): boolean {
+  if (door === "exec") return /^id /.test(what);
+  return door === "qmp" && /^(?:connect |query-|qom-list|qmp_capabilities)/.test(what);
+}
