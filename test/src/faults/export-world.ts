@@ -9,6 +9,7 @@ import type { ExportType } from "@libstorage/model";
 import { SILENT, doorOf } from "@libstorage/server";
 import type { AttachmentRecord, CountedFaults, VolumeRecord } from "@libstorage/server";
 import { DoorHost, SERVICE } from "../exporters/door-host.js";
+import { freePort } from "../exporters/iscsi-client.js";
 import { NbdTalk } from "../exporters/nbd-talk.js";
 import { run } from "../exporters/nbd-client.js";
 import { checkJournal } from "./invariants.js";
@@ -92,10 +93,13 @@ export function mountsBelow(folder: string): readonly string[] {
 export class ExportWorld {
   readonly folder: string;
   readonly #layout: Layout;
+  /** Clients come again to where they were told to. */
+  readonly #port: number;
 
-  private constructor(folder: string, layout: Layout) {
+  private constructor(folder: string, layout: Layout, port: number) {
     this.folder = folder;
     this.#layout = layout;
+    this.#port = port;
   }
 
   /** Two volumes, in a server that has stopped. */
@@ -107,11 +111,15 @@ export class ExportWorld {
 
   static async make(template: string, folder: string, layout: Layout): Promise<ExportWorld> {
     await run("cp", "-a", template, folder);
-    return new ExportWorld(folder, layout);
+    return new ExportWorld(folder, layout, await freePort());
   }
 
   open(plan: CountedFaults): Promise<DoorHost> {
-    const options = { daemon: { daemonFor: this.#layout }, faults: new WithoutCheck(plan) };
+    const options = {
+      daemon: { daemonFor: this.#layout },
+      nbd: { listen: `127.0.0.1:${this.#port}` },
+      faults: new WithoutCheck(plan),
+    };
     return inServer(plan, () => DoorHost.open(this.folder, options));
   }
 
@@ -250,7 +258,8 @@ export class ExportWorld {
       const idOf = (door: RecordedDoor): string => `e-${short(door.name)}`;
       for (const id of found) assert.ok(mine.map(idOf).includes(id), `${id} is in no record`);
       for (const door of mine)
-        if (door.state === "open") assert.ok(found.includes(idOf(door)), `${door.id} is not served`);
+        if (door.state === "open")
+          assert.ok(found.includes(idOf(door)), `${door.id} is not served`);
     }
   }
 

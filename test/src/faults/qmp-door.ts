@@ -16,11 +16,18 @@ export function inServer<T>(plan: CountedFaults, act: () => Promise<T>): Promise
   return servers.run(plan, act);
 }
 
-/** Asks a daemon something, by the way of whichever server drives it. */
-export async function askMonitor(path: string, command: string): Promise<unknown> {
-  const monitor = monitors.get(path);
-  if (monitor === undefined) throw new Error(`no server drives ${path}`);
-  return servers.exit(() => monitor.execute(command));
+/** Asks a daemon something, by the way of the server that drives it. */
+export function askMonitor(path: string, command: string): Promise<unknown> {
+  return servers.exit(async () => {
+    const monitor = monitors.get(path);
+    if (monitor !== undefined) return monitor.execute(command);
+    const own = await Qmp.connect(path);
+    try {
+      return await own.execute(command);
+    } finally {
+      own.close();
+    }
+  });
 }
 
 function pass<T>(what: string, act: () => Promise<T>): Promise<T> {
@@ -39,6 +46,9 @@ export function openQmpDoor(): () => void {
     pass(`connect ${path}`, async () => {
       const qmp = await connect(path, greetingMs);
       monitors.set(path, qmp);
+      void qmp.closed.then(() => {
+        if (monitors.get(path) === qmp) monitors.delete(path);
+      });
       return qmp;
     });
   Object.defineProperty(prototype, "execute", {

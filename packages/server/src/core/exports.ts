@@ -173,19 +173,29 @@ export class Exports {
   /** @returns what is left of it for now: null when it is gone */
   async remove(id: string, mode: ExportRemoveMode, caller: Caller): Promise<OpenDoor | null> {
     const { volume } = this.door(id);
+    const left = await this.#remove(id, mode, caller).catch(async (error: unknown) => {
+      // To see whether somebody uses a door may have taken away one that nobody uses.
+      const isInUse = error instanceof StorageError && error.data["user"] !== undefined;
+      if (!isInUse && !this.#isStopped) await this.#again(volume.id);
+      throw error;
+    });
+    this.#lookOut();
+    return left;
+  }
+
+  async #remove(id: string, mode: ExportRemoveMode, caller: Caller): Promise<OpenDoor | null> {
+    const { volume } = this.door(id);
     // What is hidden is not removed: those who follow the events learn of the removal when it is.
     const isLater =
       (mode === "hide" || mode === "soft") &&
       (await this.#doors.isUsed(this.door(id), this.#context(30_000)));
-    const left = await this.#run<OpenDoor | null>(
+    return this.#run<OpenDoor | null>(
       isLater ? "exportHide" : "exportRemove",
       volume.id,
       { id, mode },
       caller,
       () => this.#doors.remove(this.door(id), mode, this.#context(30_000)),
     );
-    this.#lookOut();
-    return left;
   }
 
   /** While doors are on their way out, those that have nobody left are removed. */
