@@ -132,8 +132,11 @@ export class ExportWorld {
     return host.storage.service(SERVICE).inventory.volumes.all().flatMap(doorsOf);
   }
 
-  /** All is as the records say, and the records contradict neither each other nor the journal. */
-  async check(host: DoorHost): Promise<void> {
+  /**
+   * All is as the records say, and the records contradict neither each other nor the journal.
+   * @param hasFailed whether a removal may just have failed: then a folder without a daemon waits for the next one
+   */
+  async check(host: DoorHost, hasFailed = false): Promise<void> {
     const { storage } = host;
     checkJournal(storage);
     assert.deepEqual(storage.warnings, []);
@@ -146,7 +149,7 @@ export class ExportWorld {
       const writers = doors.filter(({ isWritable }) => isWritable);
       assert.ok(writers.length === 0 || doors.length === 1, `a writer of ${volume.id} has company`);
     }
-    await this.#settled(() => this.#checkHost(volumes, this.doors(host)));
+    await this.#settled(() => this.#checkHost(volumes, this.doors(host), hasFailed));
   }
 
   async #settled(check: () => Promise<void>): Promise<void> {
@@ -176,11 +179,12 @@ export class ExportWorld {
   async #checkHost(
     volumes: readonly VolumeRecord[],
     doors: readonly RecordedDoor[],
+    hasFailed: boolean,
   ): Promise<void> {
     this.#checkPlaces(doors);
-    const pids = this.#checkDaemons(doors);
+    const pids = this.#checkDaemons(doors, hasFailed);
     this.#checkImages(volumes, doors, pids);
-    await this.#checkExports(doors);
+    await this.#checkExports(doors, [...pids.keys()]);
     for (const door of doors) await this.#checkDoor(door);
   }
 
@@ -206,7 +210,7 @@ export class ExportWorld {
   }
 
   /** One process for each folder of a daemon, and one folder for what is exported. @returns by their folders */
-  #checkDaemons(doors: readonly RecordedDoor[]): ReadonlyMap<string, number> {
+  #checkDaemons(doors: readonly RecordedDoor[], hasFailed: boolean): ReadonlyMap<string, number> {
     // What is hidden needs no daemon when nobody is there, as after it died.
     const needed = doors.filter(({ state }) => state === "open");
     const foldersOf = ({ volumeID, type, name }: RecordedDoor): readonly string[] => [
@@ -214,17 +218,22 @@ export class ExportWorld {
       ...(type === "fuse" ? [`f-${short(name)}`] : []),
     ];
     const allowed = new Set(doors.flatMap(foldersOf));
-    const found = entries(this.#daemons);
+    const running = daemonsFor(this.folder);
+    const pids = new Map(entries(this.#daemons).map((name) => [name, this.#pidOf(name)]));
+    const found = [...pids.keys()].filter(
+      (name) => !hasFailed || running.includes(pids.get(name) ?? 0),
+    );
     for (const name of found) assert.ok(allowed.has(name), `the folder ${name} is left`);
     for (const name of needed.flatMap(foldersOf))
       assert.ok(found.includes(name), `no daemon in ${name}`);
-    const pids = new Map(
-      found
-        .filter((name) => existsSync(join(this.#daemons, name, "pid")))
-        .map((name) => [name, Number(readFileSync(join(this.#daemons, name, "pid"), "utf8"))]),
-    );
-    assert.deepEqual(daemonsFor(this.folder).toSorted(), [...pids.values()].toSorted(), "daemons");
-    return pids;
+    const mine = new Map(found.map((name) => [name, pids.get(name) ?? 0]));
+    assert.deepEqual(running.toSorted(), [...mine.values()].toSorted(), "daemons");
+    return mine;
+  }
+
+  #pidOf(name: string): number {
+    const path = join(this.#daemons, name, "pid");
+    return existsSync(path) ? Number(readFileSync(path, "utf8")) : 0;
   }
 
   /** Nobody but its daemon has an image open, and that only while it is exported. */
@@ -246,8 +255,8 @@ export class ExportWorld {
   }
 
   /** Daemons serve what a record names, and all of that while it is open. */
-  async #checkExports(doors: readonly RecordedDoor[]): Promise<void> {
-    for (const name of entries(this.#daemons)) {
+  async #checkExports(doors: readonly RecordedDoor[], daemons: readonly string[]): Promise<void> {
+    for (const name of daemons) {
       const isOfFile = name.startsWith("f-");
       const mine = doors.filter((door) =>
         isOfFile ? name === `f-${short(door.name)}` : this.#daemonOf(door.volumeID) === name,

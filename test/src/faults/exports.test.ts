@@ -15,7 +15,7 @@ import type { ExportOperation, User } from "./export-operations.js";
 import { ExportWorld, daemonsFor, mountsBelow } from "./export-world.js";
 import type { Layout } from "./export-world.js";
 import { makeScratch } from "./folders.js";
-import { inServer, isLook, openQmpDoor } from "./qmp-door.js";
+import { closeMonitors, inServer, isLook, openQmpDoor } from "./qmp-door.js";
 
 const MODES: readonly FaultMode[] = ["fail", "lost-answer", "kill-after"];
 /** Of all cases only each so manieth is run, others for each operation and each layout; `FAULTS_EVERY=1` runs all. */
@@ -83,6 +83,7 @@ class Case {
     await inServer(this.#plan, () => this.#host.close()).catch((error: unknown) => {
       if (!this.#plan.isDead) throw error;
     });
+    closeMonitors(this.#plan);
     if (this.#plan.isDead) await this.#world.forgetStop();
     this.#plan = nobody();
     this.#host = await this.#world.open(this.#plan);
@@ -116,7 +117,7 @@ class Case {
   }
 
   async #checkState(before: string | undefined, { isAnswered, error }: Attempt): Promise<void> {
-    await this.#world.check(this.#host);
+    await this.#world.check(this.#host, !isAnswered);
     const state = this.#state;
     const isDone = this.#operation.done(state);
     if (isAnswered) assert.ok(isDone, `it was answered, and the door is ${state}`);

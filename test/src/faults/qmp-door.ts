@@ -10,10 +10,17 @@ import type { CountedFaults } from "@libstorage/server";
 const servers = new AsyncLocalStorage<CountedFaults>();
 /** The last connection to each monitor, by its path: a daemon takes one at a time. */
 const monitors = new Map<string, Qmp>();
+const connections = new Map<CountedFaults, Set<Qmp>>();
 
 /** Runs what a server does. */
 export function inServer<T>(plan: CountedFaults, act: () => Promise<T>): Promise<T> {
   return servers.run(plan, act);
+}
+
+/** The kernel closes what a server that is dead had open; a daemon has no other way to know. */
+export function closeMonitors(plan: CountedFaults): void {
+  for (const qmp of connections.get(plan) ?? []) qmp.close();
+  connections.delete(plan);
 }
 
 /** Asks a daemon something, by the way of the server that drives it. */
@@ -46,6 +53,8 @@ export function openQmpDoor(): () => void {
     pass(`connect ${path}`, async () => {
       const qmp = await connect(path, greetingMs);
       monitors.set(path, qmp);
+      const plan = servers.getStore();
+      if (plan !== undefined) connections.set(plan, (connections.get(plan) ?? new Set()).add(qmp));
       void qmp.closed.then(() => {
         if (monitors.get(path) === qmp) monitors.delete(path);
       });

@@ -8,7 +8,7 @@ import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
 import { nodesIn } from "./graph.js";
 import type { BlockNode } from "./graph.js";
-import { goneFrom, killIn, monitorIn, pidIn, startIn } from "./process.js";
+import { clearIn, goneFrom, killIn, monitorIn, pidIn, startIn } from "./process.js";
 import type { Confinement } from "./process.js";
 import { Qmp } from "./qmp.js";
 
@@ -52,12 +52,15 @@ export class Daemon {
     const found = await Daemon.find(folder);
     if (found !== undefined) return found;
     await startIn(folder, confinement, context);
-    const daemon = new Daemon(folder, await Qmp.connect(monitorIn(folder)));
+    let qmp: Qmp | undefined;
     try {
+      qmp = await Qmp.connect(monitorIn(folder));
+      const daemon = new Daemon(folder, qmp);
       await daemon.#prepare();
       return daemon;
     } catch (error) {
-      await daemon.stop(context);
+      qmp?.close();
+      await clearIn(folder, context);
       throw error;
     }
   }

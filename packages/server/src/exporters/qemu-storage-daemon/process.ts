@@ -129,7 +129,7 @@ function wrapped({ memoryBytes }: Confinement, user: User | undefined): readonly
   ];
 }
 
-/** Starts a daemon in a new folder. @throws {StorageError} `failed-precondition` */
+/** Starts a daemon in a new folder; neither is left when that fails. @throws {StorageError} `failed-precondition` */
 export async function startIn(
   folder: string,
   confinement: Confinement,
@@ -138,7 +138,21 @@ export async function startIn(
   checkFolder(folder, "daemonFolder");
   // A socket takes the place of whatever has its name, so the folder is new and the daemon's alone.
   await context.files.removeTree(folder);
-  await context.files.makeFolder(folder, 0o700);
+  try {
+    await context.files.makeFolder(folder, 0o700);
+    await startProcess(folder, confinement, context);
+  } catch (error) {
+    // It may run all the same, as when the answer came too late.
+    await clearIn(folder, context);
+    throw error;
+  }
+}
+
+async function startProcess(
+  folder: string,
+  confinement: Confinement,
+  context: OpContext,
+): Promise<void> {
   const user = confinement.user === undefined ? undefined : await userOf(confinement.user, context);
   if (user !== undefined) await give(user, folder, context);
   const args = [
@@ -180,4 +194,11 @@ export function hasOpen(pid: number, path: string): boolean {
 export async function stopIn(folder: string, context: OpContext): Promise<void> {
   await killIn(folder);
   await context.files.removeTree(folder);
+}
+
+/** As `stopIn`, after a failure, which counts for more than what stays: the next start in the folder removes it. */
+export async function clearIn(folder: string, context: OpContext): Promise<void> {
+  await stopIn(folder, context).catch((error: unknown) =>
+    context.log.warn({ error, folder }, "remains of a storage daemon"),
+  );
 }
