@@ -35,10 +35,10 @@ function remembering(name: string) {
       abilities: async () => [],
       close: async () => {},
       doors: {
-        plan: async (volume, { options }) => {
+        plan: async (volume, { options, exportID }) => {
           if (options.description === "refuse")
             throw new StorageError("failed-precondition", `volume ${volume.id} is refused`);
-          return { deviceName: `${name}:${volume.id}`, fields: { socket: "/none" } };
+          return { deviceName: `${name}:${volume.id}`, fields: { socket: `/none/${exportID}` } };
         },
         update: async () => {},
         userOf: async ({ attachment }) => users.get(attachment.fields?.["exportID"] ?? ""),

@@ -105,8 +105,13 @@ export class Doors {
     const isWritable = options.writable === true;
     const exporter = this.#exporterFor(type, volume);
     decideDoor(usable(volume), isWritable, isShareable(volume, shareableByService));
+    const { claims } = this.#holds;
+    const { name, path } = options;
+    // Before the exporter looks: what it would find there is that export's.
+    claims.needFree({ ...(name && { export: name }), ...(path && { socket: path }) });
     const epoch = volume.epoch + 1;
     const planned = await abilitiesOf(exporter).plan(volume, { exportID, options, epoch }, context);
+    claims.needFree(planned.fields);
     const holder = holderOfDoor(exportID, this.#driverName);
     const record = { id: exportID, isWritable, state: "open", options } as const;
     const fields = {

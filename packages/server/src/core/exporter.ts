@@ -93,7 +93,10 @@ export interface Exporter {
    * @throws {StorageError} `invalid-argument` when the holder's facts lack what is needed: say how to give it
    */
   plan(volume: VolumeRecord, wanted: Wanted, context: OpContext): Promise<Door>;
-  /** Lets the holder in, through the door that its attachment names. Done already: changes nothing. */
+  /**
+   * Lets the holder in, through the door that its attachment names. Done already: changes nothing. Names and paths in its
+   * fields (`claims.ts`) are no other hold's.
+   */
   export(hold: Hold, context: OpContext): Promise<void>;
   /**
    * Cuts the holder off, and answers when that is proven: no write of it arrives from then on.
@@ -109,7 +112,8 @@ export interface Exporter {
   /**
    * Brings what is exported to what the records say; called at start, before any other call. Leaves alone
    * what is not its own.
-   * @param all those of every exporter of the service, for what they share
+   * @param holds those that are to be exported
+   * @param all those of every exporter of the service, and those on their way out, for what they share
    * @returns the holds that could not be restored, and why
    */
   restore(

@@ -7,9 +7,10 @@ import { basename } from "node:path";
 import { StorageError, hostFactsOf } from "@libstorage/model";
 import type { InstanceID } from "@libstorage/model";
 import { heldBy } from "./access.js";
+import { Claims } from "./claims.js";
 import type { AttachmentRecord, OpContext, StorageDriver, VolumeRecord } from "./driver.js";
-import { exporterOf, fieldsOfDoor, holdsOf, restoreEach } from "./exporter.js";
-import type { Exporter, Hold, NotRestored, Session } from "./exporter.js";
+import { doorOf, exporterOf, fieldsOfDoor, holdsOf, restoreEach } from "./exporter.js";
+import type { DoorState, Exporter, Hold, NotRestored, Session } from "./exporter.js";
 import type { LiveImage } from "./live-image.js";
 import { stored } from "./operations.js";
 import { isThisHost } from "./this-host.js";
@@ -34,6 +35,8 @@ export class Holds {
   /** Through which other hosts get volumes. */
   readonly #exporter: Exporter | undefined;
   readonly #exporters: ReadonlyMap<string, Exporter>;
+  /** Names and paths of what is exported. */
+  readonly claims = new Claims();
   /** Holds that a record names and that may not be exported. */
   readonly #missing = new Map<string, Missing>();
   /** Exporters that could not be brought to what the records say, and why. */
@@ -81,6 +84,8 @@ export class Holds {
       );
     const wanted = { holder, facts, epoch: attachment.epoch };
     const door = await exporter.plan(volume, wanted, context);
+    // A door may have been given this name.
+    this.claims.needFree(door.fields);
     const fields = { ...plain.fields, ...fieldsOfDoor(exporter.name, door) };
     return { attachment: { ...plain, deviceName: door.deviceName, fields }, exporter };
   }
@@ -93,8 +98,24 @@ export class Holds {
   ): Promise<VolumeRecord> {
     if (exporter !== undefined) this.#needSettled(exporter.name);
     const recorded = await this.#driver.volumeAttach(volume, attachment, context);
-    await exporter?.export({ volume: recorded, attachment }, context);
+    const hold = { volume: recorded, attachment };
+    if (exporter !== undefined) await this.#export(exporter, hold, context);
     return recorded;
+  }
+
+  /** Brings a hold to the state that its record names. */
+  async #export(exporter: Exporter, hold: Hold, context: OpContext): Promise<void> {
+    this.claims.claim(hold);
+    if (!isLeaving(hold)) await exporter.export(hold, context);
+    // It lets nobody in again. Its record may say more than was done.
+    else await exporter.doors?.hide(hold, stateOf(hold) === "shutdown", context);
+  }
+
+  async #unexport(exporter: Exporter, hold: Hold, context: OpContext): Promise<void> {
+    // Then it was never let in, and what goes by its name is that one's.
+    if (!this.claims.mayTouch(hold)) return;
+    await exporter.unexport(hold, context);
+    this.claims.release(hold);
   }
 
   /** Cuts a holder off and takes it out of the record. One that holds nothing is fine. */
@@ -112,7 +133,7 @@ export class Holds {
     this.#needSettled(name);
     const hold = { volume, attachment };
     this.#miss(hold);
-    await exporter.unexport(hold, context);
+    await this.#unexport(exporter, hold, context);
     const left = await this.#driver.volumeDetach(volume, holder, force, context);
     this.#missing.delete(keyOf(hold));
     return left;
@@ -144,7 +165,8 @@ export class Holds {
     const failed = await restoreEach(holds, async (hold) => {
       const name = exporterOf(hold.attachment) ?? "";
       this.#needSettled(name);
-      await this.#exporters.get(name)?.export(hold, context);
+      const exporter = this.#exporters.get(name);
+      if (exporter !== undefined) await this.#export(exporter, hold, context);
       this.#missing.delete(keyOf(hold));
     });
     for (const { hold, error } of failed) this.#miss(hold, error);
@@ -289,7 +311,7 @@ export class Holds {
       if (!names.has(name)) continue;
       const own = holds.filter(({ attachment }) => exporterOf(attachment) === name);
       try {
-        failed.push(...(await exporter.restore(own, context, holds)));
+        failed.push(...(await this.#restoreIn(exporter, own, holds, context)));
         this.#unsettled.delete(name);
       } catch (error) {
         // The others serve all the same.
@@ -298,6 +320,22 @@ export class Holds {
       }
     }
     return failed;
+  }
+
+  async #restoreIn(
+    exporter: Exporter,
+    own: readonly Hold[],
+    all: readonly Hold[],
+    context: OpContext,
+  ): Promise<readonly NotRestored[]> {
+    const [open, leaving]: [Hold[], Hold[]] = [[], []];
+    const unclaimed = await restoreEach(own, async (hold) => {
+      this.claims.claim(hold);
+      (isLeaving(hold) ? leaving : open).push(hold);
+    });
+    const unmade = await exporter.restore(open, context, all);
+    const unhidden = await restoreEach(leaving, (hold) => this.#export(exporter, hold, context));
+    return [...unclaimed, ...unmade, ...unhidden];
   }
 
   /** Makes the exports of one volume anew, after they were lost. */
@@ -347,6 +385,11 @@ export class Holds {
     );
   }
 }
+
+const stateOf = ({ attachment }: Hold): DoorState => doorOf(attachment)?.state ?? "open";
+
+/** Whether it is a door on its way out. */
+const isLeaving = (hold: Hold): boolean => stateOf(hold) !== "open";
 
 const keyOf = ({ volume, attachment }: Hold): string =>
   `${volume.id} ${attachment.instanceID.id} ${attachment.epoch}`;

@@ -82,7 +82,6 @@ class FuseExporter extends NoHosts implements Exporter {
     checkKernel();
     const needed = ["growable", ...(options.allowOther === undefined ? [] : ["allow-other"])];
     needExport(await this.#daemons.features(context), NAME, needed);
-    if (options.path !== undefined) this.#files.checkFree(options.path);
     const { path: file, isGiven } = mountPointOf(this.#folder, `${exportID}.img`, options);
     return {
       deviceName: file,
@@ -95,33 +94,23 @@ class FuseExporter extends NoHosts implements Exporter {
   }
 
   async export(hold: Hold, context: OpContext): Promise<void> {
-    this.#daemons.claims.claim(hold);
     const door = doorOf(hold.attachment);
-    if (door === undefined) return;
-    this.#files.claim(hold);
-    // What is on its way out is not brought back. Its record may say more than was done.
-    if (door.state !== "open") await this.#hide(hold, door.state === "shutdown", context);
-    else await this.#files.open(hold, door, context);
+    if (door !== undefined) await this.#files.open(hold, door, context);
   }
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {
-    const { claims } = this.#daemons;
-    // Then it was never made, and what goes by its name is that one's.
-    if (!claims.mayTouch(hold)) return;
     await this.#files.remove(hold, context);
-    claims.release(hold);
   }
 
   async expanded(volume: VolumeRecord, context: OpContext): Promise<void> {
     await this.#daemons.expanded(volume, context);
-    for (const hold of holdsOf([volume]))
-      if (exporterOf(hold.attachment) === NAME)
-        await this.#files.resize(hold, volume.sizeBytes, context);
+    for (const hold of holdsOf([volume]).filter(isOwn))
+      await this.#files.resize(hold, volume.sizeBytes, context);
   }
 
   async restore(holds: readonly Hold[], context: OpContext, all: readonly Hold[] = holds) {
     await this.#daemons.clearUnknown(all, context);
-    await this.#files.clearUnknown(holds, this.#folder, context);
+    await this.#files.clearUnknown(all.filter(isOwn), this.#folder, context);
     return restoreEach(holds, (hold) => this.export(hold, context));
   }
 
@@ -136,7 +125,7 @@ class FuseExporter extends NoHosts implements Exporter {
 
   async sessions(volumes: readonly VolumeRecord[]): Promise<readonly Session[]> {
     return holdsOf(volumes)
-      .filter(({ attachment }) => exporterOf(attachment) === NAME)
+      .filter(isOwn)
       .flatMap((hold) =>
         this.#files.users(hold).map((peer) => ({
           volumeID: hold.volume.id,
@@ -163,6 +152,10 @@ class FuseExporter extends NoHosts implements Exporter {
     this.#files.release();
     await this.#daemons.release();
   }
+}
+
+function isOwn({ attachment }: Hold): boolean {
+  return exporterOf(attachment) === NAME;
 }
 
 /** @throws {StorageError} `failed-precondition` for what would stay as large as it is, whatever was asked for */

@@ -43,8 +43,6 @@ export class FuseFiles {
   readonly #reconnectSeconds: number;
   readonly #companions = new Map<string, OpenVolume>();
   readonly #onLost: () => void;
-  /** By path: the export that has it, also while it is on its way out. */
-  readonly #places = new Map<string, string>();
 
   constructor(daemons: VolumeDaemons, reconnectSeconds: number, onLost: () => void) {
     this.#daemons = daemons;
@@ -54,23 +52,6 @@ export class FuseFiles {
 
   folderOf(hold: Hold): string {
     return join(this.#daemons.folder, `f-${short(exportNameOf(hold))}`);
-  }
-
-  /** @throws {StorageError} `already-exists`: what one export takes away with its file would be another's */
-  claim(hold: Hold): void {
-    this.checkFree(fileOf(hold), exportNameOf(hold));
-    this.#places.set(fileOf(hold), exportNameOf(hold));
-  }
-
-  /** @throws {StorageError} `already-exists` for the path of another export */
-  checkFree(path: string, name?: string): void {
-    const other = this.#places.get(path);
-    if (other === undefined || other === name) return;
-    throw new StorageError(
-      "already-exists",
-      `${path} is the file of an export that is there still, perhaps on its way out; remove that one, or choose another path`,
-      { path },
-    );
   }
 
   async open(hold: Hold, door: DoorRecord, context: OpContext): Promise<void> {
@@ -160,10 +141,8 @@ export class FuseFiles {
     } else await context.files.removeTree(folder);
     await this.#daemons.withdraw(hold.volume, exportIDOf(hold), context);
     const file = fileOf(hold);
-    if ((this.#places.get(file) ?? name) !== name) return;
     await clearMounts(file, context);
     if (!isGiven(hold)) await context.files.unlink(file);
-    this.#places.delete(file);
   }
 
   /** Tells a file of its volume's new size. */

@@ -4,7 +4,6 @@ import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import { doorOf } from "../../core/exporter.js";
 import type { Door, DoorAbilities, DoorRecord, Hold, WantedDoor } from "../../core/exporter.js";
 import type { Logger } from "../../core/log.js";
-import { nameTaken } from "../qemu-storage-daemon/claims.js";
 import type { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
 import { needExport } from "../qemu-storage-daemon/features.js";
 import { filterFor } from "../qemu-storage-daemon/filters.js";
@@ -51,9 +50,8 @@ export class NbdDoors implements DoorAbilities {
     ];
     needExport(await daemons.features(context), "nbd", needed);
     const name = options.name ?? `${plainName(`${service}.${volume.id}`)}.${epoch}`;
-    if (daemons.claims.hasName(name)) throw nameTaken(name);
     if (transport === "unix") {
-      const socket = socketPlaceOf(folder, `${exportID}.sock`, options, daemons.claims);
+      const socket = socketPlaceOf(folder, `${exportID}.sock`, options);
       return {
         deviceName: `nbd+unix:///${name}?socket=${socket}`,
         fields: { socket, export: name, tls: "none" },
@@ -68,14 +66,7 @@ export class NbdDoors implements DoorAbilities {
     };
   }
 
-  async open(hold: Hold, context: OpContext): Promise<void> {
-    const door = doorOf(hold.attachment);
-    if (door === undefined) return;
-    if (door.state !== "open") {
-      // What is on its way out lets nobody in again. Its record may say more than was done.
-      await this.hide(hold, door.state === "shutdown", context);
-      return;
-    }
+  async open(hold: Hold, door: DoorRecord, context: OpContext): Promise<void> {
     const { export: name, socket } = fieldsOf(hold);
     const { volume } = hold;
     const opened = await this.#parts.daemons.open(volume, context);

@@ -8,7 +8,6 @@ import { defineExporter, doorOf, restoreEach } from "../../core/exporter.js";
 import type { Door, Exporter, Hold, NotRestored, Session, Wanted } from "../../core/exporter.js";
 import type { Ability, LiveImages, OpContext, VolumeRecord } from "../../core/driver.js";
 import type { Logger } from "../../core/log.js";
-import { nameTaken } from "../qemu-storage-daemon/claims.js";
 import { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
 import { exportIDOf, plainName } from "../qemu-storage-daemon/names.js";
 import { isReadOnly } from "../qemu-storage-daemon/nodes.js";
@@ -59,8 +58,6 @@ class NbdExporter implements Exporter {
     const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
     // Its device on the holder is named after it, and another server may have a service and a volume of these names.
     const name = `${plainName(`${this.#service}.${volume.id}`)}.${this.#owner}.${epoch}`;
-    // Of a door that was given this name.
-    if (this.#daemons.claims.hasName(name)) throw nameTaken(name);
     const hasTls = this.#config.tls !== undefined || this.#config.pskFile !== undefined;
     const fields: NbdFields = {
       address,
@@ -73,9 +70,9 @@ class NbdExporter implements Exporter {
   }
 
   async export(hold: Hold, context: OpContext): Promise<void> {
-    this.#daemons.claims.claim(hold);
-    if (doorOf(hold.attachment) !== undefined) {
-      await this.doors.open(hold, context);
+    const door = doorOf(hold.attachment);
+    if (door !== undefined) {
+      await this.doors.open(hold, door, context);
       return;
     }
     const { volume, attachment } = hold;
@@ -100,14 +97,10 @@ class NbdExporter implements Exporter {
   }
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {
-    const { claims } = this.#daemons;
-    // Then it was never let in, and what goes by its name is that one's.
-    if (!claims.mayTouch(hold)) return;
     const { export: name, socket } = fieldsOf(hold);
     await this.#gate.expel(name);
     if (socket !== undefined) await this.doors.shut(socket, context);
     await this.#daemons.withdraw(hold.volume, exportIDOf(hold), context);
-    claims.release(hold);
   }
 
   async expanded(volume: VolumeRecord, context: OpContext): Promise<void> {

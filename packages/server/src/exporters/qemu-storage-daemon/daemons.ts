@@ -19,7 +19,6 @@ import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import type { ExporterContext, Hold } from "../../core/exporter.js";
 import type { LiveImage } from "../../core/live-image.js";
 import { Locks } from "../../core/locks.js";
-import { Claims } from "./claims.js";
 import { checkSame } from "./config.js";
 import type { DaemonConfig } from "./config.js";
 import { Daemon } from "./daemon.js";
@@ -54,8 +53,6 @@ export class VolumeDaemons {
   readonly #volumes = new Map<string, OpenVolume>();
   readonly #expected = new Set<Daemon>();
   readonly #listeners = new Set<() => void>();
-  /** Names and paths of what is exported through them. */
-  readonly claims = new Claims();
   #features: Promise<Features> | undefined;
   #isCleared = false;
 

@@ -4,7 +4,6 @@ import type { Stats } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { StorageError } from "@libstorage/model";
 import type { DoorOptions, ExporterContext } from "../../core/exporter.js";
-import type { Claims } from "./claims.js";
 import { short } from "./layout.js";
 
 /** A path of a Unix socket has at most 107 bytes. @see unix(7) */
@@ -26,12 +25,7 @@ export async function folderFor(
  * @throws {StorageError} `invalid-argument` for one in another folder or too long; `already-exists` when something is
  * there
  */
-export function socketPlaceOf(
-  folder: string,
-  name: string,
-  { path }: DoorOptions,
-  claims: Claims,
-): string {
+export function socketPlaceOf(folder: string, name: string, { path }: DoorOptions): string {
   const place = placeIn(folder, name, path);
   if (Buffer.byteLength(place) > MAX_SOCKET_BYTES)
     throw new StorageError(
@@ -39,16 +33,10 @@ export function socketPlaceOf(
       `${place} has ${Buffer.byteLength(place)} bytes, and the path of a socket has at most ${MAX_SOCKET_BYTES}; choose a shorter one, or set a shorter "folder"`,
       { path: place },
     );
-  if (claims.hasPlace(place))
-    throw new StorageError(
-      "already-exists",
-      `${place} is the path of another export until that is removed, hidden or not; choose another path, or leave it out`,
-      { path: place },
-    );
   if (statsOf(place) === undefined) return place;
   throw new StorageError(
     "already-exists",
-    `${place} is there already, and nothing is exported over it; remove it, or choose another path`,
+    `${place} is there already; choose another path, or remove it if nothing uses it`,
     { path: place },
   );
 }

@@ -70,8 +70,7 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
     checkWritable(volume, options);
     this.#daemons.check(volume);
     needExport(await this.#daemons.features(context), NAME, ["num-queues", "logical-block-size"]);
-    const { claims } = this.#daemons;
-    const socket = socketPlaceOf(this.#folder, `${exportID}.sock`, options, claims);
+    const socket = socketPlaceOf(this.#folder, `${exportID}.sock`, options);
     return {
       deviceName: socket,
       fields: { socket, export: `${plainName(`${this.#service}.${volume.id}`)}.${epoch}` },
@@ -84,14 +83,8 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
   }
 
   async export(hold: Hold, context: OpContext): Promise<void> {
-    this.#daemons.claims.claim(hold);
     const door = doorOf(hold.attachment);
     if (door === undefined) return;
-    if (door.state !== "open") {
-      // What is on its way out lets nobody in again. Its record may say more than was done.
-      await this.#hide(hold, door.state === "shutdown", context);
-      return;
-    }
     const { writethrough, numQueues, logicalBlockSize } = door.options;
     const opened = await this.#daemons.open(hold.volume, context);
     const own = this.#ownSocket(hold);
@@ -115,13 +108,9 @@ class VhostUserBlkExporter extends NoHosts implements Exporter {
   }
 
   async unexport(hold: Hold, context: OpContext): Promise<void> {
-    const { claims } = this.#daemons;
-    // Then it was never made, and what goes by its name is that one's.
-    if (!claims.mayTouch(hold)) return;
     await context.files.unlink(socketOf(hold));
     await this.#daemons.withdraw(hold.volume, exportIDOf(hold), context);
     await context.files.unlink(this.#ownSocket(hold), { isSyncDeferred: true });
-    claims.release(hold);
   }
 
   async expanded(volume: VolumeRecord, context: OpContext): Promise<void> {
