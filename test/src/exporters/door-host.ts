@@ -11,7 +11,12 @@ import type {
   JournalEntry,
   StorageOptions,
 } from "@libstorage/server";
-import type { Export, ExportAddRequest, ExportUpdateRequest, VolumeService } from "@libstorage/model";
+import type {
+  Export,
+  ExportAddRequest,
+  ExportUpdateRequest,
+  VolumeService,
+} from "@libstorage/model";
 import * as v from "valibot";
 
 import { ended, run } from "./nbd-client.js";

@@ -5,6 +5,7 @@ import { existsSync, lstatSync, readFileSync, readdirSync, readlinkSync, statSyn
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { StorageError } from "@libstorage/model";
 import type { ExportType } from "@libstorage/model";
 import { SILENT, doorOf } from "@libstorage/server";
 import type { AttachmentRecord, CountedFaults, VolumeRecord } from "@libstorage/server";
@@ -227,7 +228,7 @@ export class ExportWorld {
     for (const name of needed.flatMap(foldersOf))
       assert.ok(found.includes(name), `no daemon in ${name}`);
     const mine = new Map(found.map((name) => [name, pids.get(name) ?? 0]));
-    assert.deepEqual(running.toSorted(), [...mine.values()].toSorted(), "daemons");
+    assert.deepEqual(new Set(running), new Set(mine.values()), "daemons");
     return mine;
   }
 
@@ -290,7 +291,12 @@ export class ExportWorld {
 
   /** Takes everything away; then nothing is there. */
   async end(host: DoorHost): Promise<void> {
-    await host.clear();
+    for (const { id } of this.doors(host))
+      await host.remove(id, "hard").catch((error: unknown) => {
+        // What was hidden may just have gone by itself.
+        if (!(error instanceof StorageError && error.code === "not-found")) throw error;
+      });
+    await host.removeVolumes();
     await this.check(host);
     await host.close();
     await rm(this.folder, { recursive: true });

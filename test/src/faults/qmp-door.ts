@@ -79,6 +79,6 @@ export function openQmpDoor(): () => void {
 
 /** Whether it only looks: a server that ends behind it leaves what it would have left before it. */
 export function isLook({ door, what }: { readonly door: string; readonly what: string }): boolean {
-  if (door === "exec") return /^id /.test(what);
+  if (door === "exec") return what.startsWith("id ");
   return door === "qmp" && /^(?:connect |query-|qom-list|qmp_capabilities)/.test(what);
 }
