@@ -20,6 +20,7 @@ import { closeMonitors, inServer, isLook, openQmpDoor } from "./qmp-door.js";
 const MODES: readonly FaultMode[] = ["fail", "lost-answer", "kill-after"];
 /** Of all cases only each so manieth is run, others for each operation and each layout; `FAULTS_EVERY=1` runs all. */
 const EVERY = Number(process.env["FAULTS_EVERY"] ?? "8");
+const LIMIT_MS = EVERY < 8 ? 7_200_000 : 840_000;
 const LEAST_CASES = 250;
 const AT_ONCE = 3;
 const SHOWN = 10;
@@ -154,7 +155,7 @@ function planned(points: readonly FaultPoint[], offset: number): readonly Planne
     .filter((_fault, index) => index % EVERY === offset % EVERY);
 }
 
-describe("faults in exports", { skip: liveMissing, timeout: 840_000 }, () => {
+describe("faults in exports", { skip: liveMissing, timeout: LIMIT_MS }, () => {
   let closeDoor = (): void => {};
   let cases = 0;
   const started = performance.now();
