@@ -128,6 +128,14 @@ const READERS: readonly ExportOperation[] = operationsOn("a second reader", {
     }),
   }));
 
+/** Doors of all kinds, for a start that has to make them again. */
+export const ALL_KINDS: readonly ExportAddRequest[] = [
+  { volumeID: ONE, type: "fuse", id: DOOR, writable: true },
+  ...Object.values(WAYS)
+    .filter(({ type }) => type !== "fuse")
+    .map((way, index) => ({ ...way, volumeID: TWO, id: `${OTHER}${index}` })),
+];
+
 export const OPERATIONS: readonly ExportOperation[] = [
   ...Object.entries(WAYS).flatMap(([name, way]) => operationsOn(name, way)),
   ...ALONE,

@@ -20,7 +20,7 @@ import { WithoutCheck } from "./world.js";
 export type Layout = "volume" | "service";
 
 /** What a daemon that ended takes with it is made again a moment later. */
-const SETTLED_MS = 8_000;
+const SETTLED_MS = 20_000;
 const LOOK_EVERY_MS = 20;
 
 function short(text: string): string {
@@ -122,6 +122,12 @@ export class ExportWorld {
       faults: new WithoutCheck(plan),
     };
     return inServer(plan, () => DoorHost.open(this.folder, options));
+  }
+
+  /** As a crash of theirs, while no server is there. */
+  async loseDaemons(): Promise<void> {
+    for (const pid of daemonsFor(this.folder)) process.kill(pid, "SIGKILL");
+    while (daemonsFor(this.folder).length > 0) await sleep(LOOK_EVERY_MS);
   }
 
   /** What only a stop in order leaves. */

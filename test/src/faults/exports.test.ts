@@ -5,12 +5,13 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import type { TestContext } from "node:test";
 import { StorageError } from "@libstorage/model";
 import { CountedFaults } from "@libstorage/server";
 import type { FaultMode, FaultPoint, PlannedFault } from "@libstorage/server";
 import type { DoorHost } from "../exporters/door-host.js";
 import { liveMissing } from "../exporters/live-client.js";
-import { DOOR, OPERATIONS, useDoor } from "./export-operations.js";
+import { ALL_KINDS, DOOR, OPERATIONS, useDoor } from "./export-operations.js";
 import type { ExportOperation, User } from "./export-operations.js";
 import { ExportWorld, daemonsFor, mountsBelow } from "./export-world.js";
 import type { Layout } from "./export-world.js";
@@ -19,8 +20,8 @@ import { closeMonitors, inServer, isLook, openQmpDoor } from "./qmp-door.js";
 
 const MODES: readonly FaultMode[] = ["fail", "lost-answer", "kill-after"];
 /** Of all cases only each so manieth is run, others for each operation and each layout; `FAULTS_EVERY=1` runs all. */
-const EVERY = Number(process.env["FAULTS_EVERY"] ?? "8");
-const LIMIT_MS = EVERY < 8 ? 7_200_000 : 840_000;
+const EVERY = Number(process.env["FAULTS_EVERY"] ?? "10");
+const LIMIT_MS = EVERY < 10 ? 7_200_000 : 840_000;
 const LEAST_CASES = 250;
 const AT_ONCE = 3;
 const SHOWN = 10;
@@ -59,8 +60,7 @@ class Case {
   }
 
   static async make(operation: ExportOperation, layout: Layout, plan: CountedFaults) {
-    folders += 1;
-    const world = await ExportWorld.make(template, `${scratch.path}/${folders}`, layout);
+    const world = await makeWorld(layout);
     plan.disarm();
     const one = new Case(world, operation, plan, await world.open(plan));
     await inServer(plan, async () => {
@@ -136,6 +136,40 @@ class Case {
   }
 }
 
+function makeWorld(layout: Layout): Promise<ExportWorld> {
+  folders += 1;
+  return ExportWorld.make(template, `${scratch.path}/${folders}`, layout);
+}
+
+/** A start after all daemons have died. @returns its points */
+async function runStart(
+  layout: Layout,
+  { at, mode }: PlannedFault,
+): Promise<readonly FaultPoint[]> {
+  const world = await makeWorld(layout);
+  const first = nobody();
+  const host = await world.open(first);
+  await inServer(first, async () => {
+    for (const door of ALL_KINDS) await host.add(door);
+    await host.close();
+  });
+  closeMonitors(first);
+  await world.loseDaemons();
+  const plan = new CountedFaults(at, mode);
+  const begun = await world.open(plan).catch(() => undefined);
+  const points = [...plan.points];
+  plan.disarm();
+  await inServer(plan, async () => begun?.close()).catch(() => {});
+  closeMonitors(plan);
+  if (plan.isDead) await world.forgetStop();
+  const last = nobody();
+  const again = await world.open(last);
+  await world.check(again);
+  assert.equal(world.doors(again).length, ALL_KINDS.length);
+  await inServer(last, () => world.end(again));
+  return points;
+}
+
 async function runCase(
   operation: ExportOperation,
   layout: Layout,
@@ -172,31 +206,37 @@ describe("faults in exports", { skip: liveMissing, timeout: LIMIT_MS }, () => {
     await scratch.remove();
   });
 
+  type Run = (plan: PlannedFault) => Promise<readonly FaultPoint[]>;
+  const hitAll = async (t: TestContext, run: Run, offset: number): Promise<void> => {
+    const points = await run({ at: 0, mode: "fail" });
+    assert.ok(points.length >= 5, "an operation passes its doors");
+    const plans = [...planned(points, offset)];
+    const failures: string[] = [];
+    const count = plans.length;
+    const work = async (): Promise<void> => {
+      for (let plan = plans.shift(); plan !== undefined; plan = plans.shift()) {
+        const where = `${plan.mode} at ${plan.at}, ${points[plan.at - 1]?.what}`;
+        await run(plan).catch((error: unknown) =>
+          failures.push(`${where}: ${error instanceof Error ? error.stack : ""}`),
+        );
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, work));
+    cases += count;
+    t.diagnostic(`${points.length} points, ${count} cases`);
+    const text = failures.slice(0, SHOWN).join("\n\n");
+    assert.equal(failures.length, 0, `${failures.length} of ${count}:\n${text}`);
+  };
+
   for (const [turn, layout] of (["service", "volume"] as const).entries())
     describe(`with a daemon for each ${layout}`, () => {
+      const shift = turn * Math.floor(EVERY / 2);
       for (const [number, operation] of OPERATIONS.entries())
-        it(`${operation.name} is done or gone, wherever it is hit`, async (t) => {
-          const points = await runCase(operation, layout, { at: 0, mode: "fail" });
-          assert.ok(points.length >= 5, "an operation passes its doors");
-          const plans = [...planned(points, number + turn * Math.floor(EVERY / 2))];
-          const failures: string[] = [];
-          const count = plans.length;
-          const work = async (): Promise<void> => {
-            for (let plan = plans.shift(); plan !== undefined; plan = plans.shift()) {
-              const { at, mode } = plan;
-              await runCase(operation, layout, plan).catch((error: unknown) =>
-                failures.push(
-                  `${mode} at ${at}, ${points[at - 1]?.what}: ${error instanceof Error ? error.stack : ""}`,
-                ),
-              );
-            }
-          };
-          await Promise.all(Array.from({ length: AT_ONCE }, work));
-          cases += count;
-          t.diagnostic(`${operation.name}: ${points.length} points, ${count} cases`);
-          const text = failures.slice(0, SHOWN).join("\n\n");
-          assert.equal(failures.length, 0, `${failures.length} of ${count}:\n${text}`);
-        });
+        it(`${operation.name} is done or gone, wherever it is hit`, (t) =>
+          hitAll(t, (plan) => runCase(operation, layout, plan), number + shift));
+
+      it("a start makes all doors again after their daemons died, or the next one does", (t) =>
+        hitAll(t, (plan) => runStart(layout, plan), shift));
     });
 
   it(`has met at least ${LEAST_CASES} faults`, (t) => {

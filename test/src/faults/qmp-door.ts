@@ -7,6 +7,9 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { Killed, Qmp } from "@libstorage/server";
 import type { CountedFaults } from "@libstorage/server";
 
+/** A daemon of a file may be busy for a while. */
+const GREETING_MS = 10_000;
+
 const servers = new AsyncLocalStorage<CountedFaults>();
 /** The last connection to each monitor, by its path: a daemon takes one at a time. */
 const monitors = new Map<string, Qmp>();
@@ -28,7 +31,7 @@ export function askMonitor(path: string, command: string): Promise<unknown> {
   return servers.exit(async () => {
     const monitor = monitors.get(path);
     if (monitor !== undefined) return monitor.execute(command);
-    const own = await Qmp.connect(path);
+    const own = await Qmp.connect(path, GREETING_MS);
     try {
       return await own.execute(command);
     } finally {
