@@ -268,6 +268,8 @@ export class ExportWorld {
       const mine = doors.filter((door) =>
         isOfFile ? name === `f-${short(door.name)}` : this.#daemonOf(door.volumeID) === name,
       );
+      // Whoever has a hidden file open is left alone by a new server, which may not drive its daemon.
+      if (isOfFile && mine.every(({ state }) => state !== "open")) continue;
       const monitor = join(this.#daemons, name, "qmp.sock");
       const told = (await askMonitor(monitor, "query-block-exports")) as readonly { id: string }[];
       const found = told.map(({ id }) => id);

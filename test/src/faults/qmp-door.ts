@@ -7,9 +7,6 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { Killed, Qmp } from "@libstorage/server";
 import type { CountedFaults } from "@libstorage/server";
 
-/** A daemon of a file may be busy for a while. */
-const GREETING_MS = 10_000;
-
 const servers = new AsyncLocalStorage<CountedFaults>();
 /** The last connection to each monitor, by its path: a daemon takes one at a time. */
 const monitors = new Map<string, Qmp>();
@@ -26,18 +23,11 @@ export function closeMonitors(plan: CountedFaults): void {
   connections.delete(plan);
 }
 
-/** Asks a daemon something, by the way of the server that drives it. */
-export function askMonitor(path: string, command: string): Promise<unknown> {
-  return servers.exit(async () => {
-    const monitor = monitors.get(path);
-    if (monitor !== undefined) return monitor.execute(command);
-    const own = await Qmp.connect(path, GREETING_MS);
-    try {
-      return await own.execute(command);
-    } finally {
-      own.close();
-    }
-  });
+/** Asks a daemon something, by the way of the server that drives it: a second client would keep the server out. */
+export async function askMonitor(path: string, command: string): Promise<unknown> {
+  const monitor = monitors.get(path);
+  if (monitor === undefined) throw new Error(`no server drives ${path} now`);
+  return servers.exit(() => monitor.execute(command));
 }
 
 function pass<T>(what: string, act: () => Promise<T>): Promise<T> {
