@@ -19,6 +19,13 @@ export async function succeeded(call: Promise<unknown>): Promise<boolean> {
   }
 }
 
+/** A removal whose answer was lost says, when it is asked for again, that there is nothing. */
+export async function goes(remove: () => Promise<unknown>): Promise<void> {
+  await remove().catch((error: Error & { code?: string }) => {
+    if (error.code !== "not-found") throw error;
+  });
+}
+
 /** @returns declares tests that build on each other: after one that failed, the others say so and do nothing */
 export function chain(): (title: string, act: (test: TestContext) => Promise<void>) => void {
   let failed: string | undefined;
