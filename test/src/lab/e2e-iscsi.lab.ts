@@ -5,8 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe } from "node:test";
 import { E2eHosts } from "./e2e-hosts.js";
-import { chain } from "./e2e-steps.js";
-import { until } from "./limit.js";
+import { chain, startWriter } from "./e2e-steps.js";
 import { DATA, MOUNTS, SLOW } from "./served-hosts.js";
 
 const SECOND = `${MOUNTS}/second/data`;
@@ -55,16 +54,9 @@ async function snapshotWhileMounted(): Promise<void> {
 
 async function expandWhileMounted(): Promise<void> {
   const { b } = e2e.hosts;
-  // Somebody writes meanwhile.
-  const writer = b.start(
-    `i=0; while [ ! -e /run/enough ]; do i=$((i+1)); echo $i >> ${DATA}/log && sync ${DATA}/log; sleep 0.2; done; wc -l < ${DATA}/log; echo $i`,
-  );
+  const endWriter = await startWriter(b, `${DATA}/log`);
   await b.run("libstorage volume expand data --size 3G", SLOW);
-  await b.run("touch /run/enough");
-  const { code, stdout } = await writer.ended;
-  assert.equal(code, 0);
-  const [lines, written] = stdout.trim().split("\n");
-  assert.equal(lines, written);
+  await endWriter();
   await e2e.hasSize("", 3);
   // More than it had room for, with data in what is new.
   await b.run(
@@ -103,16 +95,10 @@ async function fromSnapshotElsewhere(): Promise<void> {
 async function overRestart(): Promise<void> {
   const { a, b } = e2e.hosts;
   const before = await e2e.census();
-  const writer = b.start(
-    `i=0; while [ ! -e /run/restarted ]; do i=$((i+1)); echo $i > ${DATA}/tick && sync ${DATA}/tick || exit 1; done; echo $i`,
-  );
-  await until("somebody writes", async () => (await b.attempt(`test -s ${DATA}/tick`)).code === 0);
+  const endWriter = await startWriter(b, `${DATA}/tick`);
   await e2e.restartServer();
   assert.match(await a.run("libstorage health", SLOW), /^status +ok$/m);
-  await b.run("touch /run/restarted");
-  const { code, stdout } = await writer.ended;
-  assert.equal(code, 0, "the writer saw nothing of it");
-  assert.ok(Number(stdout) > 1);
+  await endWriter();
   assert.deepEqual(await e2e.census(), before);
   assert.equal(
     await b.run(`md5sum < ${DATA}/file; md5sum < ${SECOND}/file`),

@@ -1,12 +1,13 @@
 /**
  * A volume's life in each of whose steps the server is killed; then it is started again, and the step is asked for
- * again where its call failed. Either way there is one of everything and the data are right.
+ * again where its call failed. Either way there is one of everything, the data are right, and who writes to the volume
+ * sees nothing of it.
  */
 import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { CommandHold } from "./command-hold.js";
-import { goes, succeeded } from "./e2e-steps.js";
+import { goes, startWriter, succeeded } from "./e2e-steps.js";
 import type { RemoteHost, When } from "./remote-host.js";
 import { DATA, MOUNTS, SLOW } from "./served-hosts.js";
 import type { Counts, ServedHosts, State } from "./served-hosts.js";
@@ -76,6 +77,7 @@ class Life {
     await this.#step("mount", () => host.call("mount", "data"), "mounted", 1);
     await b.run(`head -c 4M /dev/urandom > ${DATA}/file && sync ${DATA}/file`, SLOW);
     const sum = await b.run(`md5sum < ${DATA}/file`);
+    const endWriter = await startWriter(b, `${DATA}/log`);
     const snapshot = () => host.call("snapshot", id, "moment", `${key}-snapshot`);
     const { id: snapshotID } = await this.#step("snapshot", snapshot, "mounted", 1);
     await b.run(`echo more > ${DATA}/more && sync ${DATA}/more`);
@@ -84,11 +86,12 @@ class Life {
     const create = () => host.call("fromSnapshot", snapshotID, "second", `${key}-second`);
     const { id: second } = await this.#step("create from snapshot", create, "mounted", 2);
     assert.equal(await storage.stored(), 3, "two volumes, one snapshot");
+    await endWriter();
     await this.#step("unmount", () => host.call("unmount", "data"), "away", 2);
     await this.#step("mount the second", () => host.call("mount", "second"), "mounted", 2);
     assert.equal(
       await b.run(`md5sum < ${MOUNTS}/second/data/file; ls ${MOUNTS}/second/data`),
-      `${sum}\nfile`,
+      `${sum}\nfile\nlog`,
     );
     await this.#step("unmount the second", () => host.call("unmount", "second"), "away", 2);
     await this.#step("attach again", () => host.call("attach", id), "attached", 2);
