@@ -58,7 +58,10 @@ export class NetworkCuts<Census extends Counts> {
     await this.#host.isHeld();
     await network.cut();
     await this.#host.call("go");
-    const isOver = await Promise.race([result.then(() => true), sleep(awayMs, false, { ref: false })]);
+    const isOver = await Promise.race([
+      result.then(() => true),
+      sleep(awayMs, false, { ref: false }),
+    ]);
     if (isOver) assert.equal(await result, false, "nothing comes through");
     await network.restore();
     return result;
