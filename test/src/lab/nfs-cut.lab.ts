@@ -68,7 +68,7 @@ async function unmountsAfterGivingUp(): Promise<void> {
 describe("a network that is cut in the middle, under NFS", { timeout: 1_800_000 }, () => {
   const step = chain();
   before(async () => {
-    hosts = await NfsHosts.start({ isLimited: true });
+    hosts = await NfsHosts.start({ isLimited: true, isHeld: true });
     const hold = await CommandHold.install(hosts.a, NFS_TOOLS);
     host = await RemoteHost.start(hosts.b, {
       ...SERVICE,

@@ -29,6 +29,8 @@ export interface NfsOptions {
   readonly version?: string;
   /** Whether sizes are enforced. Default: no. */
   readonly isLimited?: boolean;
+  /** Whether the server can be held at each change: it does all of them by commands. Default: no. */
+  readonly isHeld?: boolean;
 }
 
 const onA = ({ version = "4.2", isLimited = false }: NfsOptions): string => `${SERVER}      fast:
@@ -115,6 +117,8 @@ export class NfsHosts extends ServedHosts<Census> {
     const bootID = await b.run("cat /proc/sys/kernel/random/boot_id");
     const facts = { hostName: "b", bootID, addresses: ["10.99.0.2"] };
     this.#onB = { id: "b", driver: "btrfs", service: "fast", metadata: facts };
+    // What it asks the kernel for itself, where it finds a library for that, no command can hold.
+    if (options.isHeld === true) await a.run("mount -t tmpfs none /project/node_modules/ffi-rs");
     await this.startServer();
   }
 

@@ -22,7 +22,7 @@ let killed: Killed;
 describe("a server that is killed, under NFS", { timeout: 1_800_000 }, () => {
   const step = chain();
   before(async () => {
-    hosts = await NfsHosts.start({ isLimited: true });
+    hosts = await NfsHosts.start({ isLimited: true, isHeld: true });
     const hold = await CommandHold.install(hosts.a, NFS_TOOLS);
     const host = await RemoteHost.start(hosts.b, SERVICE);
     killed = { storage: hosts, host, hold };
