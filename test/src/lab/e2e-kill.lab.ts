@@ -1,7 +1,7 @@
 /**
  * The server is killed after its first change of LVM in each step of a volume's life (`LIBSTORAGE_LAB_FULL=1`: at each
- * one, in as many lives), and as the kernel's target shows up or goes; then it is started again, and the step is asked for again where its call failed. Either way there is one of
- * everything and the data are right.
+ * one, in as many lives), and as the kernel's target shows up or goes; then it is started again, and the step is asked
+ * for again where its call failed. Either way there is one of everything and the data are right.
  */
 import assert from "node:assert/strict";
 import { after, before, describe } from "node:test";

@@ -33,7 +33,7 @@ describe("a server that is killed, under NFS", { timeout: 1_800_000 }, () => {
     assert.ok((await liveAndDie(killed, { at: 1, when: "after" }, test)) > 8);
   });
   step("after the second command of each step", async (test) => {
-    assert.ok((await liveAndDie(killed, { at: 2, when: "after" }, test)) > 3);
+    assert.ok((await liveAndDie(killed, { at: 2, when: "after" }, test)) > 5);
   });
   if (isWhole) {
     step("before the first command of each step", async (test) => {
