@@ -3,35 +3,16 @@
  * CHAP between target and initiator. Next to ours stand a target, a volume group and mounts of somebody else.
  */
 import assert from "node:assert/strict";
-import type { VolumeMap } from "@libstorage/model";
-import { certificates } from "./certificates.js";
 import { Foreign } from "./foreign.js";
-import { LabServer } from "./lab-server.js";
 import type { MachineOptions } from "./machine.js";
+import { clientConfig, CONFIG, giveCertificates, SERVER } from "./mutual-tls.js";
 import { startTwoHosts } from "./network.js";
 import type { Hosts } from "./network.js";
+import { COUNT_MOUNTS_AND_RECORDS, MOUNTS, ServedHosts, SLOW } from "./served-hosts.js";
 
-export const CONFIG = "/etc/libstorage/config.yml";
-export const MOUNTS = "/var/lib/libstorage/volumes";
 export const SERVICE = "thin";
-/** Machines without virtualisation are slow, and the host may have other work. */
-export const SLOW = { limitMs: 300_000 };
-const TLS = "/etc/libstorage/tls";
 
-const onA = (more: string): string => `libstorage:
-  tls:
-    certFile: ${TLS}/server.crt
-    keyFile: ${TLS}/server.key
-    trustedCertsFile: ${TLS}/cacerts
-    clientCertRequired: true
-  server:
-    endpoints:
-      hosts:
-        address: tcp://:7979
-      local:
-        address: unix:///run/libstorage/libstorage.sock
-    services:
-      ${SERVICE}:
+const onA = (more: string): string => `${SERVER}      ${SERVICE}:
         driver: lvm-iscsi
         lvm-iscsi:
           volumeGroup: vg0
@@ -45,14 +26,7 @@ ${more}          chap:
 `;
 
 /** A writer waits for longer than a machine takes to come up again. */
-const ON_B = `libstorage:
-  host: https://a:7979
-  service: ${SERVICE}
-  tls:
-    certFile: ${TLS}/b.crt
-    keyFile: ${TLS}/b.key
-    trustedCertsFile: ${TLS}/cacerts
-  device:
+const ON_B = `${clientConfig(SERVICE)}  device:
     attachTimeout: 90s
 iscsi:
   replacementTimeout: 300
@@ -90,7 +64,7 @@ export interface Census {
   readonly attachments: number;
 }
 
-export const AWAY: Census = {
+const AWAY: Census = {
   sessions: 0,
   disks: 0,
   mounts: 0,
@@ -98,8 +72,7 @@ export const AWAY: Census = {
   targets: 0,
   attachments: 0,
 };
-/** Of one volume. */
-export const ATTACHED: Census = {
+const ATTACHED: Census = {
   sessions: 1,
   disks: 1,
   mounts: 0,
@@ -107,15 +80,17 @@ export const ATTACHED: Census = {
   targets: 1,
   attachments: 1,
 };
-export const MOUNTED: Census = { ...ATTACHED, mounts: 1, records: 2 };
 
-export class E2eHosts {
-  readonly hosts: Hosts;
+export class E2eHosts extends ServedHosts<Census> {
   readonly foreign: Foreign;
-  server!: LabServer;
+  override readonly states = {
+    away: AWAY,
+    attached: ATTACHED,
+    mounted: { ...ATTACHED, mounts: 1, records: 2 },
+  };
 
   private constructor(hosts: Hosts) {
-    this.hosts = hosts;
+    super(hosts, SERVICE);
     this.foreign = new Foreign(hosts);
   }
 
@@ -143,13 +118,9 @@ export class E2eHosts {
 
   async #configure(exporter: string): Promise<void> {
     const { a, b } = this.hosts;
-    const files = certificates();
+    await giveCertificates(this.hosts);
     await a.write(CONFIG, onA(exporter));
     await a.write("/etc/libstorage/iscsi.yml", JSON.stringify([CHAP]), "600");
-    for (const name of ["server.crt", "server.key", "cacerts"])
-      await a.write(`${TLS}/${name}`, files(name), "600");
-    for (const name of ["b.crt", "b.key", "cacerts"])
-      await b.write(`${TLS}/${name}`, files(name), "600");
     await b.write(CONFIG, ON_B);
     await b.write("/etc/libstorage/own-secret", `${CHAP.secret}\n`, "600");
     await b.write("/etc/libstorage/target-secret", `${CHAP.targetSecret}\n`, "600");
@@ -166,7 +137,7 @@ export class E2eHosts {
       SLOW,
     );
     await this.foreign.comesUpA();
-    this.server = await LabServer.start(a, CONFIG);
+    await this.startServer();
   }
 
   async comesUpB(): Promise<void> {
@@ -175,47 +146,36 @@ export class E2eHosts {
     await this.foreign.comesUpB();
   }
 
-  /** As a crash and a start. */
-  async restartServer(): Promise<void> {
-    await this.server.kill();
-    this.server = await LabServer.start(this.hosts.a, CONFIG);
+  override async stored(): Promise<number> {
+    const count = "lvs --noheadings -o lv_name vg0 | grep -c lvm-; true";
+    return Number(await this.hosts.a.run(count, SLOW));
   }
 
-  async volumes(): Promise<VolumeMap> {
-    const url = `http://localhost/volumes/${SERVICE}?attachments=1`;
-    const text = await this.hosts.a.run(
-      `curl -sSf --unix-socket /run/libstorage/libstorage.sock '${url}'`,
-      SLOW,
-    );
-    return JSON.parse(text) as VolumeMap;
+  /** A file system of that size, which is a little less. */
+  override async hasSize(_volumeID: string, sizeGiB: number): Promise<void> {
+    const size = await this.hosts.b.run(`df -h --output=size ${MOUNTS}/data | tail -1 | tr -d ' '`);
+    assert.ok([`${sizeGiB}.0G`, `${sizeGiB - 0.1}G`].includes(size), size);
   }
 
-  async census(): Promise<Census> {
+  override async census(): Promise<Census> {
     const { a, b } = this.hosts;
     const onB = await b.run(
       `echo $(iscsiadm -m session 2>/dev/null | grep -vc foreign)
        echo $(lsblk -dnro NAME,SIZE | grep '^sd' | grep -vc 16M)
-       echo $(grep ' ${MOUNTS}/' /proc/mounts | grep -vc foreign)
-       echo $(find /var/lib/libstorage/mounts /var/lib/libstorage/connections -type f -not -name '*.lock' 2>/dev/null | wc -l)`,
+       ${COUNT_MOUNTS_AND_RECORDS}`,
       SLOW,
     );
     const [sessions = -1, disks = -1, mounts = -1, records = -1] = onB.split("\n").map(Number);
     const targets = Number(
       await a.run("ls /sys/kernel/config/target/iscsi | grep '^iqn' | grep -vc foreign; true"),
     );
-    const all = Object.values(await this.volumes());
-    const attachments = all.reduce((sum, one) => sum + (one.attachments?.length ?? 0), 0);
-    return { sessions, disks, mounts, records, targets, attachments };
-  }
-
-  async counts(expected: Census, when: string): Promise<void> {
-    assert.deepEqual(await this.census(), expected, when);
+    return { sessions, disks, mounts, records, targets, attachments: await this.attachments() };
   }
 
   /** Nothing of ours is on either host, but an empty pool. */
-  async nothingLeft(): Promise<void> {
+  override async nothingLeft(): Promise<void> {
     const { a, b } = this.hosts;
-    await this.counts(AWAY, "at the end");
+    await this.counts("away", "at the end");
     assert.equal(await a.run("lvs --noheadings -o lv_name vg0 | tr -d ' '", SLOW), "pool");
     assert.equal(await a.run("dmsetup ls | grep -v -e '^other' -e '^vg0-pool'; true"), "");
     const stores = "find /sys/kernel/config/target/core -mindepth 2 -maxdepth 2 -type d";

@@ -4,11 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe } from "node:test";
-import { ATTACHED, AWAY, E2eHosts, MOUNTED, MOUNTS, SLOW } from "./e2e-hosts.js";
-import { chain } from "./e2e-steps.js";
-import { until } from "./limit.js";
+import { E2eHosts } from "./e2e-hosts.js";
+import { chain, startWriter } from "./e2e-steps.js";
+import { DATA, MOUNTS, SLOW } from "./served-hosts.js";
 
-const DATA = `${MOUNTS}/data/data`;
 const SECOND = `${MOUNTS}/second/data`;
 
 let e2e: E2eHosts;
@@ -22,7 +21,7 @@ async function strangersStayOut(): Promise<void> {
   assert.ok(code === 56 || code === 52, `curl ended with ${code}`);
   await b.run("libstorage volume create data --size 1", SLOW);
   await b.run("libstorage volume attach data", SLOW);
-  await e2e.counts(ATTACHED, "attached");
+  await e2e.counts("attached", "attached");
   const iqn = await b.run("iscsiadm -m session | grep -v foreign | grep -o 'iqn[^ ]*'");
   // Without passwords, and with the host's alone, which does not let the target prove itself.
   await e2e.hosts.a.run(
@@ -39,7 +38,7 @@ async function strangersStayOut(): Promise<void> {
 async function formatsAndWrites(): Promise<void> {
   const { b } = e2e.hosts;
   assert.equal(await b.run("libstorage volume mount data", SLOW), DATA);
-  await e2e.counts(MOUNTED, "mounted");
+  await e2e.counts("mounted", "mounted");
   assert.match(await b.run(`grep ${MOUNTS}/data /proc/mounts`), /^\/dev\/sd\S+ .* ext4 rw/);
   await b.run(`head -c 24M /dev/urandom > ${DATA}/file && sync ${DATA}/file`, SLOW);
   sums.before = await b.run(`md5sum < ${DATA}/file`);
@@ -55,17 +54,10 @@ async function snapshotWhileMounted(): Promise<void> {
 
 async function expandWhileMounted(): Promise<void> {
   const { b } = e2e.hosts;
-  // Somebody writes meanwhile.
-  const writer = b.start(
-    `i=0; while [ ! -e /run/enough ]; do i=$((i+1)); echo $i >> ${DATA}/log && sync ${DATA}/log; sleep 0.2; done; wc -l < ${DATA}/log; echo $i`,
-  );
+  const endWriter = await startWriter(b, `${DATA}/log`);
   await b.run("libstorage volume expand data --size 3G", SLOW);
-  await b.run("touch /run/enough");
-  const { code, stdout } = await writer.ended;
-  assert.equal(code, 0);
-  const [lines, written] = stdout.trim().split("\n");
-  assert.equal(lines, written);
-  assert.match(await b.run(`df -h --output=size ${DATA}`), /(2\.9|3\.0)G/);
+  await endWriter();
+  await e2e.hasSize("", 3);
   // More than it had room for, with data in what is new.
   await b.run(
     `fallocate -l 2400M ${DATA}/large
@@ -103,16 +95,10 @@ async function fromSnapshotElsewhere(): Promise<void> {
 async function overRestart(): Promise<void> {
   const { a, b } = e2e.hosts;
   const before = await e2e.census();
-  const writer = b.start(
-    `i=0; while [ ! -e /run/restarted ]; do i=$((i+1)); echo $i > ${DATA}/tick && sync ${DATA}/tick || exit 1; done; echo $i`,
-  );
-  await until("somebody writes", async () => (await b.attempt(`test -s ${DATA}/tick`)).code === 0);
+  const endWriter = await startWriter(b, `${DATA}/tick`);
   await e2e.restartServer();
   assert.match(await a.run("libstorage health", SLOW), /^status +ok$/m);
-  await b.run("touch /run/restarted");
-  const { code, stdout } = await writer.ended;
-  assert.equal(code, 0, "the writer saw nothing of it");
-  assert.ok(Number(stdout) > 1);
+  await endWriter();
   assert.deepEqual(await e2e.census(), before);
   assert.equal(
     await b.run(`md5sum < ${DATA}/file; md5sum < ${SECOND}/file`),
@@ -125,7 +111,7 @@ async function overRestart(): Promise<void> {
 async function givenBack(): Promise<void> {
   const { b } = e2e.hosts;
   await b.run("libstorage volume unmount data && libstorage volume unmount second", SLOW);
-  await e2e.counts(AWAY, "unmounted");
+  await e2e.counts("away", "unmounted");
   await b.run("libstorage volume mount data", SLOW);
   assert.equal(await b.run(`md5sum < ${DATA}/file`), sums.after);
   await b.run("libstorage volume unmount data", SLOW);

@@ -5,16 +5,16 @@
 import assert from "node:assert/strict";
 import { after, before, describe } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ATTACHED, AWAY, E2eHosts, MOUNTED, MOUNTS, SERVICE, SLOW } from "./e2e-hosts.js";
-import type { Census } from "./e2e-hosts.js";
+import { CommandHold, LVM } from "./command-hold.js";
+import { E2eHosts, SERVICE } from "./e2e-hosts.js";
 import { chain, succeeded } from "./e2e-steps.js";
 import { until } from "./limit.js";
-import { endLvmHold, holdLvm, installLvmHold, isLvmHeld } from "./lvm-hold.js";
 import { RemoteHost } from "./remote-host.js";
-
-const DATA = `${MOUNTS}/data/data`;
+import { DATA, SLOW } from "./served-hosts.js";
+import type { State } from "./served-hosts.js";
 
 let e2e: E2eHosts;
+let hold: CommandHold;
 let host: RemoteHost;
 let id = "";
 let sum = "";
@@ -42,7 +42,7 @@ async function atCommand(
   when: "before" | "after",
   reboot: () => Promise<void>,
   call: () => Promise<unknown>,
-  expected: Census,
+  expected: State,
 ): Promise<void> {
   await host.hold(pattern, when);
   const old = host;
@@ -55,14 +55,13 @@ async function atCommand(
 }
 
 /** The server waits in its first change of LVM, and its host loses its power there. */
-async function atChange(call: () => Promise<unknown>, expected: Census): Promise<void> {
-  const { a } = e2e.hosts;
-  await holdLvm(a, 1, "after");
+async function atChange(call: () => Promise<unknown>, expected: State): Promise<void> {
+  await hold.next(1, "after");
   const result = succeeded(call());
-  await until("LVM is held", () => isLvmHeld(a), SLOW.limitMs);
+  await until("LVM is held", () => hold.isHeld(), SLOW.limitMs);
   await rebootA();
   if (!(await result)) await call();
-  await endLvmHold(a).catch(() => {});
+  await hold.end().catch(() => {});
   await e2e.counts(expected, "after a change of LVM");
 }
 
@@ -78,13 +77,13 @@ async function sumIsRight(): Promise<void> {
 }
 
 async function targetWhileAttaching(): Promise<void> {
-  await atCommand("--login", "before", rebootA, attach, ATTACHED);
-  await atChange(detach, AWAY);
-  await atChange(attach, ATTACHED);
+  await atCommand("--login", "before", rebootA, attach, "attached");
+  await atChange(detach, "away");
+  await atChange(attach, "attached");
 }
 
 async function targetWhileFormatting(): Promise<void> {
-  await atCommand("^mkfs", "before", rebootA, mount, MOUNTED);
+  await atCommand("^mkfs", "before", rebootA, mount, "mounted");
 }
 
 async function targetWhileWriting(): Promise<void> {
@@ -111,33 +110,29 @@ async function targetWhileWriting(): Promise<void> {
     "blocks that are not as they were written, and the size",
   );
   sum = await b.run(`md5sum < ${DATA}/file`, SLOW);
-  await e2e.counts(MOUNTED, "after the reboot");
+  await e2e.counts("mounted", "after the reboot");
 }
 
 async function targetWhileCutting(): Promise<void> {
   const key = "e2e-reboot-snapshot";
-  await atChange(() => host.call("snapshot", id, "moment", key), MOUNTED);
+  await atChange(() => host.call("snapshot", id, "moment", key), "mounted");
   const { id: snapshotID } = await host.call("snapshot", id, "moment", key);
-  assert.equal(
-    await e2e.hosts.a.run("lvs --noheadings -o lv_name vg0 | grep -c lvm-", SLOW),
-    "2",
-    "one volume, one snapshot",
-  );
-  await atChange(() => host.call("expand", id, 2), MOUNTED);
+  assert.equal(await e2e.stored(), 2, "one volume, one snapshot");
+  await atChange(() => host.call("expand", id, 2), "mounted");
   await host.call("expand", id, 2);
-  assert.match(await e2e.hosts.b.run(`df -h --output=size ${DATA}`), /(1\.9|2\.0)G/);
+  await e2e.hasSize(id, 2);
   await host.call("removeSnapshot", snapshotID);
   await sumIsRight();
 }
 
 async function targetWhileUnmounting(): Promise<void> {
-  await atCommand("^umount", "before", rebootA, unmount, AWAY);
+  await atCommand("^umount", "before", rebootA, unmount, "away");
 }
 
 async function initiatorWhileMounting(): Promise<void> {
   const { b } = e2e.hosts;
-  await atCommand("--login", "after", rebootB, attach, ATTACHED);
-  await atCommand("^mount", "after", rebootB, mount, MOUNTED);
+  await atCommand("--login", "after", rebootB, attach, "attached");
+  await atCommand("^mount", "after", rebootB, mount, "mounted");
   await sumIsRight();
   await b.run(`head -c 4M /dev/urandom > ${DATA}/second && sync ${DATA}/second`);
   const second = await b.run(`md5sum < ${DATA}/second`);
@@ -148,22 +143,22 @@ async function initiatorWhileMounting(): Promise<void> {
   await sleep(3_000);
   await rebootB();
   await mount();
-  await e2e.counts(MOUNTED, "after its reboot");
+  await e2e.counts("mounted", "after its reboot");
   assert.equal(await b.run(`md5sum < ${DATA}/second`), second);
   await sumIsRight();
 }
 
 async function initiatorWhileUnmounting(): Promise<void> {
-  await atCommand("--logout", "before", rebootB, unmount, AWAY);
+  await atCommand("--logout", "before", rebootB, unmount, "away");
   await attach();
-  await atCommand("--logout", "after", rebootB, detach, AWAY);
+  await atCommand("--logout", "after", rebootB, detach, "away");
 }
 
 describe("a host that loses its power", { timeout: 1_500_000 }, () => {
   const step = chain();
   before(async () => {
     e2e = await E2eHosts.start();
-    await installLvmHold(e2e.hosts.a);
+    hold = await CommandHold.install(e2e.hosts.a, LVM);
     await e2e.hosts.b.run("sync");
     await e2e.hosts.a.run("sync");
     await openSession();

@@ -4,35 +4,40 @@
  */
 import assert from "node:assert/strict";
 import type { InstanceID, VolumeAttachment } from "@libstorage/model";
-import { certificates } from "./certificates.js";
-import { LabServer } from "./lab-server.js";
+import type { HeldTools } from "./command-hold.js";
+import { CLIENT, clientConfig, CONFIG, giveCertificates, SERVER } from "./mutual-tls.js";
 import { startTwoHosts } from "./network.js";
 import type { Hosts } from "./network.js";
 import { RemoteClient } from "./remote-client.js";
+import { COUNT_MOUNTS_AND_RECORDS, MOUNTS, ServedHosts, SLOW } from "./served-hosts.js";
 
-const TLS = "/etc/libstorage/tls";
-const CONFIG = "/etc/libstorage/config.yml";
 /** Of the service, on `a`. */
 export const ROOT = "/srv/btrfs/fast";
 export const SERVICE = { service: "fast" };
+/** Where its volumes are mounted to be exported. */
+const SHARES = "/srv/libstorage/fast";
+const OWN_FILE = "/etc/exports.d/libstorage-fast.exports";
 
-const onA = (version: string): string => `libstorage:
-  tls:
-    certFile: ${TLS}/server.crt
-    keyFile: ${TLS}/server.key
-    trustedCertsFile: ${TLS}/cacerts
-    clientCertRequired: true
-  server:
-    endpoints:
-      local:
-        address: unix:///run/libstorage/libstorage.sock
-      all:
-        address: tcp://:7979
-    services:
-      fast:
+/** What the server changes by commands. */
+export const NFS_TOOLS: HeldTools = {
+  tools: ["btrfs", "exportfs", "mount", "umount"],
+  reports: "^(exportfs -s|btrfs (subvolume (list|show)|qgroup show|filesystem))",
+};
+
+export interface NfsOptions {
+  /** Of NFS, that `b` is told to use. Default: 4.2. */
+  readonly version?: string;
+  /** Whether sizes are enforced. Default: no. */
+  readonly isLimited?: boolean;
+  /** Whether the server can be held at each change: it does all of them by commands. Default: no. */
+  readonly isHeld?: boolean;
+}
+
+const onA = ({ version = "4.2", isLimited = false }: NfsOptions): string => `${SERVER}      fast:
         driver: btrfs
         btrfs:
           root: ${ROOT}
+          quota: ${isLimited ? "qgroup" : "auto"}
         exporter: nfs
         nfs:
           version: "${version}"
@@ -44,26 +49,43 @@ const START_NFS_SERVER = `modprobe nfsd && mount -t nfsd nfsd /proc/fs/nfsd
   echo 10 > /proc/fs/nfsd/nfsv4leasetime && echo 10 > /proc/fs/nfsd/nfsv4gracetime
   exportfs -r; rpc.nfsd 4 && rpc.mountd`;
 
-export class NfsHosts {
+/** How many of each of ours there are: on `b`, on `a`, in the server's records. */
+interface Census {
+  readonly mounts: number;
+  /** Files of the client's about volumes that it has. */
+  readonly records: number;
+  /** Mounts of volumes for a host. */
+  readonly shares: number;
+  /** Lines of the kernel's table, and of our file that outlives it. */
+  readonly exports: number;
+  readonly named: number;
+  readonly attachments: number;
+}
+
+const AWAY: Census = { mounts: 0, records: 0, shares: 0, exports: 0, named: 0, attachments: 0 };
+const ATTACHED: Census = { ...AWAY, shares: 1, exports: 1, named: 1, attachments: 1 };
+
+export class NfsHosts extends ServedHosts<Census> {
   readonly a: Hosts["a"];
   readonly b: Hosts["b"];
-  readonly #hosts: Hosts;
-  #server: LabServer | undefined;
+  override readonly states = {
+    away: AWAY,
+    attached: ATTACHED,
+    mounted: { ...ATTACHED, mounts: 1, records: 1 },
+  };
   #client: RemoteClient | undefined;
   #onB: InstanceID | undefined;
 
-  /** Made by `start`. */
-  constructor(hosts: Hosts) {
-    this.#hosts = hosts;
+  private constructor(hosts: Hosts) {
+    super(hosts, SERVICE.service);
     this.a = hosts.a;
     this.b = hosts.b;
   }
 
-  /** @param version of NFS that `b` is told to use */
-  static async start(version = "4.2"): Promise<NfsHosts> {
+  static async start(options: NfsOptions = {}): Promise<NfsHosts> {
     const hosts = new NfsHosts(await startTwoHosts({ a: { diskMiB: [1024] }, b: {} }));
     try {
-      await hosts.#configure(version);
+      await hosts.#configure(options);
       return hosts;
     } catch (error) {
       await hosts.remove();
@@ -71,20 +93,23 @@ export class NfsHosts {
     }
   }
 
+  /** Connects when it is first asked for. */
   get client(): RemoteClient {
-    return this.#client ?? assert.fail("the client is closed");
+    this.#client ??= new RemoteClient(this.b, {
+      ...CLIENT,
+      repeatMs: 180_000,
+      responseTimeoutMs: 180_000,
+    });
+    return this.#client;
   }
 
-  async #configure(version: string): Promise<void> {
+  async #configure(options: NfsOptions): Promise<void> {
     const { a, b } = this;
     await a.run("mkfs.btrfs -q /dev/vdc && mkdir -p /srv/foreign /etc/exports.d");
     await a.write("/etc/exports", "/srv/foreign *(ro,no_subtree_check,fsid=77)\n");
-    await a.write(CONFIG, onA(version));
-    const files = certificates();
-    for (const name of ["server.crt", "server.key", "cacerts"])
-      await a.write(`${TLS}/${name}`, files(name), "600");
-    for (const name of ["b.crt", "b.key", "cacerts"])
-      await b.write(`${TLS}/${name}`, files(name), "600");
+    await a.write(CONFIG, onA(options));
+    await b.write(CONFIG, clientConfig(this.service));
+    await giveCertificates(this.hosts);
     await this.#mountDisk();
     await a.run(START_NFS_SERVER);
     await this.exportForeign();
@@ -92,8 +117,9 @@ export class NfsHosts {
     const bootID = await b.run("cat /proc/sys/kernel/random/boot_id");
     const facts = { hostName: "b", bootID, addresses: ["10.99.0.2"] };
     this.#onB = { id: "b", driver: "btrfs", service: "fast", metadata: facts };
-    this.#server = await LabServer.start(a, CONFIG);
-    this.#client = this.#openClient();
+    // What it asks the kernel for itself, where it finds a library for that, no command can hold.
+    if (options.isHeld === true) await a.run("mount -t tmpfs none /project/node_modules/ffi-rs");
+    await this.startServer();
   }
 
   async #mountDisk(): Promise<void> {
@@ -109,25 +135,8 @@ export class NfsHosts {
   async reboot(): Promise<void> {
     await this.a.restart();
     await this.#mountDisk();
-    this.#server = await LabServer.start(this.a, CONFIG);
+    await this.startServer();
     await this.a.run(START_NFS_SERVER);
-  }
-
-  #openClient(): RemoteClient {
-    return new RemoteClient(this.b, {
-      host: "tcp://a:7979",
-      tls: {
-        certFile: `${TLS}/b.crt`,
-        keyFile: `${TLS}/b.key`,
-        trustedCertsFile: `${TLS}/cacerts`,
-        clientCertRequired: false,
-        verifyChain: true,
-        verifyKnownHosts: false,
-        knownHostsFiles: [],
-      },
-      repeatMs: 180_000,
-      responseTimeoutMs: 180_000,
-    });
   }
 
   async create(name: string): Promise<string> {
@@ -166,13 +175,56 @@ export class NfsHosts {
     );
   }
 
+  async foreignExports(): Promise<string[]> {
+    const lines = (await this.a.run("exportfs -s")).split("\n");
+    return lines.filter((line) => !line.startsWith(`${SHARES}/`)).toSorted();
+  }
+
+  override async stored(): Promise<number> {
+    const count = `find ${ROOT}/vol ${ROOT}/snap -mindepth 1 -maxdepth 1 -type d | wc -l`;
+    return Number(await this.a.run(count, SLOW));
+  }
+
+  /** Its subvolume's limit; where none is enforced there is nothing to see. */
+  override async hasSize(volumeID: string, sizeGiB: number): Promise<void> {
+    const { stdout } = await this.a.attempt(
+      `btrfs qgroup show -r --raw -f ${ROOT}/vol/${volumeID} | tail -1`,
+      SLOW,
+    );
+    assert.equal(stdout.trim().split(/\s+/)[3], String(sizeGiB * 1024 ** 3), stdout);
+  }
+
+  override async census(): Promise<Census> {
+    const numbers = async (host: Hosts["a"], command: string): Promise<number[]> =>
+      (await host.run(command, SLOW)).split("\n").map(Number);
+    const [mounts = -1, records = -1] = await numbers(this.b, COUNT_MOUNTS_AND_RECORDS);
+    const [shares = -1, exports = -1, named = -1] = await numbers(
+      this.a,
+      `echo $(grep -c ' ${SHARES}/' /proc/mounts)
+       echo $(exportfs -s | grep -c '^${SHARES}/')
+       echo $(cat ${OWN_FILE} 2>/dev/null | grep -c '^${SHARES}/')`,
+    );
+    return { mounts, records, shares, exports, named, attachments: await this.attachments() };
+  }
+
+  override async nothingLeft(): Promise<void> {
+    const { a, b } = this;
+    await this.counts("away", "at the end");
+    assert.equal(await this.stored(), 0, "volumes and snapshots");
+    assert.equal((await this.foreignExports()).length, 2, "the foreign ones are there");
+    assert.doesNotMatch(await a.run("exportfs -s; cat /proc/fs/nfsd/exports"), /libstorage/);
+    assert.equal(await a.run(`find ${SHARES} -mindepth 1`), "");
+    assert.equal((await a.attempt(`ls ${OWN_FILE}`)).code, 2, "its file of exports");
+    assert.equal(await b.run(`ls -A ${MOUNTS} 2>/dev/null; true`), "");
+  }
+
   /** @returns the server's exit code */
   async stop(): Promise<number | null> {
     this.#client?.close();
-    return this.#server?.stop() ?? null;
+    return this.server.stop();
   }
 
   async remove(): Promise<void> {
-    await this.#hosts.remove();
+    await this.hosts.remove();
   }
 }

@@ -67,7 +67,7 @@ async function cutsOffALock(): Promise<void> {
 
 describe("NFS 3 by the kernel", { timeout: 1_200_000 }, () => {
   before(async () => {
-    hosts = await NfsHosts.start("3");
+    hosts = await NfsHosts.start({ version: "3" });
     for (const machine of [hosts.a, hosts.b]) await machine.run(START_LOCKING);
   });
   after(async () => hosts?.remove());

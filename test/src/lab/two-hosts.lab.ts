@@ -2,16 +2,14 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { InstanceID, VolumeMap } from "@libstorage/model";
-import { certificates } from "./certificates.js";
 import { LabServer } from "./lab-server.js";
 import { until } from "./limit.js";
+import { CLIENT, clientConfig, CONFIG, giveCertificates } from "./mutual-tls.js";
 import { startTwoHosts } from "./network.js";
 import type { Hosts } from "./network.js";
 import type { Machine } from "./machine.js";
 import { RemoteClient } from "./remote-client.js";
 
-const TLS = "/etc/libstorage/tls";
-const CONFIG = "/etc/libstorage/config.yml";
 const VOLUMES = "/srv/volumes";
 const ON_B: InstanceID = { id: "b", driver: "vfs", service: "vfs" };
 
@@ -19,43 +17,18 @@ let hosts: Hosts;
 let server: LabServer;
 
 /** The sample for many hosts, but for names: with them unique a second volume would be refused anyway. */
-async function configure({ a, b }: Hosts): Promise<void> {
+async function configure(both: Hosts): Promise<void> {
+  const { a, b } = both;
   const sample = await a.run("cat /project/config/centralized.yml");
   const config = sample.replace("uniqueNames: true", "uniqueNames: false");
   assert.notEqual(config, sample);
   await a.write(CONFIG, config);
-  const files = certificates();
-  for (const name of ["server.crt", "server.key", "cacerts"])
-    await a.write(`${TLS}/${name}`, files(name), "600");
-  for (const name of ["b.crt", "b.key", "cacerts"])
-    await b.write(`${TLS}/${name}`, files(name), "600");
-  await b.write(
-    CONFIG,
-    `libstorage:
-  host: https://a:7979
-  service: vfs
-  tls:
-    certFile: ${TLS}/b.crt
-    keyFile: ${TLS}/b.key
-    trustedCertsFile: ${TLS}/cacerts
-`,
-  );
+  await giveCertificates(both);
+  await b.write(CONFIG, clientConfig("vfs"));
 }
 
 function clientOnB(times: { responseTimeoutMs?: number; repeatMs?: number }): RemoteClient {
-  return new RemoteClient(hosts.b, {
-    host: "tcp://a:7979",
-    tls: {
-      certFile: `${TLS}/b.crt`,
-      keyFile: `${TLS}/b.key`,
-      trustedCertsFile: `${TLS}/cacerts`,
-      clientCertRequired: false,
-      verifyChain: true,
-      verifyKnownHosts: false,
-      knownHostsFiles: [],
-    },
-    ...times,
-  });
+  return new RemoteClient(hosts.b, { ...CLIENT, ...times });
 }
 
 /** As the storage host itself sees them, over its own socket. */

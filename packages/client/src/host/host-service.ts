@@ -145,33 +145,43 @@ export class HostService {
     context: CallContext,
     note: (undo: Undo) => void = () => {},
   ): Promise<Volume> {
-    const { executor, info } = await this.identity(context);
-    // A service that ignores the name gets none, and answers its own.
-    const ignored = info.driver.nextDevice?.ignore === true;
-    const next = ignored ? undefined : await executor.nextDevice?.();
+    const { executor } = await this.identity(context);
     const back: Undo = (signal) => this.#detachFromServer(volumeID, false, { signal });
-    const { volume, attachToken } = await this.service
-      .volumeAttach(
-        { service: this.name, volumeID },
-        {
-          ...(force && { force }),
-          ...(next !== undefined && { nextDeviceName: next }),
-          // What this host begins on a device is its own as long as it has it.
-          ...(info.driver.type === "block" && { opts: newHoldToken() }),
-        },
-        await this.asHost(context),
-      )
-      .catch((error: unknown) => {
+    const { volume, attachToken } = await this.hold(volumeID, force, context).catch(
+      (error: unknown) => {
         // What is no refusal may have been done all the same.
         if (mayHaveHappened(error)) note(back);
         throw error;
-      });
+      },
+    );
     note(back);
     const own = await this.ownAttachment(volume, context);
     if (own !== undefined) await this.connect(own, context, note);
     if (attachToken === "" || !executor.waits) return volume;
     await this.#waitFor(attachToken, context);
     return this.inspect(volumeID, context);
+  }
+
+  /** The one request by which this host becomes a volume's holder; one that is so learns how it reaches the volume. */
+  async hold(
+    volumeID: string,
+    force: boolean,
+    context: CallContext,
+  ): Promise<Awaited<ReturnType<VolumeService["volumeAttach"]>>> {
+    const { executor, info } = await this.identity(context);
+    // A service that ignores the name gets none, and answers its own.
+    const ignored = info.driver.nextDevice?.ignore === true;
+    const next = ignored ? undefined : await executor.nextDevice?.();
+    return this.service.volumeAttach(
+      { service: this.name, volumeID },
+      {
+        ...(force && { force }),
+        ...(next !== undefined && { nextDeviceName: next }),
+        // What this host begins on a device is its own as long as it has it.
+        ...(info.driver.type === "block" && { opts: newHoldToken() }),
+      },
+      await this.asHost(context),
+    );
   }
 
   /** Makes an attached volume appear on this host, where that needs a connection. */

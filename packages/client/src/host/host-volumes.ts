@@ -25,6 +25,7 @@ import { usesOf, withoutUse, withUse } from "./mount-records.js";
 import type { MountRecordFile, MountRecords } from "./mount-records.js";
 import type { MountedVolume, MountOptions, Unmounted, UnmountOptions } from "./mount-requests.js";
 import type { OperationSettings } from "./operation-settings.js";
+import { withOwn } from "./own-attachment.js";
 import { pathPart } from "./path-part.js";
 import { seenElsewhere } from "./other-namespaces.js";
 import { Remains } from "./remains.js";
@@ -34,8 +35,6 @@ import { takenBack } from "./undo.js";
 import type { Undo } from "./undo.js";
 
 export interface HostVolumesOptions extends HostServiceOptions, LocalMountsOptions {}
-
-const LOCK_WAIT_MS = 60_000;
 
 export class HostVolumes {
   readonly host: HostService;
@@ -187,7 +186,10 @@ export class HostVolumes {
     const record = await this.#records.read(volume.id);
     const stands = record !== undefined && (await this.local.stands(record));
     const own = await this.host.ownAttachment(volume, context);
-    if (!stands) return this.#mountNew(volume, own, options, context);
+    if (!stands)
+      return withOwn(this.host, own, context, (now) =>
+        this.#mountNew(volume, now, options, context),
+      );
     if (own === undefined) throw heldBy(volume, record.mountPoint);
     if (options.mountPoint !== undefined && options.mountPoint !== record.mountPoint)
       throw failing.elsewhere(volume, record.mountPoint, options.mountPoint);
@@ -387,11 +389,6 @@ export class HostVolumes {
   locked<T>(volumeID: string, context: CallContext, act: () => Promise<T>): Promise<T> {
     const { exec } = this.#options.executors;
     const signal = context.signal ?? new AbortController().signal;
-    return withHostLock(
-      exec,
-      this.#records.lockOf(volumeID),
-      { waitMs: LOCK_WAIT_MS, signal },
-      act,
-    );
+    return withHostLock(exec, this.#records.lockOf(volumeID), { waitMs: 60_000, signal }, act);
   }
 }
