@@ -24,11 +24,15 @@ import {
 } from "../executor/mount-point.js";
 import type { MountHost } from "../executor/mount-point.js";
 import { mountsAt, readMountTable } from "../executor/mount-table.js";
+import { serverOf, whileThere } from "./nfs-server.js";
 
 export const NFS = "nfs";
 
 const MOUNT_MS = 45_000;
+/** Also how long a server may be away before nobody waits for it. */
 const UNMOUNT_MS = 10_000;
+/** What a program has left to be written may be much, and the network slow. */
+const WRITE_MS = 30 * 60_000;
 
 const Door = v.object({
   version: v.optional(v.pipe(v.string(), v.regex(/^[34](?:\.[012])?$/)), "4.2"),
@@ -147,8 +151,36 @@ export async function unmountNfs(
   if (there.kind === "nothing") return;
   if (there.kind === "other" && there.isMount)
     throw inTheWay(mountPoint, there.what, "it is left as it is");
-  if (there.kind === "mount") await unmountStepwise(host, mountPoint, signal, warn);
+  if (there.kind === "mount") {
+    await writeOut(host, there.top, signal);
+    await unmountStepwise(host, mountPoint, signal, warn);
+  }
   if (removeFolder) await removeEmpty(mountPoint);
+}
+
+/**
+ * Has everything written while the mount stands: after it is taken out of the kernel's table nobody could tell what is
+ * still on its way, and the volume would be taken from this host meanwhile.
+ * @throws {StorageError} `deadline-exceeded` when the server is there and it takes too long
+ */
+async function writeOut(host: MountHost, mount: MountRecord, signal: AbortSignal): Promise<void> {
+  const { mountPoint, source } = mount;
+  const options = { timeoutMs: WRITE_MS };
+  try {
+    await whileThere(serverOf(mount), host.unmountMs ?? UNMOUNT_MS, signal, (until) =>
+      host.exec("sync", ["--file-system", "--", mountPoint], { ...options, signal: until }),
+    );
+  } catch (error) {
+    if (!(error instanceof CommandError) || error.code === "cancelled") throw error;
+    // What the server refuses, as of a volume that another host has now, is lost either way.
+    if (error.code !== "deadline-exceeded") return;
+    throw new StorageError(
+      error.code,
+      `${mountPoint} stays mounted: ${source} has not taken all that was written, in ${WRITE_MS / 60_000} minutes; look at the network between the hosts and at the server's disks, and unmount again`,
+      { ...error.data, mountPoint },
+      { cause: error },
+    );
+  }
 }
 
 async function unmountStepwise(
