@@ -92,6 +92,9 @@ async function nothingLeft(): Promise<void> {
     await hosts.detach(id);
     await hosts.client.call("volumeRemove", { ...SERVICE, volumeID: id }, undefined);
   }
+  const snapshots = await hosts.client.call("snapshotsByService", SERVICE, undefined);
+  for (const id of Object.keys(snapshots))
+    await hosts.client.call("snapshotRemove", { ...SERVICE, snapshotID: id }, undefined);
   await hosts.nothingLeft();
   assert.equal(await hosts.stop(), 0);
 }
