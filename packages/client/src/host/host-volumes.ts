@@ -36,6 +36,8 @@ import type { Undo } from "./undo.js";
 
 export interface HostVolumesOptions extends HostServiceOptions, LocalMountsOptions {}
 
+const LOCK_WAIT_MS = 60_000;
+
 export class HostVolumes {
   readonly host: HostService;
   readonly local: LocalMounts;
@@ -389,6 +391,7 @@ export class HostVolumes {
   locked<T>(volumeID: string, context: CallContext, act: () => Promise<T>): Promise<T> {
     const { exec } = this.#options.executors;
     const signal = context.signal ?? new AbortController().signal;
-    return withHostLock(exec, this.#records.lockOf(volumeID), { waitMs: 60_000, signal }, act);
+    const lock = this.#records.lockOf(volumeID);
+    return withHostLock(exec, lock, { waitMs: LOCK_WAIT_MS, signal }, act);
   }
 }

@@ -4,6 +4,7 @@
  */
 import { StorageError } from "@libstorage/model";
 import type { AttachmentRecord } from "./driver.js";
+import { keyOf } from "./exporter.js";
 import type { Hold } from "./exporter.js";
 
 /** What a hold may have alone: `export`, by which clients ask for it, and the path of its `socket` or `file`. */
@@ -54,10 +55,6 @@ function claimedIn(fields: Fields): Readonly<Record<string, () => StorageError>>
     ...(name !== undefined && { [`name ${name}`]: () => nameTaken(name) }),
     ...(path !== undefined && { [`path ${path}`]: () => pathTaken(path) }),
   };
-}
-
-function keyOf({ volume, attachment: { instanceID, epoch } }: Hold): string {
-  return JSON.stringify([volume.id, instanceID.id, epoch]);
 }
 
 function nameTaken(name: string): StorageError {

@@ -191,6 +191,11 @@ export function holdsOf(volumes: readonly VolumeRecord[]): readonly Hold[] {
   );
 }
 
+/** Names a hold among those of its service; a holder that comes anew has another. */
+export function keyOf({ volume, attachment: { instanceID, epoch } }: Hold): string {
+  return JSON.stringify([volume.id, instanceID.id, epoch]);
+}
+
 /** The field of an attachment that names the exporter through which its holder came. */
 const EXPORTER = "exporter";
 

@@ -9,7 +9,7 @@ import type { InstanceID } from "@libstorage/model";
 import { heldBy } from "./access.js";
 import { Claims } from "./claims.js";
 import type { AttachmentRecord, OpContext, StorageDriver, VolumeRecord } from "./driver.js";
-import { doorOf, exporterOf, fieldsOfDoor, holdsOf, restoreEach } from "./exporter.js";
+import { doorOf, exporterOf, fieldsOfDoor, holdsOf, keyOf, restoreEach } from "./exporter.js";
 import type { DoorState, Exporter, Hold, NotRestored, Session } from "./exporter.js";
 import type { LiveImage } from "./live-image.js";
 import { stored } from "./operations.js";
@@ -390,6 +390,3 @@ const stateOf = ({ attachment }: Hold): DoorState => doorOf(attachment)?.state ?
 
 /** Whether it is a door on its way out. */
 const isLeaving = (hold: Hold): boolean => stateOf(hold) !== "open";
-
-const keyOf = ({ volume, attachment }: Hold): string =>
-  `${volume.id} ${attachment.instanceID.id} ${attachment.epoch}`;

@@ -4,6 +4,7 @@ import { StorageError } from "@libstorage/model";
 import type { ErrorCode } from "@libstorage/model";
 import { CommandError } from "../../executor/exec.js";
 import type { Exec } from "../../executor/exec.js";
+import { Deadline } from "../transport.js";
 import { portalText } from "./door.js";
 import type { IscsiDoor, Portal } from "./door.js";
 
@@ -156,19 +157,25 @@ export class Iscsiadm {
     portal: Portal,
     { signal, timeoutMs, perTryMs }: Limit & { readonly perTryMs: number },
   ): Promise<void> {
-    const end = performance.now() + timeoutMs;
-    const left = (): number => Math.max(1000, end - performance.now());
+    const deadline = new Deadline({ signal, timeoutMs });
     const fine = [EXIT.sessionExists];
     const unseen = [EXIT.noRecords];
     const once = (): Promise<void> =>
-      this.#node(door, portal, ["--login"], { signal, timeoutMs: left() }, { fine, unseen });
+      this.#node(
+        door,
+        portal,
+        ["--login"],
+        { signal, timeoutMs: deadline.left() },
+        { fine, unseen },
+      );
     await pRetry(once, {
       signal,
       retries: Number.POSITIVE_INFINITY,
       minTimeout: 500,
       maxTimeout: 2000,
       randomize: true,
-      shouldRetry: ({ error }) => UNANSWERED.includes(exitCodeOf(error)) && left() > perTryMs,
+      shouldRetry: ({ error }) =>
+        UNANSWERED.includes(exitCodeOf(error)) && deadline.left() > perTryMs,
     });
   }
 
