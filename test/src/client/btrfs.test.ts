@@ -1,6 +1,7 @@
 /** A btrfs volume from its making to a mounted volume of its snapshot, through server and client. */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -56,7 +57,21 @@ describe("btrfs volumes of a host", { skip: cannotMount() || btrfsMissing() }, (
       await host.volumes.unmount("web", {}, {});
       await other.volumes.unmount("restored", {}, {});
       assert.deepEqual([...(await host.mounts()), ...(await other.mounts())], []);
-      await client.volumeRemove({ service: SERVICE, volumeID: id, force: false }, undefined, {});
+      // By hand, so that the server knows of nobody who uses it.
+      const [data, bound] = [join(loop.folder, "volumes/vol", id), join(loop.folder, "bound")];
+      mkdirSync(bound);
+      assert.equal(spawnSync("mount", ["--bind", data, bound]).status, 0);
+      const removal = { service: SERVICE, volumeID: id, force: false };
+      try {
+        await assert.rejects(
+          client.volumeRemove(removal, undefined, {}),
+          /still mounted at .*bound/,
+        );
+      } finally {
+        spawnSync("umount", [bound]);
+      }
+      assert.equal(await readFile(join(data, "data/file"), "utf8"), "now");
+      await client.volumeRemove(removal, undefined, {});
       assert.ok(!existsSync(join(loop.folder, "volumes/vol", id)));
     } finally {
       await host.close();

@@ -158,20 +158,24 @@ export class Changes {
         throw heldByOther(volume, "remove", "detach it first, or remove it with force");
     }
     const { id, attachments } = volume;
+    const driver = this.#driver;
+    // A holder may have it mounted until it is cut off.
+    const look = attachments.length > 0 ? undefined : driver.volumeCheckUnused?.bind(driver, id);
     return {
       subject: { volumeID: id, force },
+      ...(look !== undefined && { look }),
       run: async (context) => {
         // The record of a broken volume cannot be changed; what still uses it is for the driver to see.
         if (volume.broken === undefined)
           await this.#holds.cutAll(volume, attachments, true, context);
-        await this.#driver.volumeRemove(id, context);
+        await driver.volumeRemove(id, context, look !== undefined);
         return null;
       },
       apply: () => this.#inventory.dropVolume(id),
       takeBack: async (context) => {
         const left = await this.#inventory.rereadVolume(id, context);
         if (!isBeyondReturn(volume, left)) return this.#holds.readmitIfPossible(left, context);
-        await this.#driver.volumeRemove(id, context);
+        await driver.volumeRemove(id, context);
         this.#inventory.dropVolume(id);
       },
     };

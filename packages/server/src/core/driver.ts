@@ -267,8 +267,17 @@ export interface StorageDriver {
   watch?(onChange: (change: Change) => void): () => void;
 
   volumeCreate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord>;
-  /** Removes data and record, whatever is left of them. */
-  volumeRemove(id: string, context: OpContext): Promise<void>;
+  /**
+   * Whether something on this host uses a volume that nobody holds. Left out where that is quickly seen, or only while it
+   * is removed.
+   * @throws {StorageError} `failed-precondition`: say what uses it
+   */
+  volumeCheckUnused?(id: string): void;
+  /**
+   * Removes data and record, whatever is left of them.
+   * @param isUnused `volumeCheckUnused` has just passed; otherwise it is checked here
+   */
+  volumeRemove(id: string, context: OpContext, isUnused?: boolean): Promise<void>;
   /** What of a volume `volumeUpdate` can change while the volume is in use, and truly does. */
   readonly mutable: readonly MutableName[];
   /** Fields that were options of its making: what they say is done, and another word changes nothing. */

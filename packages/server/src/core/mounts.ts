@@ -43,11 +43,15 @@ export function readMounts(): Mount[] {
   return parseMounts(readFileSync("/proc/self/mountinfo", "utf8"));
 }
 
-/** Every mount of this host that this process may see: those of other mount namespaces, too. */
-export function readAllMounts(): Mount[] {
-  const seen = new Set<string>();
-  const mounts: Mount[] = [];
-  for (const pid of ["self", ...readdirSync("/proc").filter((name) => /^\d+$/.test(name))]) {
+/**
+ * Every mount of this host that this process may see: those of other mount namespaces, too.
+ * @param own those of this process
+ */
+export function readAllMounts(own: readonly Mount[] = readMounts()): Mount[] {
+  const seen = new Set([readlinkSync("/proc/self/ns/mnt")]);
+  const mounts = [...own];
+  for (const pid of readdirSync("/proc")) {
+    if (!/^\d/.test(pid)) continue;
     try {
       const namespace = readlinkSync(`/proc/${pid}/ns/mnt`);
       if (seen.has(namespace)) continue;

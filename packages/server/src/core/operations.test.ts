@@ -126,6 +126,25 @@ describe("an operation", () => {
       });
   });
 
+  it("that a look refuses meanwhile does not run", async () => {
+    const operations = open();
+    const refusal = new StorageError("failed-precondition", "in use");
+    const look = (): never => {
+      seen.push(`look after ${phases(operations).join(" ")}`);
+      throw refusal;
+    };
+    await assert.rejects(operations.run(request({ look }), caller()), refusal);
+    assert.deepEqual(seen, ["look after ", "takeBack"]);
+    assert.deepEqual(phases(operations), ["intent", "failed"]);
+  });
+
+  it("whose look finds nothing runs", async () => {
+    const operations = open();
+    const look = (): unknown => seen.push("look");
+    assert.equal(await operations.run(request({ look }), caller()), "made");
+    assert.deepEqual(seen, ["look", "run", "apply made"]);
+  });
+
   it("does nothing when its intent cannot be written", async () => {
     const operations = open(new CountedFaults(1, "fail"));
     await assert.rejects(operations.run(request(), caller()), { code: "unavailable" });

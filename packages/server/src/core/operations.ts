@@ -2,6 +2,7 @@
  * The life of a write: idempotency, lock, intent, work, end, effect, event, answer. Every operation of
  * every driver goes through here, and nothing else writes to the journal.
  */
+import { setImmediate } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import type { OpContext } from "./driver.js";
 import { Events } from "./events.js";
@@ -52,6 +53,8 @@ export interface Work<T> {
   readonly subject: Subject;
   /** Numbers given to new objects, to be remembered with the intent. */
   readonly counters?: Readonly<Record<string, number>>;
+  /** Looks and refuses as `prepare` does, and changes nothing; takes long, so it goes on while the intent is written. */
+  look?(): void;
   run(context: OpContext): Promise<T>;
   /** Makes the result visible; runs after the end is on the disk. */
   apply(result: T): void;
@@ -280,11 +283,14 @@ export class Operations {
     const log = parent.child({ ...work.subject });
     const commands: CommandRun[] = [];
     const fields = { ...base, ...work.subject };
-    const intent = await this.journal.append({
-      ...fields,
-      phase: "intent",
-      ...(work.counters !== undefined && { counters: work.counters }),
-    });
+    const [intent, refusal] = await Promise.all([
+      this.journal.append({
+        ...fields,
+        phase: "intent",
+        ...(work.counters !== undefined && { counters: work.counters }),
+      }),
+      work.look && refusalOf(work),
+    ]);
     this.events.publish(intent);
     const closing = (): Partial<EntryFields> => ({
       intent: intent.seq,
@@ -294,6 +300,7 @@ export class Operations {
     let result: T;
     let end: JournalEntry;
     try {
+      if (refusal !== undefined) throw refusal.why;
       result = await work.run(this.context(log, task.signal, commands, task));
       end = await this.journal.append({ ...fields, ...closing(), phase: "end", result });
     } catch (error) {
@@ -329,6 +336,17 @@ export class Operations {
       this.stuck.add({ intent, key: lockKeyOfEntry(fields), finish });
       log.error({ error: stored(error) }, "could not be taken back; it will be tried again");
     }
+  }
+}
+
+/** What a look refuses for, if it does. The journal goes first: it hands over what it writes in the next turn. */
+async function refusalOf(work: Pick<Work<never>, "look">): Promise<{ why: unknown } | undefined> {
+  await setImmediate();
+  try {
+    work.look?.();
+    return undefined;
+  } catch (why) {
+    return { why };
   }
 }
 

@@ -147,10 +147,14 @@ export class FolderDriver implements StorageDriver {
     return this.#makeVolume(volume, {}, context);
   }
 
-  volumeRemove(id: string, context: OpContext): Promise<void> {
+  /** Whoever detached it may have left the mount. */
+  volumeCheckUnused(id: string): void {
+    this.#checkUnused(id, "be removed");
+  }
+
+  volumeRemove(id: string, context: OpContext, isUnused = false): Promise<void> {
     return this.#changeVolume(id, "remove", context, () => {
-      // Whoever detached it may have left the mount.
-      this.#checkUnused(id, "be removed");
+      if (!isUnused) this.volumeCheckUnused(id);
       return this.#takeVolumeAway(id, context);
     });
   }

@@ -139,7 +139,8 @@ export function checkUnmounted(
   doing: string,
   exported: readonly AttachmentRecord[],
 ): void {
-  const mountPoint = bindMountsOf(readMounts(), readAllMounts(), path).find(
+  const own = readMounts();
+  const mountPoint = bindMountsOf(own, readAllMounts(own), path).find(
     (one) => !exported.some(({ deviceName }) => deviceName.endsWith(`:${one}`)),
   );
   if (mountPoint === undefined) return;
