@@ -44,9 +44,10 @@ export class Foreign {
     );
   }
 
+  /** With its records on the disk: one that a loss of power leaves empty stops open-iscsi for every target. */
   async comesUpB(): Promise<void> {
     await this.#hosts.b.run(
-      `${LOGIN} -o new && ${LOGIN} --login && udevadm settle && mkdir -p ${MOUNT} /mnt/foreign
+      `${LOGIN} -o new && sync --file-system /etc/iscsi && ${LOGIN} --login && udevadm settle && mkdir -p ${MOUNT} /mnt/foreign
        mount -t tmpfs none ${MOUNT}
        mount /dev/disk/by-path/ip-${PORTAL}-iscsi-${TARGET}-lun-1 /mnt/foreign && echo foreign > /mnt/foreign/file`,
       SLOW,
