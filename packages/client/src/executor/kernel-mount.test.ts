@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { linkSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { it } from "node:test";
-import { kernelMountOf } from "./kernel-mount.js";
+import { kernelMountOf, sourceName } from "./kernel-mount.js";
 
 const RDONLY = 1;
 const NOATIME = 1024;
@@ -47,4 +50,27 @@ it("leaves everything else to mount(8)", () => {
     ["--version"],
   ])
     assert.equal(kernelMountOf(args), undefined, args.join(" "));
+});
+
+it("calls a device of device-mapper by its name, where that stands for the same device", () => {
+  const base = mkdtempSync(join(tmpdir(), "libstorage-dm-"));
+  try {
+    const [sys, dev] = [join(base, "sys"), join(base, "dev")];
+    for (const [disk, name] of [
+      ["dm-0", "mpatha"],
+      ["dm-1", "vg0-lv"],
+      ["dm-2", "gone"],
+    ] as const) {
+      mkdirSync(join(sys, "class/block", disk, "dm"), { recursive: true });
+      writeFileSync(join(sys, "class/block", disk, "dm/name"), `${name}\n`);
+      mkdirSync(join(dev, "mapper"), { recursive: true });
+      writeFileSync(join(dev, disk), "");
+    }
+    linkSync(join(dev, "dm-0"), join(dev, "mapper/mpatha"));
+    assert.equal(sourceName("/dev/dm-0", sys, dev), "/dev/mapper/mpatha");
+    for (const other of ["/dev/dm-2", "/dev/dm-3", "/dev/sda", "/dev/mapper/mpatha", "/data/dm-0"])
+      assert.equal(sourceName(other, sys, dev), other);
+  } finally {
+    rmSync(base, { recursive: true });
+  }
 });

@@ -3,6 +3,9 @@
  * fiftieth of the time. Whatever else is asked, and whatever fails, is left to mount(8) itself, which can do
  * more and says why it cannot.
  */
+import { readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+
 /** Options of mount(8) and what they are to the kernel, from linux/mount.h. */
 const FLAGS: Readonly<Record<string, number>> = {
   rw: 0,
@@ -87,9 +90,23 @@ async function open(): Promise<Call | undefined> {
     });
 }
 
+/** A device of device-mapper by its name, as mount(8) has it in the mount table; another as it is. */
+export function sourceName(source: string, sys = "/sys", dev = "/dev"): string {
+  const disk = /^\/dev\/(dm-\d+)$/.exec(source)?.[1];
+  if (disk === undefined) return source;
+  try {
+    const name = readFileSync(join(sys, "class/block", disk, "dm/name"), "utf8").trim();
+    const isSame = statSync(join(dev, "mapper", name)).rdev === statSync(join(dev, disk)).rdev;
+    return isSame ? `/dev/mapper/${name}` : source;
+  } catch {
+    return source;
+  }
+}
+
 /** @returns whether it was done; if not, nothing was */
 export async function mountInKernel(mount: KernelMount): Promise<boolean> {
   call ??= open().catch(() => undefined);
-  const mounting = (await call)?.(mount).catch(() => -1);
+  const source = sourceName(mount.source);
+  const mounting = (await call)?.({ ...mount, source }).catch(() => -1);
   return (await mounting) === 0;
 }
