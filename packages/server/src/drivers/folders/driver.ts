@@ -20,7 +20,15 @@ import { exporterOf } from "../../core/exporter.js";
 import type { Backing, IdleVolumes, Purpose } from "./backing.js";
 import { CONTENT_FIELD, folderContent } from "./content.js";
 import { failureOf } from "./failures.js";
-import { checkNothingMounted, checkUnmounted, place, removeAll, takeAway } from "./placing.js";
+import { instanceByHostName } from "./instance.js";
+import {
+  checkNothingMounted,
+  checkRemovable,
+  checkUnmounted,
+  place,
+  removeAll,
+  takeAway,
+} from "./placing.js";
 import { exchange, settle, settleAll } from "./reverting.js";
 import { snapshotText, volumeText } from "./records.js";
 import type { SnapshotText, VolumeText } from "./records.js";
@@ -150,12 +158,13 @@ export class FolderDriver implements StorageDriver {
   /** Whoever detached it may have left the mount. */
   volumeCheckUnused(id: string): void {
     this.#checkUnused(id, "be removed");
+    checkRemovable(this.#volumes, id);
   }
 
   volumeRemove(id: string, context: OpContext, isUnused = false): Promise<void> {
     return this.#changeVolume(id, "remove", context, () => {
       if (!isUnused) this.volumeCheckUnused(id);
-      return this.#takeVolumeAway(id, context);
+      return this.#takeVolumeAway(id, context, true);
     });
   }
 
@@ -292,13 +301,7 @@ export class FolderDriver implements StorageDriver {
   };
 
   instanceInspect(id: InstanceID): Instance {
-    const about = { name: `${this.#name}Instance`, providerName: "" };
-    if (id.id !== "") return { instanceID: id, ...about };
-    if (typeof id.metadata !== "string" || id.metadata === "") {
-      const text = "the instance ID is empty and its metadata is no host name";
-      throw new StorageError("invalid-argument", text);
-    }
-    return { instanceID: { id: id.metadata, driver: id.driver, service: "" }, ...about };
+    return instanceByHostName(id, `${this.#name}Instance`);
   }
 
   /** Only a device that the client named itself appears among its local devices. */
@@ -330,9 +333,9 @@ export class FolderDriver implements StorageDriver {
     return existing(this.#volumes, id);
   }
 
-  async #takeVolumeAway(id: string, context: OpContext): Promise<void> {
+  async #takeVolumeAway(id: string, context: OpContext, isRemovable = false): Promise<void> {
     const { projectID, record } = this.#volumes.read(id) ?? {};
-    await takeAway(this.#backing, this.#volumes, id, context);
+    await takeAway(this.#backing, this.#volumes, id, context, isRemovable);
     await this.#backing.forget?.(id, projectID, context);
     const contentID = record?.fields[CONTENT_FIELD];
     if (contentID === undefined || this.#backing.streams?.release === undefined) return;

@@ -90,17 +90,26 @@ async function all(...steps: readonly Promise<void>[]): Promise<void> {
     if (step.status === "rejected") throw step.reason;
 }
 
-/** Removes whatever there is of an id; what is not there is fine. */
+/** @throws {StorageError} `failed-precondition` when something is mounted in or on its data */
+export function checkRemovable<T extends Parsed>(shelf: Shelf<T>, id: string): void {
+  checkNothingMounted(shelf.dataPath(id), `remove ${shelf.of.what} ${id}`);
+}
+
+/**
+ * Removes whatever there is of an id; what is not there is fine.
+ * @param isRemovable `checkRemovable` has just passed; otherwise it is checked here
+ */
 export async function takeAway<T extends Parsed>(
   backing: Pick<Backing, "isAtomic" | "discard">,
   shelf: Shelf<T>,
   id: string,
   context: OpContext,
+  isRemovable = false,
 ): Promise<void> {
   const { files } = context;
   const data = shelf.dataPath(id);
   const gone = shelf.gonePath(id);
-  checkNothingMounted(data, `remove ${shelf.of.what} ${id}`);
+  if (!isRemovable) checkRemovable(shelf, id);
   await dropRevert(backing, shelf, id, context);
   const hasData = shelf.hasData(id);
   if (shelf.hasRecord(id)) await files.unlink(shelf.recordPath(id), hasData ? DEFERRED : undefined);
