@@ -1,6 +1,7 @@
 /** From what went wrong on the way to the server, or in its answer, to a StorageError. */
 import { codeOfStatus, isErrorCode, StorageError } from "@libstorage/model";
 import type { ErrorCode, ErrorData, Task } from "@libstorage/model";
+import { TOO_LARGE } from "./http-body.js";
 
 /** The header in which a server of this project names the exact code of an error. */
 export const ERROR_CODE_HEADER = "libstorage-errorcode";
@@ -99,9 +100,7 @@ export function reachOf(error: unknown): Reach {
 export function codeOf(error: unknown): string {
   for (let at: unknown = error; isMap(at) || at instanceof Error; at = (at as Error).cause) {
     const code = (at as NodeJS.ErrnoException).code;
-    // The HTTP library puts its own words over some of Node's.
-    if (typeof code === "string" && code !== "ERR_BAD_RESPONSE" && code !== "ERR_NETWORK")
-      return code;
+    if (typeof code === "string") return code;
   }
   return "";
 }
@@ -196,22 +195,20 @@ export function failureOfConnection(
   server: string,
   isTls = false,
 ): StorageError {
-  // What the connection itself refused comes wrapped by the HTTP library.
-  for (let at = error; at instanceof Error; at = at.cause)
-    if (at instanceof StorageError) return at;
+  if (error instanceof StorageError) return error;
   const code = codeOf(error);
   const message = messageOf(error);
   const known = unreachable(code, server) ?? untrusted(code, message, server);
   if (known !== undefined)
     return new StorageError(known.code, known.text, { server, cause: code }, { cause: error });
-  if (code === "ETIMEDOUT" || message.startsWith("timeout of"))
+  if (code === "ETIMEDOUT")
     return new StorageError(
       "deadline-exceeded",
       `the server at ${server} did not answer ${asked} in time; it may still do it: look before you repeat it`,
       { server },
       { cause: error },
     );
-  if (/maxContentLength/.test(message))
+  if (code === TOO_LARGE)
     return new StorageError(
       "resource-exhausted",
       `the answer of ${server} to ${asked} is larger than this client takes: use limit and after`,

@@ -3,11 +3,10 @@ import type { Agent as HttpAgent, ClientRequest, IncomingMessage, RequestOptions
 import type { Agent as HttpsAgent } from "node:https";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import axios from "axios";
-import type { AxiosInstance, AxiosRequestConfig, AxiosResponse } from "axios";
 import { formatAddress, isLocal, parseAddress, StorageError } from "@libstorage/model";
 import type { Address, TlsSettings } from "@libstorage/model";
 import { plainAgent } from "./connection.js";
+import { bodyOf, readWhole } from "./http-body.js";
 import { failureOfConnection, reachOf } from "./http-failure.js";
 import type { HttpReply } from "./http-failure.js";
 import type { HttpRequest } from "./http-request.js";
@@ -66,10 +65,16 @@ export interface StreamReply {
 
 const MIB = 1024 ** 2;
 
+type Agent = HttpAgent | HttpsAgent;
+
+/** What every request to the server has in common. */
 interface Target {
   readonly base: string;
-  readonly config: AxiosRequestConfig;
-  readonly agent: HttpAgent | HttpsAgent;
+  readonly agent: Agent;
+  readonly socketPath?: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Of answers that are read whole. */
+  readonly encoding: "gzip" | "identity";
 }
 
 async function targetOf(address: Address, options: TransportOptions): Promise<Target> {
@@ -77,70 +82,42 @@ async function targetOf(address: Address, options: TransportOptions): Promise<Ta
     keepAlive: options.keepAlive ?? true,
     connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
   };
-  if (address.kind === "unix") {
-    const agent = plainAgent(connection);
-    const config = {
+  // On one host compressing costs more than it saves.
+  const encoding = isLocal(address) ? "identity" : "gzip";
+  if (address.kind === "unix")
+    return {
+      base: "http://localhost",
+      agent: plainAgent(connection),
       socketPath: address.path,
-      httpAgent: agent,
       headers: { Host: "libstorage-server" },
+      encoding,
     };
-    return { base: "http://localhost", config, agent };
-  }
   const host = address.host === "" ? "127.0.0.1" : address.host;
   const authority = `${host.includes(":") ? `[${host}]` : host}:${address.port}`;
-  if (options.tls === undefined) {
-    const agent = plainAgent(connection);
-    return { base: `http://${authority}`, config: { httpAgent: agent }, agent };
-  }
+  if (options.tls === undefined)
+    return { base: `http://${authority}`, agent: plainAgent(connection), headers: {}, encoding };
   const { tlsAgent } = await import("./tls-connection.js");
-  const agent = tlsAgent(options.tls, host, connection);
   const { serverName } = options.tls;
-  const config: AxiosRequestConfig = {
-    httpsAgent: agent,
-    ...(serverName !== undefined && { headers: { Host: serverName } }),
+  return {
+    base: `https://${authority}`,
+    agent: tlsAgent(options.tls, host, connection),
+    headers: serverName === undefined ? {} : { Host: serverName },
+    encoding,
   };
-  return { base: `https://${authority}`, config, agent };
 }
 
-/** Only bytes go in and out here; what they mean is decided above. */
-function axiosFor(target: Target, address: Address, options: TransportOptions): AxiosInstance {
-  const { headers, ...config } = target.config;
-  return axios.create({
-    ...config,
-    adapter: "http",
-    baseURL: target.base,
-    timeout: options.responseTimeoutMs ?? 90_000,
-    maxContentLength: options.maxResponseBytes ?? 256 * MIB,
-    maxBodyLength: 16 * MIB,
-    maxRedirects: 0,
-    // Else being out of time looks like a broken connection, and would be tried again.
-    transitional: { clarifyTimeoutError: true },
-    proxy: false,
-    validateStatus: () => true,
-    transformRequest: [(data: unknown) => data],
-    transformResponse: [(data: unknown) => data],
-    responseType: "text",
-    headers: {
-      ...(headers as Record<string, string> | undefined),
-      Accept: "application/json",
-      "User-Agent": "libstorage",
-      // On one host compressing costs more than it saves.
-      "Accept-Encoding": isLocal(address) ? "identity" : "gzip",
-    },
-  });
-}
-
-interface Opened {
-  readonly agent: Target["agent"];
-  readonly http: AxiosInstance;
-  readonly target: Target;
+interface Reply {
+  readonly status: number;
+  readonly headers: IncomingMessage["headers"];
+  /** Unpacked. */
+  readonly body: Readable;
 }
 
 class HttpTransport implements Transport {
   readonly address: Address;
   readonly #server: string;
   readonly #options: TransportOptions;
-  #opened: Promise<Opened> | undefined;
+  #target: Promise<Target> | undefined;
 
   constructor(options: TransportOptions) {
     this.#options = options;
@@ -152,8 +129,8 @@ class HttpTransport implements Transport {
     const started = Date.now();
     for (let attempt = 0, wasPerhapsSent = false; ; attempt += 1) {
       try {
-        const reply = await this.#ask<string>(request, signal);
-        return { status: reply.status, headers: headersOf(reply), text: reply.data ?? "" };
+        const { bytes, ...reply } = await this.#whole(request, signal);
+        return { ...reply, text: bytes.toString("utf8") };
       } catch (error) {
         const reach = reachOf(error);
         wasPerhapsSent ||= reach === "perhaps";
@@ -171,10 +148,8 @@ class HttpTransport implements Transport {
 
   async download(request: HttpRequest, signal: AbortSignal | undefined): Promise<DownloadReply> {
     try {
-      const reply = await this.#ask<Buffer>(request, signal, { responseType: "arraybuffer" });
-      const bytes = Buffer.from(reply.data);
-      const text = reply.status >= 300 ? bytes.toString("utf8") : "";
-      return { status: reply.status, headers: headersOf(reply), text, bytes };
+      const { bytes, ...reply } = await this.#whole(request, signal);
+      return { ...reply, bytes, text: reply.status >= 300 ? bytes.toString("utf8") : "" };
     } catch (error) {
       throw this.#failed(error, request, signal);
     }
@@ -182,43 +157,19 @@ class HttpTransport implements Transport {
 
   async stream(request: HttpRequest, signal: AbortSignal | undefined): Promise<StreamReply> {
     try {
-      const reply = await this.#ask<Readable>(request, signal, {
-        responseType: "stream",
-        timeout: 0,
-        maxContentLength: -1,
-        headers: { ...request.headers, Accept: "text/event-stream" },
-      });
-      return { status: reply.status, headers: headersOf(reply), stream: reply.data };
+      const { body, ...reply } = await this.#ask(request, signal, 0, "text/event-stream");
+      return { ...reply, stream: body };
     } catch (error) {
       throw this.#failed(error, request, signal);
     }
   }
 
   async exchange(request: HttpRequest, signal: AbortSignal | undefined): Promise<Exchange> {
-    const { target } = await this.#open();
-    const { base, config, agent } = target;
-    const { request: begin } = base.startsWith("https:")
-      ? await import("node:https")
-      : await import("node:http");
-    const { socketPath } = config;
-    const options: RequestOptions = {
-      method: request.method,
-      agent,
-      headers: {
-        ...(config.headers as Record<string, string> | undefined),
-        "User-Agent": "libstorage",
-        ...request.headers,
-      },
-      ...(typeof socketPath === "string" && { socketPath }),
-      ...(signal !== undefined && { signal }),
-    };
-    const send = begin(`${base}${request.url}`, options);
+    const send = await this.#begin(request, signal);
     // A peer that is gone without a word is noticed by the kernel.
     send.setSocketKeepAlive(true, 30_000);
-    const reply = new Promise<IncomingMessage>((resolve, reject) => {
-      send.once("response", resolve);
-      send.on("error", (error) => reject(this.#failed(error, request, signal)));
-      send.once("close", () => reject(this.#failed(new Error("socket hang up"), request, signal)));
+    const reply = responseTo(send).catch((error: unknown) => {
+      throw this.#failed(error, request, signal);
     });
     // Whoever only sends may be told by its own end.
     reply.catch(() => {});
@@ -226,35 +177,63 @@ class HttpTransport implements Transport {
   }
 
   close(): void {
-    void this.#opened?.then(
+    void this.#target?.then(
       ({ agent }) => agent.destroy(),
       () => {},
     );
   }
 
-  #open(): Promise<Opened> {
-    this.#opened ??= targetOf(this.address, this.#options).then((target) => ({
-      agent: target.agent,
-      http: axiosFor(target, this.address, this.#options),
-      target,
-    }));
-    return this.#opened;
+  #open(): Promise<Target> {
+    this.#target ??= targetOf(this.address, this.#options);
+    return this.#target;
   }
 
-  async #ask<T>(
+  async #begin(
     request: HttpRequest,
     signal: AbortSignal | undefined,
-    extra: AxiosRequestConfig = {},
-  ): Promise<AxiosResponse<T>> {
-    const { http } = await this.#open();
-    return http.request<T>({
+    more: Readonly<Record<string, string>> = {},
+  ): Promise<ClientRequest> {
+    const { base, headers, agent, socketPath } = await this.#open();
+    const options: RequestOptions = {
       method: request.method,
-      url: request.url,
-      headers: { ...request.headers },
-      ...(request.body !== undefined && { data: request.body }),
+      agent,
+      headers: { ...headers, "User-Agent": "libstorage", ...more, ...request.headers },
+      ...(socketPath !== undefined && { socketPath }),
       ...(signal !== undefined && { signal }),
-      ...extra,
+    };
+    const { request: begin } = base.startsWith("https:")
+      ? await import("node:https")
+      : await import("node:http");
+    return begin(`${base}${request.url}`, options);
+  }
+
+  /** @param idleMs how long nothing may come; 0: for ever */
+  async #ask(
+    request: HttpRequest,
+    signal: AbortSignal | undefined,
+    idleMs: number,
+    accept = "application/json",
+  ): Promise<Reply> {
+    const { encoding } = await this.#open();
+    const send = await this.#begin(request, signal, {
+      Accept: accept,
+      "Accept-Encoding": encoding,
     });
+    let response: IncomingMessage | undefined;
+    send.setTimeout(idleMs, () => (response ?? send).destroy(outOfTime()));
+    send.end(request.body);
+    response = await responseTo(send);
+    const { statusCode: status = 0, headers } = response;
+    return { status, headers, body: bodyOf(response) };
+  }
+
+  async #whole(
+    request: HttpRequest,
+    signal: AbortSignal | undefined,
+  ): Promise<Omit<Reply, "body"> & { readonly bytes: Buffer }> {
+    const { responseTimeoutMs = 90_000, maxResponseBytes = 256 * MIB } = this.#options;
+    const { body, ...reply } = await this.#ask(request, signal, responseTimeoutMs);
+    return { ...reply, bytes: await readWhole(body, maxResponseBytes) };
   }
 
   async #pause(attempt: number, request: HttpRequest, signal?: AbortSignal): Promise<void> {
@@ -280,8 +259,17 @@ export function openTransport(options: TransportOptions): Transport {
   return new HttpTransport(options);
 }
 
-function headersOf({ headers }: AxiosResponse): Readonly<Record<string, unknown>> {
-  return Object.fromEntries(Object.entries(headers));
+function responseTo(send: ClientRequest): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    send.once("response", resolve);
+    send.on("error", reject);
+    send.once("close", () => reject(new Error("socket hang up")));
+  });
+}
+
+/** Not as a connection that broke, after which a request may be sent again. */
+function outOfTime(): Error {
+  return Object.assign(new Error("no answer in time"), { code: "ETIMEDOUT" });
 }
 
 /** How a request is named in errors. */
