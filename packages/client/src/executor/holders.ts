@@ -1,5 +1,6 @@
-/** Which processes keep a mount busy. */
-import { readdir, readFile, readlink } from "node:fs/promises";
+/** Which processes keep a mount or a device busy. */
+import { readdir, readFile, readlink, stat } from "node:fs/promises";
+import { numbersIn } from "../filesystem/device-numbers.js";
 
 export interface Holder {
   readonly pid: number;
@@ -10,10 +11,18 @@ export interface Holder {
 const MOST_HOLDERS = 5;
 const TIME_LIMIT_MS = 2_000;
 
+async function processIDs(): Promise<readonly string[]> {
+  return (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+}
+
+async function filesOf(pid: string): Promise<readonly string[]> {
+  const fds: string[] = await readdir(`/proc/${pid}/fd`).catch(() => []);
+  return fds.map((fd) => `fd/${fd}`);
+}
+
 async function linksOf(pid: string): Promise<readonly string[]> {
   const base = `/proc/${pid}`;
-  const fds = await readdir(`${base}/fd`).catch(() => []);
-  const links = ["cwd", "root", "exe", ...fds.map((fd) => `fd/${fd}`)];
+  const links = ["cwd", "root", "exe", ...(await filesOf(pid))];
   const targets = await Promise.all(
     links.map((link) => readlink(`${base}/${link}`).catch(() => "")),
   );
@@ -25,12 +34,49 @@ export async function holdersOf(mountPoint: string): Promise<readonly Holder[]> 
   const deadline = performance.now() + TIME_LIMIT_MS;
   const below = `${mountPoint}/`;
   const found: Holder[] = [];
-  for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
+  for (const pid of await processIDs()) {
     if (found.length >= MOST_HOLDERS || performance.now() > deadline) break;
     const links = await linksOf(pid);
     if (!links.some((target) => target === mountPoint || target.startsWith(below))) continue;
-    const command = await readFile(`/proc/${pid}/comm`, "utf8").catch(() => "?");
-    found.push({ pid: Number(pid), command: command.trim() });
+    found.push(await named(pid));
   }
   return found;
+}
+
+async function named(pid: string): Promise<Holder> {
+  const command = await readFile(`/proc/${pid}/comm`, "utf8").catch(() => "?");
+  return { pid: Number(pid), command: command.trim() };
+}
+
+/**
+ * The first few processes that have one of these block devices open, as far as this user may see. All are looked at,
+ * however long that takes: who is overlooked loses what it writes.
+ * @param devices as the kernel writes them, `MAJOR:MINOR`
+ */
+export async function openersOf(devices: ReadonlySet<string>): Promise<readonly Holder[]> {
+  const found: Holder[] = [];
+  for (const pid of await processIDs()) {
+    if (found.length >= MOST_HOLDERS) break;
+    const files = await Promise.all((await filesOf(pid)).map((file) => deviceAt(pid, file)));
+    if (!files.some((device) => device !== undefined && devices.has(device))) continue;
+    if (!(await isEnding(pid))) found.push(await named(pid));
+  }
+  return found;
+}
+
+/** By its number, since in a container a device may have any name. */
+async function deviceAt(pid: string, file: string): Promise<string | undefined> {
+  const path = `/proc/${pid}/${file}`;
+  // Anything else is not asked: a file on a network that is away would not answer.
+  if (!(await readlink(path).catch(() => "")).startsWith("/dev/")) return undefined;
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isBlockDevice() !== true) return undefined;
+  const { major, minor } = numbersIn(found.rdev);
+  return `${major}:${minor}`;
+}
+
+/** SIGKILL waits for it: it only waits for a request that the device does not answer, and makes no other. */
+async function isEnding(pid: string): Promise<boolean> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
+  return /^(?:Sig|Shd)Pnd:\t[\da-f]*[13579bdf][\da-f]{2}$/m.test(status);
 }

@@ -9,7 +9,7 @@ import { StorageError } from "@libstorage/model";
 import { CommandError } from "../../executor/exec.js";
 import { placesOf } from "../../executor/executor.js";
 import type { ExecutorContext } from "../../executor/executor.js";
-import { usersOf } from "../block-use.js";
+import { openersAt, usersOf } from "../block-use.js";
 import { sysReal, sysText, tellKernel } from "../kernel.js";
 import type { Deadline } from "../transport.js";
 import type { IscsiDoor } from "./door.js";
@@ -278,6 +278,26 @@ async function isAnothers(
   return identity !== undefined && identity.wwid !== "" && !isVolume(identity, door);
 }
 
+/** @param map over the disks, which hold it in the kernel's table; a program may have opened one beside it */
+async function refuseUsed(
+  sys: string,
+  map: string | undefined,
+  disks: readonly string[],
+  door: IscsiDoor,
+  volumeID: string,
+): Promise<void> {
+  for (const device of map === undefined ? disks : [map, ...disks]) {
+    const isPath = map !== undefined && device !== map;
+    const users = isPath ? await openersAt(sys, [device]) : await usersOf(sys, device);
+    if (users.length > 0)
+      throw new StorageError(
+        "failed-precondition",
+        `volume ${volumeID} stays on this host: its device ${device} is used by ${users.join(", ")}; end that use first`,
+        about(volumeID, door),
+      );
+  }
+}
+
 /**
  * Removes the volume's LUN from every session, the map over it first. Other LUNs are left alone.
  * @throws {StorageError} `failed-precondition` while something uses it
@@ -294,18 +314,12 @@ export async function removeLun(
   for (const device of sessions.flatMap((one) => one.devices))
     if (device.lun === door.lun && !(await isAnothers(context, device, door, deadline)))
       devices.push(device);
-  const [disk] = devices.flatMap((device) => device.disk ?? []);
+  const disks = devices.flatMap((device) => device.disk ?? []);
+  const [disk] = disks;
   const over = disk === undefined ? undefined : await mapOver(sys, disk);
   // One that has lost every path stands over no disk any more.
   const map = over ?? (await allMaps(sys)).find(({ wwid }) => wwid === door.wwid);
-  const used = map?.disk ?? disk;
-  const users = used === undefined ? [] : await usersOf(sys, used);
-  if (users.length > 0)
-    throw new StorageError(
-      "failed-precondition",
-      `volume ${volumeID} stays on this host: its device ${used} is used by ${users.join(", ")}; end that use first`,
-      about(volumeID, door),
-    );
+  await refuseUsed(sys, map?.disk, disks, door, volumeID);
   const limit = (): { signal: AbortSignal; timeoutMs: number } => ({
     signal: deadline.signal,
     timeoutMs: deadline.left(30_000),
