@@ -17,7 +17,7 @@ import type {
 import { exporterOf } from "../../core/exporter.js";
 import { abilitiesOf } from "./abilities.js";
 import { wipeSigns } from "./blocks.js";
-import { dmUUIDOf, isLinkOf, linkOf, usesOf, wordsOf } from "./devices.js";
+import { dmUUIDOf, isLinkOf, linkOf } from "./devices.js";
 import { isSameSize } from "./failures.js";
 import type { Known } from "./known.js";
 import type { Made, NewObject } from "./layout.js";
@@ -32,6 +32,7 @@ import { snapshotTags, volumeTags } from "./records.js";
 import { Reverting } from "./reverting.js";
 import type { LvRow, VgRow } from "./reports.js";
 import { isOurs, UNWIPED } from "./tags.js";
+import { usesOf, wordsOf } from "./uses.js";
 import { watchGroup } from "./watch.js";
 
 const NEXT_DEVICE: NextDeviceInfo = { ignore: true, prefix: "", pattern: "" };
@@ -282,9 +283,9 @@ export class LvmDriver implements StorageDriver {
       // While others hold it, it stays active: only what can be seen is told then.
       if (attachments.length > 0) this.#checkUnmounted(volume.id, attachments);
       else
-        await this.#lvm.deactivate(row.name, context).catch((error: unknown) => {
+        await this.#lvm.deactivate(row.name, context).catch(async (error: unknown) => {
           const doing = `be taken from ${holder.id}`;
-          throw this.#objects.explained(error, "volume", volume.id, doing);
+          throw await this.#objects.explained(error, "volume", volume.id, doing, context);
         });
       return this.#write(row, { ...volume, attachments }, context);
     });

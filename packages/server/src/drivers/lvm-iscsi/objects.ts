@@ -1,7 +1,6 @@
 /** The volumes and snapshots of a service as they stand in its group, and how they come and go. */
 import { notFound, StorageError } from "@libstorage/model";
 import type { Listing, OpContext, SnapshotRecord, VolumeRecord } from "../../core/driver.js";
-import { usesOf, wordsOf } from "./devices.js";
 import { failureOf, isGone, isInUse, isTaken } from "./failures.js";
 import type { Known } from "./known.js";
 import type { Made, NewObject } from "./layout.js";
@@ -12,6 +11,7 @@ import type { Names } from "./names.js";
 import { snapshotIn, volumeIn } from "./records.js";
 import type { LvRow } from "./reports.js";
 import { isOurs, MAKING, REMOVED, UNWIPED } from "./tags.js";
+import { countedUsesOf, wordsOf } from "./uses.js";
 
 export type Kind = "volume" | "snapshot";
 
@@ -210,9 +210,9 @@ export class Objects {
         { resourceID: id },
       );
     }
-    await this.#layouts.remove(row, context).catch((error: unknown) => {
+    await this.#layouts.remove(row, context).catch(async (error: unknown) => {
       if (isGone(error)) return this.#known.forget(id);
-      throw this.explained(error, kind, id, "be removed");
+      throw await this.explained(error, kind, id, "be removed", context);
     });
     if (this.#known.get(id)?.tags.includes(REMOVED) !== true) this.#known.forget(id);
     // It may have been the last snapshot of a removed volume, about which nothing is known after a failure.
@@ -251,9 +251,15 @@ export class Objects {
   }
 
   /** Names what has a volume open, where that is why something failed. */
-  explained(error: unknown, kind: Kind, id: string, doing: string): unknown {
+  async explained(
+    error: unknown,
+    kind: Kind,
+    id: string,
+    doing: string,
+    context: OpContext,
+  ): Promise<unknown> {
     if (!isInUse(error)) return error;
-    const uses = usesOf(this.#lvm.device(id));
+    const uses = await countedUsesOf(this.#lvm.device(id), context);
     return new StorageError(
       "failed-precondition",
       `${kind} ${id} cannot ${doing}: ${wordsOf(uses)}; then try again`,

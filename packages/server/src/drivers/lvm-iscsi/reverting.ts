@@ -83,8 +83,8 @@ export class Reverting {
 
   async #letGo(id: string, context: OpContext): Promise<void> {
     const { lvm, objects } = this.#parts;
-    await lvm.deactivate(id, context).catch((error: unknown) => {
-      throw objects.explained(error, "volume", id, "go back to a snapshot");
+    await lvm.deactivate(id, context).catch(async (error: unknown) => {
+      throw await objects.explained(error, "volume", id, "go back to a snapshot", context);
     });
   }
 

@@ -1,5 +1,6 @@
 /** Who uses a file that FUSE shows: the daemon cannot tell. @see proc(5) */
 import { readFileSync, readdirSync, readlinkSync } from "node:fs";
+import { loopsOver } from "../../core/device-users.js";
 
 function entries(folder: string): readonly string[] {
   try {
@@ -30,13 +31,6 @@ export function linkOf(path: string): string {
 export interface Sought {
   readonly path: string;
   readonly mountIDs: readonly number[];
-}
-
-/** Loop devices that show a file, such as `loop3`. */
-export function loopsOver(path: string): readonly string[] {
-  return entries("/sys/block").filter(
-    (name) => /^loop\d+$/.test(name) && textOf(`/sys/block/${name}/loop/backing_file`) === path,
-  );
 }
 
 /** Processes that have it open, and loop devices, in words. */
