@@ -111,6 +111,21 @@ ID_SCSI_SERIAL=11111111-2222-3333-4444-555555555555
   assert.deepEqual(parseScsiID(unmapped), { wwid: "", serial: "" });
 });
 
+it("a record is made for iSER where the target has it, and for TCP where not", async () => {
+  const [portal] = door().portals;
+  assert.ok(portal);
+  const commands: string[] = [];
+  const exec: Exec = async (file, args) => {
+    commands.push([file, ...args].join(" "));
+    return { stdout: "", stderr: "" };
+  };
+  const limit = { signal: new AbortController().signal, timeoutMs: 1_000 };
+  for (const iser of ["true", "false"])
+    await new Iscsiadm(exec).makeRecord(door({ iser }), portal, limit);
+  const node = `iscsiadm --mode node --targetname ${FIELDS.iqn} --portal 10.0.0.1:3260`;
+  assert.deepEqual(commands, [`${node} --interface iser --op new`, `${node} --op new`]);
+});
+
 describe("a login", () => {
   const [portal] = door().portals;
   assert.ok(portal);

@@ -16,7 +16,9 @@ export const LioConfig = v.strictObject({
   iser: v.optional(
     v.pipe(
       v.boolean(),
-      v.description("Whether portals speak iSER (iSCSI over RDMA) instead of TCP."),
+      v.description(
+        "Whether portals speak iSER (iSCSI over RDMA) too, and hosts are told to use that. The kernel goes on listening on TCP.",
+      ),
     ),
     false,
   ),

@@ -132,21 +132,31 @@ export class Targets {
     }
   }
 
-  async #listen(portal: Portal, { iqn, iser }: IscsiDoor, { files }: OpContext): Promise<void> {
+  async #listen(portal: Portal, { iqn, iser }: IscsiDoor, context: OpContext): Promise<void> {
     const path = join(this.#group(iqn), "np", formatPortal(portal));
-    if (await exists(path)) return;
-    try {
-      await files.makeFolder(path, 0o755, UNSYNCED);
-      if (iser) await files.writeAttribute(join(path, "iser"), "1");
-    } catch (error) {
+    if (!(await exists(path)))
+      await context.files.makeFolder(path, 0o755, UNSYNCED).catch(async (error: unknown) => {
+        if (error instanceof StorageError) throw error;
+        throw cannotListen(portal, iqn, error, await this.#whyNot(portal));
+      });
+    if (iser) await this.#addIser(path, portal, iqn, context);
+  }
+
+  /**
+   * The kernel listens for RDMA beside TCP. A portal that was left without, or that another volume's holder has made
+   * without, gets it; it is never taken away, since others of the target may use it.
+   */
+  async #addIser(path: string, portal: Portal, iqn: string, { files }: OpContext): Promise<void> {
+    const iser = join(path, "iser");
+    if ((await attribute(iser)) === "1") return;
+    const why =
+      "the kernel refuses it, and hosts would look for it in vain; it needs the module ib_isert (modprobe ib_isert) and an RDMA device that has this address (rdma link); look at dmesg, or set iser to false";
+    await files.writeAttribute(iser, "1").catch((error: unknown) => {
       if (error instanceof StorageError) throw error;
-      throw new StorageError(
-        "failed-precondition",
-        `the target cannot listen on ${formatPortal(portal)}${iser ? " with iSER" : ""} (${codeOf(error)}): ${await this.#whyNot(portal)}`,
-        { portal: formatPortal(portal), iqn },
-        { cause: error },
-      );
-    }
+      throw cannotListen(portal, iqn, error, why, " with iSER");
+    });
+    if ((await attribute(iser)) !== "1")
+      throw cannotListen(portal, iqn, undefined, why, " with iSER");
   }
 
   /** Another target's wildcard takes the port of every address. The kernel says of a busy port that it is invalid. */
@@ -230,6 +240,22 @@ export class Targets {
   async sessionInfo(door: IscsiDoor): Promise<string | undefined> {
     return attribute(join(this.#acl(door), "info"));
   }
+}
+
+function cannotListen(
+  portal: Portal,
+  iqn: string,
+  cause: unknown,
+  why: string,
+  how = "",
+): StorageError {
+  const code = cause === undefined ? "" : ` (${codeOf(cause)})`;
+  return new StorageError(
+    "failed-precondition",
+    `the target cannot listen on ${formatPortal(portal)}${how}${code}: ${why}`,
+    { portal: formatPortal(portal), iqn },
+    { cause },
+  );
 }
 
 /** The kernel's word for a value that is not set. */
