@@ -13,6 +13,7 @@ import { CommandError } from "./exec.js";
 import type { MountRecord } from "./executor.js";
 import { holdersOf } from "./holders.js";
 import { mountsAt, readMountTable } from "./mount-table.js";
+import type { MountTable } from "./mount-table.js";
 
 export interface MountHost {
   readonly exec: Exec;
@@ -84,8 +85,9 @@ export function mountInWords({ source, root, fsType }: MountRecord): string {
 export async function standingAt(
   mountPoint: string,
   isWanted: (top: MountRecord) => boolean | Promise<boolean>,
+  table: MountTable = readMountTable,
 ): Promise<Standing> {
-  const top = mountsAt(await readMountTable(), mountPoint).at(-1);
+  const top = mountsAt(await table(), mountPoint).at(-1);
   if (top !== undefined)
     return (await isWanted(top))
       ? { kind: "mount", top }

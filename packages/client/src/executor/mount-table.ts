@@ -43,6 +43,9 @@ export function parseMountTable(text: Buffer | string): readonly MountRecord[] {
     .filter((record) => record !== undefined);
 }
 
+/** Reads the table; another one stands in for the kernel's in tests. */
+export type MountTable = () => Promise<readonly MountRecord[]>;
+
 /** The kernel answers from its memory: at once, and sooner than another thread could be asked to read it. */
 export async function readMountTable(): Promise<readonly MountRecord[]> {
   return parseMountTable(readFileSync("/proc/self/mountinfo"));

@@ -24,6 +24,7 @@ import {
 } from "../executor/mount-point.js";
 import type { MountHost } from "../executor/mount-point.js";
 import { mountsAt, readMountTable } from "../executor/mount-table.js";
+import type { MountTable } from "../executor/mount-table.js";
 import { serverOf, whileThere } from "./nfs-server.js";
 
 export const NFS = "nfs";
@@ -145,15 +146,17 @@ export async function unmountNfs(
   device: string | undefined,
   { mountPoint: given, removeFolder, signal }: UnmountRequest,
   warn: ((text: string) => void) | undefined,
+  table: MountTable = readMountTable,
 ): Promise<void> {
   const mountPoint = await canonical(given);
-  const there = await standingAt(mountPoint, (top) => device === undefined || isNfsOf(top, device));
+  const isWanted = (top: MountRecord): boolean => device === undefined || isNfsOf(top, device);
+  const there = await standingAt(mountPoint, isWanted, table);
   if (there.kind === "nothing") return;
   if (there.kind === "other" && there.isMount)
     throw inTheWay(mountPoint, there.what, "it is left as it is");
   if (there.kind === "mount") {
     await writeOut(host, there.top, signal);
-    await unmountStepwise(host, mountPoint, signal, warn);
+    await unmountStepwise(host, mountPoint, signal, warn, table);
   }
   if (removeFolder) await removeEmpty(mountPoint);
 }
@@ -188,9 +191,10 @@ async function unmountStepwise(
   mountPoint: string,
   signal: AbortSignal,
   warn: ((text: string) => void) | undefined,
+  table: MountTable,
 ): Promise<void> {
   const isThere = async (): Promise<boolean> =>
-    mountsAt(await readMountTable(), mountPoint).some(({ fsType }) => /^nfs4?$/.test(fsType));
+    mountsAt(await table(), mountPoint).some(({ fsType }) => /^nfs4?$/.test(fsType));
   try {
     await unmountBusy({ ...host, unmountMs: UNMOUNT_MS }, mountPoint, signal);
     return;
