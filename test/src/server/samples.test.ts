@@ -56,14 +56,20 @@ describe("samples", () => {
       assert.deepEqual(portals, [{ address: "10.0.0.1", port: 3260 }]);
       assert.deepEqual(chap, { mode: "mutual", secretsFile: "/etc/libstorage/iscsi-chap.yml" });
     },
-    "lvm-iscsi.yml": ({ services }) => {
+    "lvm-iscsi.yml": ({ endpoints, tls, services }) => {
       assert.deepEqual(
-        services.map(({ driver, exporter }) => [driver, exporter?.name]),
-        [
-          ["lvm-iscsi", "iscsi-lio"],
-          ["lvm-iscsi", "iscsi-lio"],
-        ],
+        endpoints.map(({ isTls }) => isTls),
+        [true, false],
       );
+      assert.equal(tls?.clientCertRequired, true);
+      assert.equal(services.length, 2);
+      // What operators copy lets nobody in without a password, and listens where it is told to.
+      for (const { driver, exporter } of services) {
+        assert.deepEqual([driver, exporter?.name], ["lvm-iscsi", "iscsi-lio"]);
+        const { portals, chap } = exporter?.options as { portals: object[]; chap: object };
+        assert.deepEqual(portals, [{ address: "10.0.0.1", port: 3260 }]);
+        assert.deepEqual(chap, { mode: "mutual", secretsFile: "/etc/libstorage/iscsi-chap.yml" });
+      }
     },
     "btrfs-nfs.yml": ({ services }) => {
       assert.deepEqual(
