@@ -157,6 +157,16 @@ async function overTwoPaths(): Promise<void> {
   await b.run("libstorage volume mount data", SLOW);
   assert.match(await b.run(`findmnt -n -o SOURCE ${MOUNTS}/data`), /\/dev\/mapper\//);
   assert.equal(await b.run("ls /sys/block/dm-0/slaves | wc -l"), "2");
+  // Both paths are told, and the map over them, which would keep its old size by itself.
+  const bytes = async (command: string): Promise<number> => Number(await b.run(command));
+  const mapSize = "blockdev --getsize64 /dev/dm-0";
+  const wanted = (await bytes(mapSize)) + 1024 ** 3;
+  const before = await bytes(`stat -f -c %b ${MOUNTS}/data`);
+  await b.run(`libstorage volume expand data --size ${wanted / 1024 ** 3}G`, SLOW);
+  assert.equal(await bytes(mapSize), wanted);
+  const blockSize = await bytes(`stat -f -c %S ${MOUNTS}/data`);
+  const grown = ((await bytes(`stat -f -c %b ${MOUNTS}/data`)) - before) * blockSize;
+  assert.ok(grown > 0.9 * 1024 ** 3, `the file system has grown by ${grown} bytes`);
   await a.run("ip addr del 10.99.0.11/24 dev eth0");
   await b.run(
     `dd if=/dev/zero of=${MOUNTS}/data/data/more bs=1M count=8 conv=fsync status=none`,
