@@ -66,7 +66,7 @@ describe("samples", () => {
       // What operators copy lets nobody in without a password, and listens where it is told to.
       for (const { driver, exporter } of services) {
         assert.deepEqual([driver, exporter?.name], ["lvm-iscsi", "iscsi-lio"]);
-        const { portals, chap } = exporter?.options as { portals: object[]; chap: object };
+        const { portals, chap } = (exporter?.options ?? {}) as { portals: object[]; chap: object };
         assert.deepEqual(portals, [{ address: "10.0.0.1", port: 3260 }]);
         assert.deepEqual(chap, { mode: "mutual", secretsFile: "/etc/libstorage/iscsi-chap.yml" });
       }

@@ -75,8 +75,14 @@ async function deviceAt(pid: string, file: string): Promise<string | undefined> 
   return `${major}:${minor}`;
 }
 
-/** SIGKILL waits for it: it only waits for a request that the device does not answer, and makes no other. */
 async function isEnding(pid: string): Promise<boolean> {
-  const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
+  return isKilled(await readFile(`/proc/${pid}/status`, "utf8").catch(() => ""));
+}
+
+/**
+ * Whether SIGKILL waits for a process: then it only waits for a request that the device does not answer, and makes no
+ * other. @param status of proc(5), where signals are the bits of a number
+ */
+export function isKilled(status: string): boolean {
   return /^(?:Sig|Shd)Pnd:\t[\da-f]*[13579bdf][\da-f]{2}$/m.test(status);
 }
