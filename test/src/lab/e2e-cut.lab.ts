@@ -71,7 +71,8 @@ describe("a network that is cut in the middle", { timeout: 1_800_000 }, () => {
   step("of the answer to an attach", () => cuts.attach());
   step("of mkfs", mount);
   step("of writing", () => cuts.write());
-  step("of the answer to a snapshot", () => cuts.snapshot());
+  step("of making a volume, and of its removal", () => cuts.create());
+  step("of the answer to a snapshot, and to its removal", () => cuts.snapshot());
   step("of expanding", expand);
   step("of making a volume from a snapshot, and of its removal", () => cuts.fromSnapshot());
   step("of unmounting", unmount);

@@ -156,7 +156,28 @@ export class NetworkCuts<Census extends Counts> {
     const { id: snapshotID } = await call();
     assert.equal(await this.#storage.stored(), 2, "one volume, one snapshot");
     await b.run(`echo later > ${DATA}/later && sync`);
-    await this.#host.call("removeSnapshot", snapshotID);
+    const remove = () => this.#host.call("removeSnapshot", snapshotID);
+    await this.#atAnswer(remove, async () => (await this.#storage.stored()) === 1);
+    await goes(remove);
+    assert.equal(await this.#storage.stored(), 1, "one volume");
+  }
+
+  /** A volume beside `data` is made and removed. */
+  async create(): Promise<void> {
+    const named = async () =>
+      Object.values(await this.#storage.volumes()).filter(({ name }) => name === "plain");
+    const create = () => this.#host.call("create", "plain", 1, "cut-plain");
+    await this.#atAnswer(create, async () => (await named()).length === 1);
+    const { id } = await create();
+    assert.deepEqual(
+      (await named()).map((one) => one.id),
+      [id],
+      "made once",
+    );
+    const remove = () => this.#host.call("remove", id);
+    await this.#inside(remove);
+    await goes(remove);
+    assert.equal(await this.#storage.stored(), 1, "the one that was there");
   }
 
   async expand(): Promise<void> {

@@ -83,7 +83,8 @@ describe("a network that is cut in the middle, under NFS", { timeout: 1_800_000 
   step("of mounting", mounts);
   step("of mounting, until the client gives up", mountsAfterGivingUp);
   step("of writing", writes);
-  step("of the answer to a snapshot", () => cuts.snapshot());
+  step("of making a volume, and of its removal", () => cuts.create());
+  step("of the answer to a snapshot, and to its removal", () => cuts.snapshot());
   step("of the answer to growing", () => cuts.expand());
   step("of making a volume from a snapshot, and of its removal", () => cuts.fromSnapshot());
   step("of unmounting", unmounts);
