@@ -6,6 +6,7 @@ import type { Attached } from "@libstorage/client/host";
 import { DRIVERS, EXPORTERS, SILENT, Storage, openVolumeService } from "@libstorage/server";
 import type {
   Caller,
+  DriverModule,
   ExporterModule,
   FaultPlan,
   JournalEntry,
@@ -47,6 +48,8 @@ export interface DoorHostOptions {
   readonly shareable?: boolean;
   /** Keys of the image driver. */
   readonly image?: object;
+  /** Another driver than that for images, with its checked block. */
+  readonly driver?: { readonly module: DriverModule; readonly config: object };
   /** Whether other hosts get volumes by NBD. */
   readonly hasHosts?: boolean;
   readonly faults?: FaultPlan;
@@ -96,8 +99,8 @@ export class DoorHost {
       services: [
         {
           name: SERVICE,
-          driver: DRIVERS.image,
-          config: image,
+          driver: options.driver?.module ?? DRIVERS.image,
+          config: options.driver?.config ?? image,
           exporters: exports.map(spec),
           ...(options.hasHosts === true && { exporter: spec("nbd") }),
           settings: { shareable: options.shareable ?? false, uniqueNames: false },

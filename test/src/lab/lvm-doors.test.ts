@@ -1,0 +1,3 @@
+import { wrapSuite } from "./wrap.js";
+
+wrapSuite(import.meta.url, { isLong: true });
