@@ -325,7 +325,7 @@ describe("nbd", { skip }, () => {
   });
 
   it(
-    "a block device is exported",
+    "a block device is exported, grows, and no second writer gets at it meanwhile",
     { skip: loopMissing({ type: "ext4", sizeMiB: 16 }) },
     async () => {
       const { exporter, close } = await openExporter();
@@ -336,8 +336,11 @@ describe("nbd", { skip }, () => {
       }).stdout.trim();
       try {
         const record = { ...(await volume("raw")), source: { kind: "block", path: loop } as const };
+        const second = () => ended("qemu-io", "-f", "raw", "-c", "write -P 4 3M 64k", loop);
         const hold = await exported(exporter, record);
         await io(hold, "write -P 4 1M 64k", "flush", "read -P 4 1M 64k");
+        assert.match((await second()).stderr, /Failed to get (?:shared )?"write" lock/);
+        await io(hold, "read -P 0 3M 64k");
         truncateSync(file, 8 * MIB);
         spawnSync("losetup", ["--set-capacity", loop]);
         const grown = { ...record, sizeBytes: 8 * MIB };
@@ -347,6 +350,7 @@ describe("nbd", { skip }, () => {
         }
         await io(hold, "write -P 5 7M 64k", "flush");
         await exporter.unexport(hold, contextOf());
+        assert.equal((await second()).status, 0, "and afterwards another QEMU writes");
         spawnSync("blockdev", ["--flushbufs", loop]);
         assert.equal(readFileSync(file)[MIB + 5], 4);
       } finally {

@@ -19,11 +19,13 @@ function qcow2(backing = ""): Buffer {
   return head;
 }
 
-it("a writable raw image is locked, and an ISO file cannot be written", () => {
-  const [raw = {}] = nodesOf(file("/r", "raw"), "n", true);
-  const { driver, ...child } = raw["file"] as Record<string, unknown>;
-  assert.equal(driver, "blkdebug");
-  assert.deepEqual(child["unshare-child-perms"], ["write", "resize"]);
+it("a writable raw image or device is locked, and an ISO file cannot be written", () => {
+  for (const source of [file("/r", "raw"), { kind: "block", path: "/r" } as const]) {
+    const [raw = {}] = nodesOf(source, "n", true);
+    const { driver, ...child } = raw["file"] as Record<string, unknown>;
+    assert.equal(driver, "blkdebug");
+    assert.deepEqual(child["unshare-child-perms"], ["write", "resize"]);
+  }
   assert.equal(nodesOf(file("/r", "iso"), "n", false)[0]?.["read-only"], true);
 });
 

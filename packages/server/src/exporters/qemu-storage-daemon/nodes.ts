@@ -9,13 +9,16 @@ function fileNode(filename: string): Options {
   return { driver: "file", filename, discard: "unmap" };
 }
 
-/** Locks of exported raw files keep nobody else out, unless something in between does not share. */
-function lockedFileNode(filename: string): Options {
+/**
+ * Locks of what is exported as raw, files and devices alike, keep nobody else out, unless something in between does
+ * not share.
+ */
+function lockedNode(image: Options): Options {
   return {
     driver: "blkdebug",
     "unshare-child-perms": ["write", "resize"],
     discard: "unmap",
-    image: fileNode(filename),
+    image,
   };
 }
 
@@ -69,18 +72,15 @@ export function overlayNodes(path: string, name: string): readonly Options[] {
 /** @param name the node's */
 function nodeOf(source: Source, name: string, isWritable: boolean): Options {
   const common = { "node-name": name, discard: "unmap", "read-only": !isWritable };
-  if (source.kind === "block") {
-    const file = { driver: "host_device", filename: source.path, discard: "unmap" };
-    return { ...common, driver: "raw", file };
-  }
+  const raw = (bytes: Options): Options => {
+    return { ...common, driver: "raw", file: isWritable ? lockedNode(bytes) : bytes };
+  };
+  if (source.kind === "block") return raw({ ...fileNode(source.path), driver: "host_device" });
   if (source.kind !== "file") throw unable(source.kind);
   const { path, format } = source;
-  if (format === "raw" || format === "iso") {
-    const file = isWritable ? lockedFileNode(path) : fileNode(path);
-    return { ...common, driver: "raw", file };
-  }
+  if (format === "raw" || format === "iso") return raw(fileNode(path));
   if (format === "luks")
-    return { ...common, driver: "luks", "key-secret": KEY, file: lockedFileNode(path) };
+    return { ...common, driver: "luks", "key-secret": KEY, file: lockedNode(fileNode(path)) };
   if (format !== "qcow2" && format !== "qcow2+luks") throw unable(format);
   return {
     ...common,
