@@ -13,6 +13,7 @@ export interface Way {
   readonly format: "raw" | "qcow2";
   readonly copies?: "files" | "overlays";
   readonly snapshots?: "files" | "overlays" | "inner";
+  readonly preallocation?: "metadata" | "falloc" | "full";
 }
 
 /** Why the tools cannot be used here, or false. */

@@ -34,7 +34,9 @@ const HOST_A: InstanceID = {
 const HOST_B: InstanceID = { ...HOST_A, id: "host-b" };
 let folders = 0;
 
-const WAYS: readonly Required<Way>[] = [
+type SharingWay = Required<Omit<Way, "preallocation">>;
+
+const WAYS: readonly SharingWay[] = [
   { format: "raw", copies: "files", snapshots: "files" },
   { format: "qcow2", copies: "files", snapshots: "inner" },
   { format: "qcow2", copies: "overlays", snapshots: "overlays" },
@@ -43,11 +45,11 @@ const WAYS: readonly Required<Way>[] = [
 const OF_QCOW2 =
   /^(?:copy|snapshot|create from snapshot|snapshot copy|expand|revert|snapshot remove)$/;
 
-function nameOf({ format, snapshots }: Required<Way>): string {
+function nameOf({ format, snapshots }: SharingWay): string {
   return format === "raw" ? "raw" : `${format}-${snapshots}`;
 }
 
-function openOn(folder: string, way: Required<Way>, faults?: FaultPlan): Promise<Storage> {
+function openOn(folder: string, way: SharingWay, faults?: FaultPlan): Promise<Storage> {
   const config = {
     preallocation: "off",
     maxImportSize: "1TiB",
@@ -118,7 +120,7 @@ function innerOf(record: string): string | undefined {
   return more?.image?.inner;
 }
 
-async function read(folder: string, way: Required<Way>): Promise<WorldState> {
+async function read(folder: string, way: SharingWay): Promise<WorldState> {
   const state = new Map<string, ObjectState>();
   for (const [key, object] of readWorld(folder, () => "")) {
     const place = join(folder, "root", key.startsWith("snapshot ") ? "snap" : "vol", object.id);
@@ -129,7 +131,7 @@ async function read(folder: string, way: Required<Way>): Promise<WorldState> {
 }
 
 /** Two volumes with data, one of them held, and a snapshot of the other, which has been written to since. */
-async function prepare(folder: string, way: Required<Way>): Promise<void> {
+async function prepare(folder: string, way: SharingWay): Promise<void> {
   await mkdir(join(folder, "journal"), { recursive: true });
   const storage = await openOn(folder, way);
   const service = storage.service(SERVICE);
@@ -147,7 +149,7 @@ async function prepare(folder: string, way: Required<Way>): Promise<void> {
   await storage.close();
 }
 
-async function imageWorld(way: Required<Way>): Promise<World> {
+async function imageWorld(way: SharingWay): Promise<World> {
   folders += 1;
   const folder = join(scratch.path, `case-${folders}`);
   // Layers are hard links to each other, and stay so.

@@ -6,7 +6,15 @@ import type { LiveImage } from "../../core/live-image.js";
 import type { ImageNote } from "../folders/records.js";
 import { copyTree } from "../folders/cp.js";
 import type { ImageConfig } from "./config.js";
-import { copyDisk, diskPath, freeze, linkLayers, overlayOf, qemuFormat } from "./layers.js";
+import {
+  copyDisk,
+  diskPath,
+  freeze,
+  linkLayers,
+  overlayOf,
+  qemuFormat,
+  sizeOfQcow2,
+} from "./layers.js";
 import type { Format } from "./layers.js";
 import { layersBelow } from "../../images/layers.js";
 import {
@@ -82,7 +90,7 @@ export class ImageBuilder {
     if (wanted !== undefined) return this.#import(wanted, folder, volume, context);
     const format = this.#formatOf(volume);
     const path = diskPath(folder, format);
-    const preallocation = this.#preallocationOf(volume, format);
+    const preallocation = this.preallocationOf(volume, format);
     const keyFile = this.keyFileFor(volume.encrypted);
     const { sizeBytes } = volume;
     await createImage({ path, format, keyFile, sizeBytes, preallocation }, context);
@@ -101,11 +109,17 @@ export class ImageBuilder {
     const original = await openImport(wanted, { root: this.#root, folder, maxBytes }, context);
     if (wanted.format === "iso" && volume.encrypted)
       throw new StorageError("invalid-argument", "an ISO file is kept as it is, so not encrypted");
+    if (wanted.format === "iso" && (volume.fields[PREALLOCATION] ?? "off") !== "off")
+      throw new StorageError(
+        "invalid-argument",
+        "an ISO file is kept as it is, so not preallocated",
+      );
     const format: Format = wanted.format === "iso" ? "iso" : this.#formatOf(volume);
     const isLarger = wanted.format !== "iso" && volume.sizeBytes > original.sizeBytes;
     const sizeBytes = isLarger ? volume.sizeBytes : original.sizeBytes;
     const note = { format, sizeBytes, ...(volume.encrypted && { isEncrypted: true }) };
-    const to = { ...this.imageOf({ folder, note }), sizeBytes };
+    const preallocation = this.preallocationOf(volume, format);
+    const to = { ...this.imageOf({ folder, note }), sizeBytes, preallocation };
     await convertImage({ from: original.image, to, isForeign: true }, context);
     await context.files.unlink(original.image.path, { isSyncDeferred: true });
     await context.files.syncFile(to.path);
@@ -121,7 +135,10 @@ export class ImageBuilder {
   ): Promise<ImageNote> {
     const maxBytes = parseSize(this.#config.maxImportSize) ?? 0;
     const own = this.#formatOf(volume);
-    const isTaken = format === "raw" && own === "raw" && !volume.encrypted;
+    const preallocation = this.preallocationOf(volume, own);
+    // Zeros that come are holes in what is taken as it comes.
+    const isSparse = preallocation === "off";
+    const isTaken = format === "raw" && own === "raw" && !volume.encrypted && isSparse;
     const path = isTaken ? diskPath(folder, "raw") : join(folder, "import");
     const { files } = context;
     const least = isSizeGiven ? volume.sizeBytes : 0;
@@ -136,7 +153,7 @@ export class ImageBuilder {
       );
     const sizeBytes = isSizeGiven ? volume.sizeBytes : contentBytes;
     const note = { format: own, sizeBytes, ...(volume.encrypted && { isEncrypted: true }) };
-    const to = { ...this.imageOf({ folder, note }), sizeBytes };
+    const to = { ...this.imageOf({ folder, note }), sizeBytes, preallocation };
     if (!isTaken) {
       await convertImage({ from: { path, format: from }, to, isForeign: true }, context);
       await files.unlink(path, { isSyncDeferred: true });
@@ -155,7 +172,8 @@ export class ImageBuilder {
     );
   }
 
-  #preallocationOf({ fields }: VolumeRecord, format: "raw" | "qcow2"): Preallocation {
+  /** What an image that is written for the volume takes at once. @throws {StorageError} `invalid-argument` */
+  preallocationOf({ fields }: VolumeRecord, format: Format): Preallocation {
     const asked = fields[PREALLOCATION] ?? this.#config.preallocation;
     if (!PREALLOCATIONS.includes(asked))
       throw new StorageError(
@@ -163,8 +181,8 @@ export class ImageBuilder {
         `the preallocation ${JSON.stringify(asked)} is not known: it is ${PREALLOCATIONS.join(", ")}`,
         { preallocation: asked },
       );
-    // A raw file has no tables.
-    if (asked === "metadata" && format === "raw") return "off";
+    // A raw file has no tables, and an ISO file is never written to.
+    if (format === "iso" || (asked === "metadata" && format === "raw")) return "off";
     return asked as Preallocation;
   }
 
@@ -176,11 +194,14 @@ export class ImageBuilder {
     context: OpContext,
   ): Promise<ImageNote> {
     this.#checkCopy(from, volume);
-    const note = await this.#duplicate(from, folder, this.#config.copies, context);
+    const preallocation = this.preallocationOf(volume, from.note.format);
+    // What is shared with another volume, or a hole, is not taken yet, so such a copy is written whole.
+    const mode = preallocation === "off" ? this.#config.copies : { preallocation };
+    const note = await this.#duplicate(from, folder, mode, context);
     if (volume.sizeBytes <= note.sizeBytes) return note;
     const grown = { ...note, sizeBytes: volume.sizeBytes };
     const image = this.opened({ folder, note: grown });
-    await resizeImage(image, volume.sizeBytes, {}, context);
+    await resizeImage(image, volume.sizeBytes, { preallocation }, context);
     await context.files.syncFile(image.path);
     return grown;
   }
@@ -247,7 +268,7 @@ export class ImageBuilder {
   async #duplicate(
     from: Original,
     folder: string,
-    mode: "files" | "overlays",
+    mode: "files" | "overlays" | { readonly preallocation: Preallocation },
     context: OpContext,
   ): Promise<ImageNote> {
     const { inner, ...note } = from.note;
@@ -257,11 +278,12 @@ export class ImageBuilder {
     if (inner === undefined) await checkUnused(from, disk, "copied", context);
     // Inner snapshots are no part of a copy, and their clusters would be.
     const hasInner = format === "qcow2" && readQcow2Header(disk).innerSnapshots > 0;
-    if (inner !== undefined || hasInner) {
-      const to = this.imageOf({ folder, note });
+    const preallocation = typeof mode === "object" ? mode.preallocation : "off";
+    if (inner !== undefined || hasInner || preallocation !== "off") {
+      const to = { ...this.imageOf({ folder, note }), preallocation };
       const image = this.opened(from);
       // Even of an inner snapshot qemu-img writes as many bytes as the image has today.
-      const bytesToday = Math.max(sizeBytes, Number(readQcow2Header(disk).sizeBytes));
+      const bytesToday = format === "qcow2" ? Math.max(sizeBytes, sizeOfQcow2(disk)) : sizeBytes;
       await convertImage({ from: image, inner, to: { ...to, sizeBytes: bytesToday } }, context);
       if (bytesToday > sizeBytes) await resizeImage(to, sizeBytes, { shrink: true }, context);
       await context.files.syncFile(to.path);

@@ -197,17 +197,19 @@ export class ImageDriver implements StorageDriver {
       const image = this.#builder.opened(this.#store.originalVolume(volume.id));
       return measureImage(image, formatNamed(format), context);
     },
-    convert: (volume, format, context) =>
+    convert: (volume, named, context) =>
       this.#store.changeVolume(volume.id, "convert", context, () =>
-        this.#store.families.run(volume.id, () =>
-          convertDisk(
+        this.#store.families.run(volume.id, () => {
+          const format = formatNamed(named);
+          const preallocation = this.#builder.preallocationOf(volume, format);
+          return convertDisk(
             this.#builder,
             this.#store.originalVolume(volume.id),
-            formatNamed(format),
+            { format, preallocation },
             (note) => this.#store.writeVolume(volume, note, context),
             context,
-          ),
-        ),
+          );
+        }),
       ),
     shrink: (volume, sizeBytes, discardData, context) =>
       this.#store.changeVolume(volume.id, "shrink", context, () =>

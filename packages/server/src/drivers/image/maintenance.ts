@@ -8,6 +8,7 @@ import { checkUnused } from "./build.js";
 import type { ImageBuilder, Original } from "./build.js";
 import { diskPath } from "./layers.js";
 import { convertImage, dataBehind, resizeImage } from "./qemu-img.js";
+import type { NewImage } from "./qemu-img.js";
 
 const DEFERRED = { isSyncDeferred: true };
 
@@ -28,12 +29,13 @@ export function formatNamed(format: string): "raw" | "qcow2" {
 export async function convertDisk<R>(
   builder: ImageBuilder,
   original: Original,
-  format: "raw" | "qcow2",
+  wanted: Pick<NewImage, "format" | "preallocation">,
   commit: (note: ImageNote) => Promise<R>,
   context: OpContext,
 ): Promise<R> {
   const { files } = context;
   const { folder, note: before, id } = original;
+  const { format } = wanted;
   const from = builder.opened(original);
   await checkUnused(original, from.path, "converted", context);
   if (before.format === "iso")
@@ -42,7 +44,8 @@ export async function convertDisk<R>(
   const next = join(folder, `next.${format}`);
   await files.unlink(next, DEFERRED);
   try {
-    const to = { ...builder.imageOf({ folder, note }), path: next, sizeBytes: note.sizeBytes };
+    const { keyFile } = builder.imageOf({ folder, note });
+    const to = { ...wanted, keyFile, path: next, sizeBytes: note.sizeBytes };
     await convertImage({ from, to }, context);
     await files.syncFile(next);
   } catch (error) {

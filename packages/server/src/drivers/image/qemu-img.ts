@@ -169,14 +169,21 @@ const KEY_MS = 300;
 const NO_CPU_TIME = /Unable to get accurate CPU usage/;
 const KEY_TRIES = 10;
 
-/** @param shrink allows a size that is smaller: what lies behind it is lost */
+export interface Resizing {
+  /** Allows a size that is smaller: what lies behind it is lost. */
+  readonly shrink?: boolean;
+  /** Of what is added. */
+  readonly preallocation?: Preallocation;
+}
+
 export async function resizeImage(
   image: Image,
   sizeBytes: number,
-  { shrink = false }: { readonly shrink?: boolean },
+  { shrink = false, preallocation = "off" }: Resizing,
   context: OpContext,
 ): Promise<void> {
-  const args = ["resize", "-q", ...(shrink ? ["--shrink"] : []), ...named(image)];
+  const options = [...(shrink ? ["--shrink"] : []), `--preallocation=${preallocation}`];
+  const args = ["resize", "-q", ...options, ...named(image)];
   await run(image, [...args, String(sizeBytes)], context);
 }
 
@@ -236,6 +243,8 @@ export async function convertImage(
   const target =
     keys === undefined ? ["-O", to.format, "-f", from.format] : ["--target-image-opts"];
   const source = keys === undefined ? from.path : optionsOf(from);
+  // Where it cannot be told that the target is empty, qemu-img empties it first and gives back what it has taken.
+  const kept = (to.preallocation ?? "off") === "off" ? "" : "discard=ignore,";
   const args = [
     "convert",
     "-p",
@@ -247,7 +256,7 @@ export async function convertImage(
     ...(inner === undefined ? [] : ["-U", "-l", `snapshot.name=${inner}`]),
     "--",
     source,
-    keys === undefined ? to.path : optionsOf(to),
+    keys === undefined ? to.path : `${kept}${optionsOf(to)}`,
   ];
   await run(from, args, context, { onOutput, isConfined: isForeign });
 }
