@@ -142,6 +142,10 @@ describe("a volume that comes by NBD", { skip, timeout: 300_000 }, () => {
       const disk = join(host.folder, "root/vol", one.volumeID, "disk.qcow2");
       const check = await ended("qemu-img", "check", "-f", "qcow2", disk);
       assert.ok(check.status === 0 || check.status === 3, `sound, or with leaks: ${check.stdout}`);
+      const mended = await ended("qemu-img", "check", "-r", "leaks", "-f", "qcow2", disk);
+      assert.equal(mended.status, 0, mended.stdout);
+      const clean = await ended("qemu-img", "check", "-f", "qcow2", disk);
+      assert.equal(clean.status, 0, clean.stdout);
     });
   });
 });
