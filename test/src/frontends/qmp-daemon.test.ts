@@ -152,6 +152,34 @@ describe("QMP and QEMU's storage daemon", { skip }, () => {
     }
   });
 
+  it("a node that can only be read is not exported as writable, and nothing is left of it", async () => {
+    const iso = Buffer.alloc(64 * 1024);
+    iso.write("\x01CD001", 32_768, "latin1");
+    writeFileSync(join(folder, "root/import/x.iso"), iso);
+    const opts = { import: "x.iso", importFormat: "iso" };
+    const { service } = host.server.app;
+    const { id } = await service.volumeCreate({ service: "disks" }, { name: "x", opts }, {});
+    const client = await QmpClient.ready(host.path);
+    const addr = { type: "unix", data: { path: join(folder, "s/iso.sock") } };
+    await client.execute("nbd-server-start", { addr });
+    // What QEMU 7.2's own daemon says.
+    const desc = "Cannot export read-only node as writable";
+    const [vhost = ""] = readdirSync(join(folder, "v"));
+    const kinds = [
+      { type: "nbd", name: "x" },
+      { type: "vhost-user-blk", addr: { type: "unix", path: join(folder, "v", vhost, "x.sock") } },
+    ];
+    for (const kind of kinds) {
+      const wanted = { ...kind, id: "x", "node-name": id, writable: true };
+      const { error } = await client.execute("block-export-add", wanted);
+      assert.deepEqual(error, { class: "GenericError", desc }, kind.type);
+    }
+    assert.deepEqual(await client.execute("query-block-exports"), { return: [] });
+    const readable = { type: "nbd", id: "x", "node-name": id, name: "x" };
+    assert.deepEqual(await client.execute("block-export-add", readable), { return: {} });
+    client.close();
+  });
+
   it("serve a volume to NBD clients that are not ours, under the name that was asked for", async () => {
     const node = await host.volume();
     const client = await QmpClient.ready(host.path);

@@ -25,7 +25,7 @@ export function checkWritable({ id, source }: VolumeRecord, { writable }: DoorOp
   throw new StorageError(
     "failed-precondition",
     `volume ${id} can only be read, as an ISO file; export it without "writable"`,
-    { volumeID: id },
+    { volumeID: id, access: "ro" },
   );
 }
 

@@ -137,6 +137,8 @@ export class BlockExports {
     } catch (error) {
       if (isCode(error, "already-exists") && (error as StorageError).data["exportID"] === id)
         throw new QmpFailure(`Block export id '${id}' is already in use`);
+      if (error instanceof StorageError && error.data["access"] === "ro")
+        throw new QmpFailure("Cannot export read-only node as writable");
       throw error;
     }
   }
