@@ -1,4 +1,5 @@
 /** Which processes keep a mount or a device busy. */
+import { readdirSync, readlinkSync } from "node:fs";
 import { readdir, readFile, readlink, stat } from "node:fs/promises";
 import { numbersIn } from "../filesystem/device-numbers.js";
 
@@ -15,14 +16,10 @@ async function processIDs(): Promise<readonly string[]> {
   return (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
 }
 
-async function filesOf(pid: string): Promise<readonly string[]> {
-  const fds: string[] = await readdir(`/proc/${pid}/fd`).catch(() => []);
-  return fds.map((fd) => `fd/${fd}`);
-}
-
 async function linksOf(pid: string): Promise<readonly string[]> {
   const base = `/proc/${pid}`;
-  const links = ["cwd", "root", "exe", ...(await filesOf(pid))];
+  const fds = await readdir(`${base}/fd`).catch(() => []);
+  const links = ["cwd", "root", "exe", ...fds.map((fd) => `fd/${fd}`)];
   const targets = await Promise.all(
     links.map((link) => readlink(`${base}/${link}`).catch(() => "")),
   );
@@ -57,18 +54,38 @@ export async function openersOf(devices: ReadonlySet<string>): Promise<readonly 
   const found: Holder[] = [];
   for (const pid of await processIDs()) {
     if (found.length >= MOST_HOLDERS) break;
-    const files = await Promise.all((await filesOf(pid)).map((file) => deviceAt(pid, file)));
-    if (!files.some((device) => device !== undefined && devices.has(device))) continue;
+    const opened = await Promise.all(devicesOf(pid).map(numberOf));
+    if (!opened.some((device) => device !== undefined && devices.has(device))) continue;
     if (!(await isEnding(pid))) found.push(await named(pid));
   }
   return found;
 }
 
+/**
+ * What a process has open in /dev. Nothing else is looked at: a file on a network that is away would not answer.
+ * The kernel tells the names from its memory: at once, and sooner than another thread could be asked.
+ */
+function devicesOf(pid: string): readonly string[] {
+  const folder = `/proc/${pid}/fd`;
+  try {
+    const paths = readdirSync(folder).map((name) => `${folder}/${name}`);
+    return paths.filter((path) => linkAt(path).startsWith("/dev/"));
+  } catch {
+    // It has ended, or belongs to another user.
+    return [];
+  }
+}
+
+function linkAt(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return "";
+  }
+}
+
 /** By its number, since in a container a device may have any name. */
-async function deviceAt(pid: string, file: string): Promise<string | undefined> {
-  const path = `/proc/${pid}/${file}`;
-  // Anything else is not asked: a file on a network that is away would not answer.
-  if (!(await readlink(path).catch(() => "")).startsWith("/dev/")) return undefined;
+async function numberOf(path: string): Promise<string | undefined> {
   const found = await stat(path).catch(() => undefined);
   if (found?.isBlockDevice() !== true) return undefined;
   const { major, minor } = numbersIn(found.rdev);
