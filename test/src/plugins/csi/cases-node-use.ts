@@ -6,7 +6,7 @@ import { it } from "node:test";
 import { spawnSync } from "node:child_process";
 import { readMountTable } from "@libstorage/client/host";
 import type { World } from "./world.js";
-import { cap, GIB } from "./world.js";
+import { blockCap, cap, GIB } from "./world.js";
 import { nodeRequests } from "./node-requests.js";
 
 export function nodeUseCases(world: () => World): void {
@@ -123,6 +123,45 @@ export function nodeUseCases(world: () => World): void {
       volumeId: "fake-vol-id",
       volumePath: "some/path",
     });
+  });
+
+  it("NodeExpandVolume to what the volume does not have is OUT_OF_RANGE", async (t) => {
+    if (!(await world().controllerCan("EXPAND_VOLUME")))
+      return t.skip("the service does not expand volumes");
+    const capability = world().growable();
+    const { volumeId, staging } = await world().staged(capability, {
+      capacityRange: { requiredBytes: 2 * GIB },
+    });
+    const request = { volumeId, volumePath: staging };
+    for (const [capacityRange, why] of [
+      [{ requiredBytes: 2 * GIB + 1 }, /fewer than required_bytes .* ControllerExpandVolume/],
+      [{ limitBytes: 2 * GIB - 1 }, /more than limit_bytes/],
+    ] as const)
+      assert.match(
+        await world().fails("OUT_OF_RANGE", "NodeExpandVolume", { ...request, capacityRange }),
+        why,
+      );
+    const capacityRange = { requiredBytes: GIB + 1, limitBytes: 2 * GIB };
+    const reply = await world().call("NodeExpandVolume", { ...request, capacityRange });
+    assert.equal(reply.capacityBytes, 2 * GIB);
+  });
+
+  it("NodeExpandVolume with a capability that the volume does not have is INVALID_ARGUMENT", async (t) => {
+    if (!(await world().controllerCan("EXPAND_VOLUME")))
+      return t.skip("the service does not expand volumes");
+    const capability = world().growable();
+    const { volumeId, staging } = await world().staged(capability);
+    const request = { volumeId, volumePath: staging };
+    for (const volumeCapability of [
+      blockCap(),
+      { mount: {}, accessMode: { mode: "UNKNOWN" } },
+      { accessMode: { mode: "SINGLE_NODE_WRITER" } },
+    ])
+      await world().fails("INVALID_ARGUMENT", "NodeExpandVolume", {
+        ...request,
+        volumeCapability,
+      });
+    await world().call("NodeExpandVolume", { ...request, volumeCapability: capability });
   });
 
   it("a volume grows while it is published", async (t) => {

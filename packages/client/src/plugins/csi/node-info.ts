@@ -3,14 +3,20 @@ import { statfs } from "node:fs/promises";
 import type { StatsFs } from "node:fs";
 import { canonical } from "../../executor/mount-point.js";
 import { mountsAt, readMountTable } from "../../executor/mount-table.js";
-import { can, isBlock, nodeCapabilities } from "./capabilities.js";
-import type { UnaryHandler, UnaryCalls, VolumeCondition } from "./messages.js";
+import {
+  can,
+  checkCapability,
+  isBlock,
+  nodeCapabilities,
+  requireSupport,
+} from "./capabilities.js";
+import type { CapacityRange, UnaryHandler, UnaryCalls, VolumeCondition } from "./messages.js";
 import { checkID } from "./names.js";
 import type { NodeContext } from "./node-context.js";
 import { formatNodeID } from "./node-id.js";
 import type { StageRecord } from "./node-records.js";
 import { recordSource } from "./node-stage.js";
-import { bytesOf, checkRange } from "./sizes.js";
+import { bytesOf, checkRange, isInRange } from "./sizes.js";
 import { CsiError, invalid, textOf } from "./status.js";
 
 /** Looking at a file system whose device or server is gone can take for ever. */
@@ -136,21 +142,46 @@ async function limited<T>(look: Promise<T>): Promise<T> {
 }
 
 export function expandOnNode(context: NodeContext): UnaryHandler<"NodeExpandVolume"> {
-  return async ({ volumeId, volumePath, capacityRange }, signal) => {
+  return async ({ volumeId, volumePath, capacityRange, volumeCapability }, signal) => {
     checkID("volume_id", volumeId);
     if (volumePath === "") throw invalid("volume_path is missing");
     if (capacityRange !== null) checkRange(capacityRange);
+    const capability = volumeCapability === null ? undefined : checkCapability(volumeCapability);
     return context.pending.alone("NodeExpandVolume", [`volume ${volumeId}`], async () => {
       const record = await recordAt(context, volumeId, volumePath, signal);
       const info = await context.backend.info(signal);
       if (!can(info, "expand"))
         throw new CsiError("UNIMPLEMENTED", `service ${info.name} cannot expand volumes`);
+      if (capability !== undefined) {
+        requireSupport(info, [capability], "INVALID_ARGUMENT");
+        if (capability.access !== record.access)
+          throw invalid(
+            `volume_capability: volume ${volumeId} is in use on this node with access type ${record.access}, not ${capability.access}`,
+          );
+      }
       const volume = await context.backend.volume(volumeId, signal);
       const capacityBytes = bytesOf(volume.size);
+      requireReached(volumeId, capacityBytes, capacityRange);
       if (!isBlock(info)) return { capacityBytes };
       const path = record.access === "mount" ? record.stagingPath : undefined;
       await context.storage.grow(recordSource(record), path, signal);
       return { capacityBytes };
     });
   };
+}
+
+/**
+ * A node makes no volume larger: it lets its own side see what the controller did.
+ * @param now 0: without limit
+ * @throws {CsiError} OUT_OF_RANGE
+ */
+function requireReached(volumeID: string, now: number, range: CapacityRange | null): void {
+  if (isInRange(range, now)) return;
+  const { requiredBytes = 0, limitBytes = 0 } = range ?? {};
+  throw new CsiError(
+    "OUT_OF_RANGE",
+    now < requiredBytes
+      ? `volume ${volumeID} has ${now} bytes, fewer than required_bytes ${requiredBytes}: call ControllerExpandVolume first`
+      : `volume ${volumeID} has ${now} bytes, more than limit_bytes ${limitBytes}, and volumes do not shrink`,
+  );
 }
