@@ -160,14 +160,14 @@ describe("what the CSI plugin advertises", () => {
         assert.rejects(plugin.stream(name, more), { code });
       await fails("GetMetadataAllocated", {}, "INVALID_ARGUMENT");
       await fails("GetMetadataDelta", { baseSnapshotId: "a" }, "INVALID_ARGUMENT");
+      await fails("GetMetadataAllocated", { snapshotId: "s", startingOffset: -1 }, "OUT_OF_RANGE");
+      await fails("GetMetadataAllocated", { snapshotId: "s", maxResults: -1 }, "INVALID_ARGUMENT");
+      const behind = { snapshotId: "s", startingOffset: GIB };
+      const [last] = await plugin.stream("GetMetadataAllocated", behind);
+      assert.deepEqual(last.blockMetadata, []);
       await fails(
         "GetMetadataAllocated",
-        { snapshotId: "s", startingOffset: -1 },
-        "INVALID_ARGUMENT",
-      );
-      await fails(
-        "GetMetadataAllocated",
-        { snapshotId: "s", startingOffset: 2 * GIB },
+        { snapshotId: "s", startingOffset: GIB + 1 },
         "OUT_OF_RANGE",
       );
     });

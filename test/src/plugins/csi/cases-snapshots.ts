@@ -26,28 +26,6 @@ export function withoutSnapshotsCases(world: () => World): void {
 }
 
 export function snapshotCases(world: () => World): void {
-  it("SnapshotMetadata tells blocks of snapshots where the driver knows them", async (t) => {
-    const { plugin } = world();
-    if (world().kind.tellsBlocks !== true) return t.skip("the driver does not know them");
-    const { volumeId } = await world().create();
-    const one = await world().snapshot(volumeId);
-    const two = await world().snapshot(volumeId);
-    const ids = { baseSnapshotId: one.snapshotId, targetSnapshotId: two.snapshotId };
-    const pages = await plugin.stream("GetMetadataDelta", ids);
-    assert.equal(pages.length, 1);
-    assert.equal(pages[0]?.volumeCapacityBytes, one.sizeBytes);
-    assert.deepEqual(pages[0]?.blockMetadata, []);
-    const other = await world().snapshot((await world().create()).volumeId);
-    for (const [baseSnapshotId, code] of [
-      ["fake-snapshot-id", "NOT_FOUND"],
-      [other.snapshotId, "FAILED_PRECONDITION"],
-    ] as const)
-      await assert.rejects(plugin.stream("GetMetadataDelta", { ...ids, baseSnapshotId }), { code });
-    await assert.rejects(plugin.stream("GetMetadataAllocated", { snapshotId: "fake" }), {
-      code: "NOT_FOUND",
-    });
-  });
-
   it("CreateSnapshot without a name or a volume is INVALID_ARGUMENT", async () => {
     await world().fails("INVALID_ARGUMENT", "CreateSnapshot", { sourceVolumeId: "testId" });
     await world().fails("INVALID_ARGUMENT", "CreateSnapshot", { name: "name" });

@@ -6,6 +6,7 @@ import type { CsiPluginOptions } from "@libstorage/client/csi";
 import type { DriverModule } from "@libstorage/server";
 import { startServer } from "../../client/fixture.js";
 import type { TestServer } from "../../client/fixture.js";
+import { blockCases } from "./cases-blocks.js";
 import { createCases } from "./cases-create.js";
 import { identityCases } from "./cases-identity.js";
 import { listCases } from "./cases-lists.js";
@@ -91,6 +92,11 @@ export function csiSuite(harness: CsiHarness): void {
     group("ControllerPublishVolume", publishCases);
     group("without snapshots", withoutSnapshotsCases);
     group("snapshots", snapshotCases);
+    group(
+      "blocks of snapshots",
+      blockCases,
+      harness.tellsBlocks !== true && "the driver does not know them",
+    );
     const { noMounts } = harness;
     group("NodeStageVolume", stageCases, noMounts);
     group("NodePublishVolume", nodePublishCases, noMounts);

@@ -3,13 +3,7 @@ import { statfs } from "node:fs/promises";
 import type { StatsFs } from "node:fs";
 import { canonical } from "../../executor/mount-point.js";
 import { mountsAt, readMountTable } from "../../executor/mount-table.js";
-import {
-  can,
-  checkCapability,
-  isBlock,
-  nodeCapabilities,
-  requireSupport,
-} from "./capabilities.js";
+import { can, checkCapability, isBlock, nodeCapabilities, requireSupport } from "./capabilities.js";
 import type { CapacityRange, UnaryHandler, UnaryCalls, VolumeCondition } from "./messages.js";
 import { checkID } from "./names.js";
 import type { NodeContext } from "./node-context.js";

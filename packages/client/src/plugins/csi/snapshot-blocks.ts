@@ -1,20 +1,36 @@
 /** The blocks of snapshots as the storage service tells them. */
+import type { Snapshot } from "@libstorage/model";
 import type { ChangesReply, ContentClient } from "../../content.js";
-import type { Backend } from "./backend.js";
-import { isPossibleID } from "./names.js";
+import type { Backend, Service } from "./backend.js";
+import { findSnapshot } from "./controller-snapshots.js";
 import type { Extent, SnapshotBlocks, SnapshotMap } from "./snapshot-metadata.js";
-import { CsiError } from "./status.js";
+import { CsiError, invalid } from "./status.js";
 
 /** Zeros are no data: of those that have changed the reader wants to know all the same. */
 async function* plain({ extents }: ChangesReply): AsyncGenerator<Extent, void> {
   for await (const { offset, length } of extents) yield { offset, length };
 }
 
-async function existing(backend: Backend, id: string, signal: AbortSignal): Promise<void> {
-  if (isPossibleID(id)) {
-    const { calls, name } = await backend.service(signal);
-    await calls.snapshotInspect({ service: name, snapshotID: id }, undefined, { signal });
-  } else throw new CsiError("NOT_FOUND", `there is no snapshot ${id}`);
+async function existing(service: Service, id: string, signal: AbortSignal): Promise<Snapshot> {
+  const found = await findSnapshot(service, id, signal);
+  if (found === undefined) throw new CsiError("NOT_FOUND", `there is no snapshot ${id}`);
+  return found;
+}
+
+/** @throws {CsiError} NOT_FOUND, INVALID_ARGUMENT for snapshots of two volumes */
+async function checkSnapshots(
+  service: Service,
+  targetID: string,
+  baseID: string | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  const target = await existing(service, targetID, signal);
+  if (baseID === undefined) return;
+  const base = await existing(service, baseID, signal);
+  if (base.volumeID !== target.volumeID)
+    throw invalid(
+      `snapshot ${base.id} is one of volume ${base.volumeID}, and ${target.id} of ${target.volumeID}: name two of one volume`,
+    );
 }
 
 export function serviceBlocks(backend: Backend, content: ContentClient): SnapshotBlocks {
@@ -26,9 +42,9 @@ export function serviceBlocks(backend: Backend, content: ContentClient): Snapsho
   ): Promise<SnapshotMap> => {
     if (!(await knowsBlocks(backend, signal)))
       throw new CsiError("UNIMPLEMENTED", "the service does not know the blocks of its snapshots");
-    for (const id of [snapshotID, ...(since === undefined ? [] : [since])])
-      await existing(backend, id, signal);
-    const { name: service } = await backend.service(signal);
+    const found = await backend.service(signal);
+    await checkSnapshots(found, snapshotID, since, signal);
+    const { name: service } = found;
     const query = { ...(since !== undefined && { since }), ...(from > 0 && { from }) };
     const reply = await content.snapshotChanges({ service, snapshotID, ...query }, { signal });
     return { volumeBytes: reply.sizeBytes, extents: plain(reply) };

@@ -51,17 +51,21 @@ export function snapshotMetadata(blocks: SnapshotBlocks | undefined): Handlers {
 }
 
 function checkPage(startingOffset: number, maxResults: number): void {
-  if (startingOffset < 0) throw invalid("starting_offset must not be negative");
+  if (startingOffset < 0)
+    throw new CsiError("OUT_OF_RANGE", `starting_offset ${startingOffset} is negative`);
   if (maxResults < 0) throw invalid("max_results must not be negative");
 }
 
-/** At least one message, so that the volume's size is told. */
+/**
+ * At least one message, so that the volume's size is told. Who goes on behind the last byte is told of nothing more:
+ * only what exceeds the size is out of range.
+ */
 async function* pages(
   { volumeBytes, extents }: SnapshotMap,
   from: number,
   maxResults: number,
 ): AsyncIterable<BlockMetadata> {
-  if (from > 0 && from >= volumeBytes)
+  if (from > volumeBytes)
     throw new CsiError(
       "OUT_OF_RANGE",
       `starting_offset ${from} lies beyond the ${volumeBytes} bytes of the volume`,
