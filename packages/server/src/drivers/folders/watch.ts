@@ -68,6 +68,11 @@ export class OwnChanges<T extends Parsed> {
     return own !== undefined && own.stamp === this.shelf.stamp(id);
   }
 
+  /** What somebody else has changed is looked at again, even when it comes to stand as it was. */
+  forget(id: string): void {
+    this.#stamps.delete(id);
+  }
+
   forgetOld(): void {
     const oldest = Date.now() - OWN_MS;
     for (const [id, { time }] of this.#stamps) {
@@ -112,6 +117,7 @@ function watchShelf<T extends Parsed>(
     const ids = [...pending].filter((id) => !own.isBusy(id));
     ids.forEach((id) => pending.delete(id));
     const foreign = ids.filter((id) => !own.isOwn(id));
+    foreign.forEach((id) => own.forget(id));
     own.forgetOld();
     if (isAnything) onChange(undefined);
     else if (foreign.length > 0) onChange(foreign);
