@@ -1,13 +1,24 @@
 /** NodePublishVolume of volumes that are devices: what differs from the stage, and what is in the way. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, rmdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { basename } from "node:path";
 import { it } from "node:test";
+import type { Devices } from "./cases-device.js";
+import type { Message } from "./csi-client.js";
 import { nodeRequests } from "./node-requests.js";
 import type { World } from "./world.js";
 import { blockCap, cap } from "./world.js";
 
-export function devicePublishCases(world: () => World): void {
+export function devicePublishCases(world: () => World, devices: () => Devices): void {
   const { publishRequest } = nodeRequests(world);
 
   for (const [staged, asked] of [
@@ -31,6 +42,25 @@ export function devicePublishCases(world: () => World): void {
     assert.ok(!/commit|31/.test(text), text);
     const same = cap("SINGLE_NODE_WRITER", { mountFlags: ["nodev", "commit=30"] });
     await world().publish(staged.volumeId, staged.staging, { volumeCapability: same });
+  });
+
+  it("NodeGetVolumeStats says of a device that has vanished that it has, and of which", async () => {
+    const { volumeId, staging } = await world().staged(blockCap());
+    const target = await world().publish(volumeId, staging, { volumeCapability: blockCap() });
+    const told = async (volumePath: string): Promise<Message> =>
+      world().call("NodeGetVolumeStats", { volumeId, volumePath });
+    const link = devices().link(volumeId);
+    const device = devices().device(volumeId);
+    rmSync(link);
+    for (const path of [staging, target]) {
+      const { usage, volumeCondition } = await told(path);
+      assert.deepEqual(usage, []);
+      assert.equal(volumeCondition.abnormal, true);
+      assert.ok(volumeCondition.message.includes(basename(link)), volumeCondition.message);
+    }
+    symlinkSync(device, link);
+    for (const path of [staging, target])
+      assert.equal((await told(path)).volumeCondition.abnormal, false);
   });
 
   it("a device in a mode for readers cannot be written", async () => {

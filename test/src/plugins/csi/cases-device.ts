@@ -282,7 +282,7 @@ export function deviceCases(world: () => World, devices: () => Devices): void {
     assert.equal(usage[0].total, 2 * GIB);
   });
 
-  devicePublishCases(world);
+  devicePublishCases(world, devices);
 
   // ---- groups in use
 
