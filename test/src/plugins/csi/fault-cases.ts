@@ -124,8 +124,15 @@ const ungroup: Step = (context) => [
   "DeleteVolumeGroupSnapshot",
   { groupSnapshotId: idOf(context, "g"), snapshotIds: [] },
 ];
+const mutable = { mutableParameters: { "option.owner": "me" } };
+const modify: Step = (context) => [
+  "ControllerModifyVolume",
+  { volumeId: idOf(context, "a"), ...mutable },
+];
 const staged = [create("a"), admit, stage];
 const unstaged = [unstage, dismiss, remove("a")];
+const rawAdmitted = [create("a", () => ({ volumeCapabilities: [blockCap()] })), raw(admit)];
+const rawStaged = [...rawAdmitted, raw(stage)];
 const clone = create("c", (context) => ({
   volumeContentSource: { volume: { volumeId: idOf(context, "a") } },
   capacityRange: { requiredBytes: 2 * GIB },
@@ -139,6 +146,23 @@ const CONTROLLER: readonly FaultCase[] = [
     name: "CreateVolume",
     before: [],
     call: create("a"),
+    mounts: 0,
+    end: [remove("a")],
+    points: 2,
+  },
+  {
+    name: "CreateVolume with mutable parameters",
+    before: [],
+    call: create("a", () => mutable),
+    mounts: 0,
+    // Made as it was asked for: it can be asked for once more.
+    end: [create("a", () => mutable), remove("a")],
+    points: 2,
+  },
+  {
+    name: "ControllerModifyVolume",
+    before: [create("a")],
+    call: modify,
     mounts: 0,
     end: [remove("a")],
     points: 2,
@@ -256,7 +280,7 @@ const NODE: readonly FaultCase[] = [
   },
   {
     name: "NodePublishVolume of a device",
-    before: [create("a", () => ({ volumeCapabilities: [blockCap()] })), raw(admit), raw(stage)],
+    before: rawStaged,
     call: raw(publish),
     // Of the device itself, on the file that the target is.
     mounts: 1,
@@ -264,6 +288,43 @@ const NODE: readonly FaultCase[] = [
     points: 2,
     only: "block",
     giveUp: [unpublish, ...unstaged],
+  },
+  {
+    name: "NodeStageVolume of a device",
+    before: rawAdmitted,
+    call: raw(stage),
+    mounts: 0,
+    end: unstaged,
+    points: 2,
+    only: "block",
+    giveUp: unstaged,
+  },
+  {
+    name: "NodeUnpublishVolume of a device",
+    before: [...rawStaged, raw(publish)],
+    call: unpublish,
+    mounts: 0,
+    end: unstaged,
+    points: 2,
+    only: "block",
+  },
+  {
+    name: "NodeUnstageVolume of a device",
+    before: rawStaged,
+    call: unstage,
+    mounts: 0,
+    end: [dismiss, remove("a")],
+    points: 0,
+    only: "block",
+  },
+  {
+    name: "NodeExpandVolume of a device",
+    before: [...rawStaged, raw(publish), expand],
+    call: nodeExpand,
+    mounts: 1,
+    end: [unpublish, ...unstaged],
+    points: 2,
+    only: "block",
   },
   {
     name: "NodeUnpublishVolume",

@@ -1,6 +1,7 @@
 /** A plugin that ends with SIGKILL in the middle of one call; see faults.test.ts. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { FaultDoor } from "./fault-door.js";
+import { FAULT_SETTINGS } from "./fault-settings.js";
 import { openPlugin } from "./plugin-fixture.js";
 
 export interface FaultChildPlan {
@@ -20,7 +21,7 @@ const plugin = await openPlugin({
   ...place,
   exec,
   wrapService,
-  settings: { "docker.serverWait": "0" },
+  settings: FAULT_SETTINGS,
 });
 // What it does at its start is over then.
 await sleep(50);

@@ -14,6 +14,7 @@ import { cannotMount } from "../../client/host-fixture.js";
 import { scratchParent } from "../../faults/folders.js";
 import { LOOP_DRIVER, loopDriver, loopServiceAt, loopServiceMissing } from "../csi/loop-service.js";
 import type { FaultChildPlan } from "./fault-child.js";
+import { FAULT_SETTINGS } from "./fault-settings.js";
 import { FaultDoor } from "./fault-door.js";
 import { mountsBelow, openPlugin, unmountBelow } from "./plugin-fixture.js";
 import type { TestPlugin } from "./plugin-fixture.js";
@@ -37,6 +38,8 @@ interface Case {
   readonly end: readonly Step[];
   /** At how many points there is something to fail, at least. */
   readonly points: number;
+  /** Another host has the volume, and nobody asks it. */
+  readonly isHeldElsewhere?: true;
   /** What changes nothing on this host cannot be cut off between two changes: only failures are tried. */
   readonly isLook?: true;
 }
@@ -121,6 +124,16 @@ const CASES: readonly Case[] = [
     points: 8,
   },
   {
+    name: "mount what another host has",
+    before: [create("vol", SMALL)],
+    call: mount("c1"),
+    mounts: 1,
+    objects: ["vol"],
+    end: [unmount("c1"), remove("vol")],
+    points: 8,
+    isHeldElsewhere: true,
+  },
+  {
     name: "mount for a second container",
     before: [create("vol", SMALL), mount("c1")],
     call: mount("c2"),
@@ -191,6 +204,7 @@ const CASES: readonly Case[] = [
 interface Harness {
   readonly name: string;
   readonly service: string;
+  readonly driver: string;
   readonly skip: string | false;
   start(): Promise<TestServer>;
   places?(): NonNullable<FaultChildPlan["places"]>;
@@ -203,10 +217,17 @@ const loops = loopDriver();
 let images = "";
 
 const HARNESSES: readonly Harness[] = [
-  { name: "folders", service: "vfs", skip: cannotMount(), start: () => startServer() },
+  {
+    name: "folders",
+    service: "vfs",
+    driver: "vfs",
+    skip: cannotMount(),
+    start: () => startServer(),
+  },
   {
     name: "devices",
     service: "devices",
+    driver: LOOP_DRIVER,
     skip: cannotMount() || loopServiceMissing(),
     async start() {
       images = mkdtempSync(join(scratchParent(), "docker-loops-"));
@@ -268,14 +289,24 @@ function faultSuite(harness: Harness): void {
           await service.snapshotRemove({ service: name, snapshotID }, undefined, {});
       }
 
-      const settings = { "docker.serverWait": "0" };
+      /** As another host does that has the only volume. */
+      async function holdElsewhere(driver: string): Promise<void> {
+        const { service } = server.app;
+        const [volumeID = ""] = Object.keys(
+          await service.volumesByService({ service: name }, undefined, {}),
+        );
+        const other = { id: "another-host", driver, service: "" };
+        const caller = { instanceIDs: [other] };
+        await service.volumeAttach({ service: name, volumeID }, {}, caller);
+      }
+
       const place = (): Pick<FaultChildPlan, "host" | "service" | "places"> => {
         const places = harness.places?.();
         return { host: server.host, service: name, ...(places !== undefined && { places }) };
       };
       const open = (folder: string, door?: FaultDoor): Promise<TestPlugin> => {
         const doors = door && { exec: door.exec, wrapService: door.wrapService };
-        return openPlugin({ ...place(), folder, settings, ...doors });
+        return openPlugin({ ...place(), folder, settings: FAULT_SETTINGS, ...doors });
       };
 
       /** One host with one fault in its life. @returns whether there was a point left to fail */
@@ -288,6 +319,7 @@ function faultSuite(harness: Harness): void {
           const first = await open(folder);
           for (const [operation, body] of one.before) await first.ok(operation, body);
           await first.close();
+          if (one.isHeldElsewhere === true) await holdElsewhere(harness.driver);
           const wasReached = await fault(folder);
           const again = await open(folder);
           const [operation, body] = one.call;
