@@ -60,10 +60,9 @@ function read(): { messages: Record<string, string>; enums: Record<string, strin
   };
   for (const [name, definition] of Object.entries(loadSync(FILE, { keepCase: true }))) {
     if (!name.startsWith("csi.v1.") || !("type" in definition)) continue;
-    if (String(definition.format).includes("EnumDescriptorProto")) {
-      const type = definition.type as unknown as EnumType;
-      enums[type.name] = enumText(type);
-    } else add(definition.type as unknown as MessageType, "");
+    const type = definition.type as unknown as MessageType | EnumType;
+    if ("value" in type) enums[type.name] = enumText(type);
+    else add(type, "");
   }
   return { messages, enums };
 }
