@@ -19,6 +19,8 @@ const OLD: Holder = { id: "old", initiatorName: "iqn.2026-01.local.test:old" };
 const NEW: Holder = { id: "new", initiatorName: "iqn.2026-01.local.test:new" };
 
 export interface ExporterWorld {
+  /** How it is configured, for people. */
+  readonly name: string;
   readonly exporter: string;
   /** Below it each case has a folder. */
   readonly scratch: string;
@@ -144,30 +146,62 @@ async function runRestart(world: ExporterWorld, at: number, mode: FaultMode): Pr
 
 const MODES: readonly FaultMode[] = ["fail", "lost-answer", "kill-after"];
 
+interface Planned {
+  readonly at: number;
+  readonly mode: FaultMode;
+}
+
+/** Each so manieth point, beginning with another for each way to fail. */
+function planned(points: number, every: number, first: number): Planned[] {
+  return MODES.flatMap((mode, index) => {
+    const faults: Planned[] = [];
+    for (let at = 1 + ((first + index) % every); at <= points; at += every)
+      faults.push({ at, mode });
+    return faults;
+  });
+}
+
+/** `FAULTS_EVERY=1` runs all cases. @param usual of all cases only each so manieth is run else */
+export function everyOf(usual: number): number {
+  return Number(process.env["FAULTS_EVERY"] ?? usual);
+}
+
+/** How long the run may take, when so many of its cases are run as a rule. */
+export function limitOf(usual: number): number {
+  return everyOf(usual) < usual ? 7_200_000 : 840_000;
+}
+
 /**
  * To be called inside a `describe`.
- * @param every of all cases only each so manieth is run, another for each way to fail
+ * @param worlds those that are configured in another way share the sample: each gets its part of it
  */
-export function exporterFaults(make: () => ExporterWorld, every: number, least: number): void {
+export function exporterFaults(
+  worlds: readonly (() => ExporterWorld)[],
+  usual: number,
+  least: number,
+): void {
   let cases = 0;
+  const every = everyOf(usual);
+  const apart = every === 1 ? 1 : every * worlds.length;
   for (const operation of [...OPERATIONS, RESTART])
     it(`${operation.name}: nobody gets in whom no record names, wherever it is hit`, async (t) => {
-      const world = make();
-      const run = (at: number, mode: FaultMode): Promise<number> =>
-        "run" in operation ? runCase(world, operation, at, mode) : runRestart(world, at, mode);
-      const points = await run(0, "fail");
-      assert.ok(points > 5, "an operation passes its doors");
       const failures: string[] = [];
-      let count = 0;
-      for (const [index, mode] of MODES.entries())
-        for (let at = 1 + (index % every); at <= points; at += every) {
-          count += 1;
-          await run(at, mode).catch((error: unknown) =>
-            failures.push(`${mode} at ${at}: ${error instanceof Error ? error.stack : ""}`),
+      for (const [turn, make] of worlds.entries()) {
+        const world = make();
+        const run = ({ at, mode }: Planned): Promise<number> =>
+          "run" in operation ? runCase(world, operation, at, mode) : runRestart(world, at, mode);
+        const points = await run({ at: 0, mode: "fail" });
+        assert.ok(points > 5, "an operation passes its doors");
+        const plans = planned(points, apart, turn * every);
+        for (const plan of plans)
+          await run(plan).catch((error: unknown) =>
+            failures.push(
+              `${world.name}, ${plan.mode} at ${plan.at}: ${error instanceof Error ? error.stack : ""}`,
+            ),
           );
-        }
-      cases += count;
-      t.diagnostic(`${points} points, ${count} cases`);
+        cases += plans.length;
+        t.diagnostic(`${world.name}: ${points} points, ${plans.length} cases`);
+      }
       assert.equal(failures.length, 0, failures.slice(0, 5).join("\n\n"));
     });
   it(`has met at least ${least} faults`, () => assert.ok(cases >= least, `${cases}`));

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdtempSync, readdirSync } from "node:fs";
-import { copyFile, cp, mkdir, symlink } from "node:fs/promises";
+import { copyFile, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -11,6 +11,7 @@ import { DRIVERS } from "@libstorage/server";
 import type { FaultPlan, ServiceSpec, Storage, StorageService } from "@libstorage/server";
 import { btrfsMissing, makeBtrfs } from "../drivers/btrfs-loop.js";
 import type { LoopFileSystem } from "../loop.js";
+import { copyBtrfsWorld, linkRoot } from "./btrfs-folders.js";
 import { contentOperations, readAll } from "./content.js";
 import { makeScratch } from "./folders.js";
 import { operationsOn } from "./operations.js";
@@ -31,28 +32,10 @@ let content: Buffer;
 const open = (folder: string, faults?: FaultPlan): Promise<Storage> =>
   openWorld(folder, faults, DRIVERS.btrfs, { root: join(folder, "root"), quota: "qgroup" });
 
-/** A new folder on the loop device, to which a world's root leads: its journal stays where it is quick. */
-async function linkRoot(folder: string): Promise<void> {
-  await mkdir(folder);
-  await symlink(mkdtempSync(join(loop?.folder ?? "", "root-")), join(folder, "root"));
-}
-
-async function copyShelf(from: string, to: string, flags: readonly string[]): Promise<void> {
-  await mkdir(to, { mode: 0o700 });
-  for (const name of readdirSync(from)) {
-    const [source, target] = [join(from, name), join(to, name)];
-    if (name.endsWith(".json")) await copyFile(source, target);
-    else await execute("btrfs", ["subvolume", "snapshot", ...flags, source, target]);
-  }
-}
-
 async function btrfsWorld(): Promise<World> {
   folders += 1;
   const folder = join(scratch.path, `case-${folders}`);
-  await linkRoot(folder);
-  await copyShelf(join(template, "root/vol"), join(folder, "root/vol"), []);
-  await copyShelf(join(template, "root/snap"), join(folder, "root/snap"), ["-r"]);
-  await cp(join(template, "journal"), join(folder, "journal"), { recursive: true });
+  await copyBtrfsWorld(template, folder, loop);
   return {
     folder,
     open: (faults) => open(folder, faults),
@@ -114,7 +97,7 @@ describe("faults in btrfs", { skip: btrfsMissing("qgroup") }, () => {
   before(async () => {
     loop = makeBtrfs();
     otherLoop = makeBtrfs();
-    await linkRoot(template);
+    await linkRoot(template, loop);
     await prepareWorld(template, () => open(template));
     const storage = await open(template);
     content = await readAll(storage.service(SERVICE), "btrfs-000");

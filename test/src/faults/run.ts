@@ -8,6 +8,8 @@ export interface Depth {
   readonly modes: readonly FaultMode[];
   /** Those that a taking back or a recovery meets at its points. */
   readonly further: readonly FaultMode[];
+  /** Of the first faults only each so manieth is tried; a number that shares no divisor with that of the modes. */
+  readonly every?: number;
 }
 
 export const DEEP: Depth = {
@@ -62,9 +64,10 @@ export function runOperation(
   points: number,
   depth: Depth,
 ): ReturnType<typeof runAll> {
-  const plans = planned(numbers(1, points), depth.modes).map((fault): Plan => ({
-    faults: [fault],
-  }));
+  const { every = 1 } = depth;
+  const plans = planned(numbers(1, points), depth.modes)
+    .filter((_fault, index) => index % every === points % every)
+    .map((fault): Plan => ({ faults: [fault] }));
   const further = ({ faults, recovery }: Plan, counts: Counts): Plan[] => {
     const [first, ...more] = faults;
     if (more.length > 0 || recovery !== undefined) return [];

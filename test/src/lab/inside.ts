@@ -10,11 +10,18 @@ import { Replay } from "./replay.js";
 const INSIDE = "LIBSTORAGE_LAB_INSIDE";
 /** Suites that choose some of many cases run all of them when this is 1. */
 const FULL = "LIBSTORAGE_LAB_FULL";
+/** Which part of the cases of a fault run; see docs/testing.md. */
+const EVERY = "FAULTS_EVERY";
 const REPORTER = "/project/test/dist/lab/events-reporter.js";
 
 export interface InsideOptions extends Omit<MachineOptions, "name"> {
   /** For the whole, boot included. Default 600,000. */
   readonly limitMs?: number;
+}
+
+function passedOn(name: string): Record<string, string> {
+  const value = process.env[name];
+  return value === undefined ? {} : { [name]: value };
 }
 
 /**
@@ -37,7 +44,7 @@ export function insideOneMachine(url: string, options: InsideOptions, declare: (
       const inside = `/project/${relative(ROOT, file)}`;
       const suite = machine.start(
         `mkdir -p /suite && cd /suite && exec node --enable-source-maps --test-reporter=${REPORTER} --test-reporter-destination=stdout ${inside}`,
-        { env: { [INSIDE]: "1", [FULL]: process.env[FULL] ?? "" } },
+        { env: { [INSIDE]: "1", ...passedOn(FULL), ...passedOn(EVERY) } },
       );
       suite.onLine((line) => replay.line(line));
       const timer = setTimeout(() => suite.signal("SIGTERM"), end - Date.now());

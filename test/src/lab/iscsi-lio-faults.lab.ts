@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe } from "node:test";
-import { exporterFaults } from "../exporters/exporter-faults.js";
+import { exporterFaults, limitOf } from "../exporters/exporter-faults.js";
 import type { ExporterWorld } from "../exporters/exporter-faults.js";
 import { insideOneMachine } from "./inside.js";
 import { sh } from "./shell.js";
@@ -42,15 +42,20 @@ function exported(): string[] {
     });
 }
 
-const world: ExporterWorld = {
+/** Each so manieth case is run as a rule. */
+const USUAL = 9;
+const scratch = { path: "" };
+
+const worldWith = (target: "volume" | "service"): ExporterWorld => ({
+  name: `a target for each ${target}`,
   exporter: "iscsi-lio",
-  scratch: "",
+  scratch: scratch.path,
   config: async (folder) => {
     const secretsFile = join(folder, "chap.yml");
     writeFileSync(secretsFile, "- {initiator: '*', user: host, secret: initiator-secret}", {
       mode: 0o600,
     });
-    return { portals: ["127.0.0.1:3260"], chap: { mode: "one-way", secretsFile } };
+    return { portals: ["127.0.0.1:3260"], target, chap: { mode: "one-way", secretsFile } };
   },
   exported: async () => exported(),
   left: async () => [
@@ -59,12 +64,12 @@ const world: ExporterWorld = {
     ...(sh(`cat ${SAVED}`).includes("libstorage") ? [SAVED] : []),
   ],
   lose: async () => void execFileSync("targetcli", ["clearconfig", "confirm=true"]),
-};
+});
 
-insideOneMachine(import.meta.url, { memoryMiB: 1536, limitMs: 840_000 }, () => {
+insideOneMachine(import.meta.url, { memoryMiB: 1536, limitMs: limitOf(USUAL) }, () => {
   describe("faults in iscsi-lio", () => {
-    const scratch = mkdtempSync("/tmp/lio-faults-");
+    scratch.path = mkdtempSync("/tmp/lio-faults-");
     sh("mkdir -p /run/dbus && dbus-daemon --system --fork");
-    exporterFaults(() => ({ ...world, scratch }), 9, 60);
+    exporterFaults([() => worldWith("volume"), () => worldWith("service")], USUAL, 50);
   });
 });
