@@ -34,6 +34,25 @@ export function parseExports(text: string): Exported[] {
   return found;
 }
 
+/** The user that exportfs leaves out of what it shows. */
+const NOBODY = "65534";
+
+/** What exportfs shows in other words than it is given, or not at all when it is usual. */
+function traitsOf(options: readonly string[]): string {
+  const valueOf = (name: string): string =>
+    options.find((one) => one.startsWith(`${name}=`))?.slice(name.length + 1) ?? NOBODY;
+  const isRootKept = options.includes("no_root_squash");
+  const squash = options.includes("all_squash") ? "all" : isRootKept ? "none" : "root";
+  const isChecked = !options.includes("no_subtree_check");
+  return [squash, isChecked, valueOf("anonuid"), valueOf("anongid")].join(",");
+}
+
+/** Whether an export with these options is the one that is shown, which has more words, such as `secure`. */
+export function isShownAs(given: readonly string[], shown: readonly string[]): boolean {
+  const others = given.filter((one) => !/squash|subtree_check|^anon[ug]id=/.test(one));
+  return traitsOf(given) === traitsOf(shown) && others.every((one) => shown.includes(one));
+}
+
 /** The path and its client as one argument; an IPv6 address needs brackets. */
 function argumentOf({ path, client }: Pick<Exported, "path" | "client">): string {
   return `${client.includes(":") ? `[${client}]` : client}:${path}`;

@@ -10,7 +10,7 @@ import { Locks } from "../../core/locks.js";
 import { readMounts } from "../../core/mounts.js";
 import type { NfsConfig } from "./config.js";
 import { exportsText, namedIn, writeExports } from "./exports-file.js";
-import { addExports, flushExports, listExports, removeExports } from "./exportfs.js";
+import { addExports, flushExports, isShownAs, listExports, removeExports } from "./exportfs.js";
 import type { Exported } from "./exportfs.js";
 import {
   isHiddenFromHost,
@@ -42,8 +42,6 @@ const CUT_MS = 20_000;
 
 /** After which time of it the locks of a host of NFS 3 may be what the cut waits for. */
 const LOCKS_MS = 2_000;
-
-const USUAL = new Set(["anonuid=65534", "anongid=65534"]);
 
 export interface KernelPlaces {
   /** Of this service, in /etc/exports.d. */
@@ -105,10 +103,7 @@ export class KernelServer implements NfsServer {
 
   #isExported({ path, client, options }: Exported, share: Share, wanted: Client): boolean {
     if (path !== share.path || client !== wanted.address) return false;
-    // The table shows more than was given, such as `secure`, and leaves out what is usual.
-    return this.#options(share, wanted)
-      .filter((option) => !USUAL.has(option))
-      .every((option) => options.includes(option));
+    return isShownAs(this.#options(share, wanted), options);
   }
 
   #options = (share: Share, { isReadOnly }: Client): readonly string[] => {
