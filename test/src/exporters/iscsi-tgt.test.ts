@@ -298,6 +298,19 @@ describe("iscsi-tgt", { skip: tgtMissing(), timeout: 300_000 }, () => {
     await session.attach(id, HOST_B);
   });
 
+  it("carries a volume over IPv6, and listens nowhere else", async () => {
+    portal = `[::1]:${await freePort()}`;
+    await open();
+    const { id, attachment } = await attached();
+    assert.equal(attachment.fields?.["portals"], portal);
+    assert.equal(tgtadm("--op", "show", "--mode", "portal").trim(), `Portal: ${portal},1`);
+    assert.equal((await io(attachment, B, "write -P 5 0 1M", "flush")).code, 0);
+    assert.equal(raw(id)[MIB - 1], 5);
+    assert.equal((await inquire(attachment, C)).code, 10);
+    await session.attach(id, HOST_C, true);
+    assert.equal((await inquire(attachment, B)).code, 10, "cut off");
+  });
+
   it("refuses what cannot work, and says why", async () => {
     portal = "192.0.2.77:3260";
     await open();
