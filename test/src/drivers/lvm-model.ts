@@ -67,8 +67,13 @@ export class VolumeGroupModel {
   missingDisks = 0;
   /** Snapshots with space of their own that have overflowed. It is no change of the group. */
   readonly overflowed = new Set<string>();
+  /** By whom the group is locked for several hosts: empty, or `sanlock`, `dlm`. */
+  lockType = "";
+  isExported = false;
   /** Which commands fail, in one line each. */
   refuse: RegExp | undefined;
+  /** What they say then. */
+  refusal = "refused";
   /** Every command, in one line each. */
   readonly lines: string[] = [];
 
@@ -114,7 +119,8 @@ export class VolumeGroupModel {
   run(file: string, args: readonly string[], input = ""): Ended {
     const line = [file, ...args].join(" ");
     this.lines.push(line);
-    if (this.refuse?.test(line) === true) return { stdout: "", stderr: "  refused\n", exitCode: 5 };
+    if (this.refuse?.test(line) === true)
+      return { stdout: "", stderr: `  ${this.refusal}\n`, exitCode: 5 };
     try {
       return { stdout: this.#run(file, args, input), stderr: "", exitCode: 0 };
     } catch (error) {
@@ -179,7 +185,8 @@ export class VolumeGroupModel {
     if (this.#lvs.has(name))
       throw new Refusal(`Logical Volume "${name}" already exists in volume group "${this.#group}"`);
     const [size = `${from?.sizeBytes ?? 0}b`] = [...valuesOf(args, "-V"), ...valuesOf(args, "-L")];
-    const lv = this.#new(name, Number(size.slice(0, -1)), tags);
+    const bytes = Math.ceil(Number(size.slice(0, -1)) / EXTENT) * EXTENT;
+    const lv = this.#new(name, bytes, tags);
     if (lv.sizeBytes > TOTAL)
       throw new Refusal(
         `Volume group "${this.#group}" has insufficient free space (1 extents): 2 required.`,
@@ -293,8 +300,8 @@ export class VolumeGroupModel {
       vg_free: String(TOTAL / 2),
       vg_size: String(TOTAL),
       vg_missing_pv_count: String(this.missingDisks),
-      vg_exported: "",
-      vg_lock_type: "",
+      vg_exported: this.isExported ? "exported" : "",
+      vg_lock_type: this.lockType,
       vg_mda_size: "1044480",
       vg_mda_free: "517120",
     };

@@ -36,13 +36,40 @@ const SAID: readonly (readonly [string, string, RegExp])[] = [
     /no volume group vgnope/,
   ],
   [
+    '  Volume group "blocks" not found\n  Cannot process volume group blocks',
+    "failed-precondition",
+    /no volume group blocks/,
+  ],
+  [
     "  Snapshot origin volumes can be resized only while inactive: try lvchange -an.",
     "failed-precondition",
     /detach it first/,
   ],
 ];
 
+// With lvmlockd, as LVM's sources have them: this host's LVM 2.03.16 is built without it.
+const SAID_OF_LOCKS: readonly string[] = [
+  "  Cannot access VG vg0 with lock type sanlock that requires lvmlockd.",
+  "  VG vg0 lock failed: lock start in progress\n  Cannot process volume group vg0",
+  "  VG vg0 lock failed: lockspace is inactive",
+  "  VG vg0 lock failed: held by other host.",
+  "  Global lock failed: held by other host.",
+  "  Cannot access VG vg0 due to failed lock.",
+  "  LV locked by other host: vg0/lvm-001\n  Failed to lock logical volume vg0/lvm-001.",
+];
+
 describe("what LVM says", () => {
+  for (const stderr of SAID_OF_LOCKS)
+    it(stderr.trim().slice(0, 60), () => {
+      const error = failureOf(failed(stderr), "create volume lvm-001", ABOUT);
+      assert.throws(
+        () => {
+          throw error;
+        },
+        { code: "failed-precondition", message: /vg0 is locked by another host/ },
+      );
+    });
+
   for (const [stderr, code, message] of SAID)
     it(stderr.trim().slice(0, 60), () => {
       const error = failureOf(failed(stderr), "create volume lvm-001", ABOUT);

@@ -69,7 +69,8 @@ const MEANINGS: readonly Row[] = [
       refused(`the volume group ${group} belongs to the host with the system ID ${id}`),
   ],
   [
-    /(?:Skipping|Cannot (?:change|access|process)) .*(?:lock|lvmlockd)|requires lvmlockd/i,
+    // Not any word with `lock` in it: a group may be called so.
+    /LV locked by other host|Locking failed for LV|(?:VG \S+|Global) lock (?:failed|skipped)|Skipping global lock|due to failed lock|requires lvmlockd/i,
     (_match, { group }) => refused(`the volume group ${group} is locked by another host`),
   ],
   [
