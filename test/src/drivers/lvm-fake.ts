@@ -22,6 +22,10 @@ function execOver(model: VolumeGroupModel, exec: Exec): Exec {
   };
 }
 
+function isContext(value: unknown): boolean {
+  return typeof value === "object" && value !== null && "exec" in value;
+}
+
 type Method = (...args: readonly unknown[]) => unknown;
 
 /** The same object, whose methods get contexts that lead to the group in memory. */
@@ -35,11 +39,11 @@ function over<T extends object>(object: T, model: VolumeGroupModel): T {
       if (typeof member !== "function") return member;
       const method = (member as Method).bind(target);
       return (...args: readonly unknown[]) => {
-        const context = args.at(-1);
-        if (typeof context !== "object" || context === null || !("exec" in context))
-          return method(...args);
-        const own = { ...context, exec: execOver(model, (context as OpContext).exec) };
-        return method(...args.slice(0, -1), own);
+        // Wherever it stands: one that is missed would lead to the LVM of this host.
+        const at = args.findIndex(isContext);
+        if (at === -1) return method(...args);
+        const context = args[at] as OpContext;
+        return method(...args.with(at, { ...context, exec: execOver(model, context.exec) }));
       };
     },
   });

@@ -54,7 +54,7 @@ async function fillRemoved(storage: Storage): Promise<void> {
 
 interface Ground {
   readonly thinPool?: string;
-  readonly wipe?: "discard";
+  readonly wipe?: "discard" | "zero";
   readonly filling?: typeof fill;
 }
 
@@ -132,13 +132,23 @@ describe("faults in lvm-iscsi", { skip }, () => {
       leastCases: 10,
     });
   });
-  describe("thick, wiped", () => {
+  for (const wipe of ["discard", "zero"] as const)
+    describe(`thick, wiped: ${wipe}`, () => {
+      faultSuite({
+        name: `lvm-iscsi, wiped (${wipe})`,
+        operations: OPERATIONS.filter(({ name }) => WIPED.has(name)),
+        make: () => lvmWorld({ wipe }),
+        depth: DEPTH,
+        leastCases: 30,
+      });
+    });
+  describe("thin, wiped: zero", () => {
     faultSuite({
-      name: "lvm-iscsi, wiped",
-      operations: OPERATIONS.filter(({ name }) => WIPED.has(name)),
-      make: () => lvmWorld({ wipe: "discard" }),
+      name: "lvm-iscsi, thin, wiped (zero)",
+      operations: OPERATIONS.filter(({ name }) => name === "remove" || name === "snapshot remove"),
+      make: () => lvmWorld({ thinPool: "pool", wipe: "zero" }),
       depth: DEPTH,
-      leastCases: 30,
+      leastCases: 20,
     });
   });
 });
