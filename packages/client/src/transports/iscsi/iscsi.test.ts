@@ -85,6 +85,9 @@ it("writes credentials into a record, once, and takes old ones out", () => {
     assert.equal(lines.filter((line) => line.startsWith(`${key} =`)).length, 1, key);
   assert.ok(lines.includes("node.startup = manual"));
   assert.ok(lines.includes("node.session.scan = manual"));
+  // Else writes to a target that is gone would hang for the two minutes of the system's own record.
+  const replacement = `node.session.timeo.replacement_timeout = ${TIMES.replacementSeconds}`;
+  assert.ok(lines.includes(replacement));
   assert.ok(lines.includes("node.session.auth.chap_algs = MD5"));
   assert.ok(!text.includes("old-secret"));
   const none = editRecord(text, recordLines(undefined, TIMES));
