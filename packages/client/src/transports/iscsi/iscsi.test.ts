@@ -73,7 +73,7 @@ node.conn[0].address = 10.99.0.1
 node.conn[0].timeo.login_timeout = 30
 # END RECORD
 `;
-const TIMES = { loginSeconds: 7, retries: 1, replacementSeconds: 120 };
+const TIMES = { loginSeconds: 7, retries: 1, replacementSeconds: 47 };
 
 it("writes credentials into a record, once, and takes old ones out", () => {
   const own = { userName: "u", secret: "a = b # c" };
