@@ -8,6 +8,15 @@ export async function tellMonitor(
   path: string,
   commands: readonly (readonly [string, object])[],
 ): Promise<void> {
+  await askMonitor(path, commands);
+}
+
+/** As `tellMonitor`. @returns what each was answered */
+export async function askMonitor(
+  path: string,
+  commands: readonly (readonly [string, object])[],
+): Promise<unknown[]> {
+  const answers: unknown[] = [];
   const socket = connect(path);
   const lines = createInterface({ input: socket });
   const next = async (): Promise<object> => {
@@ -24,7 +33,9 @@ export async function tellMonitor(
       socket.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
       const answer = await answered;
       if (!("return" in answer)) throw new Error(`${command}: ${JSON.stringify(answer)}`);
+      answers.push(answer.return);
     }
+    return answers.slice(1);
   } finally {
     lines.close();
     socket.destroy();
