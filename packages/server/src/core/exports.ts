@@ -25,6 +25,8 @@ export interface ExportsOptions extends DoorsOptions {
   readonly isShareable: () => boolean;
 }
 
+const REMOVE = "exportRemove";
+
 export class Exports {
   readonly #service: string;
   readonly #holds: Holds;
@@ -163,7 +165,15 @@ export class Exports {
   }
 
   /** Changes an export that may be in use. */
-  update(id: string, request: ExportUpdateRequest, caller: Caller): Promise<OpenDoor> {
+  async update(id: string, request: ExportUpdateRequest, caller: Caller): Promise<OpenDoor> {
+    const asked = {
+      operation: "exportUpdate",
+      service: this.#service,
+      request: { id, ...request },
+    };
+    // It may be gone since.
+    const earlier = this.#operations.repeated<OpenDoor>(asked, caller);
+    if (earlier !== undefined) return earlier;
     const { volume } = this.door(id);
     return this.#run("exportUpdate", volume.id, { id, ...request }, caller, async () =>
       this.#doors.update(this.door(id), request),
@@ -172,6 +182,10 @@ export class Exports {
 
   /** @returns what is left of it for now: null when it is gone */
   async remove(id: string, mode: ExportRemoveMode, caller: Caller): Promise<OpenDoor | null> {
+    const asked = { operation: REMOVE, service: this.#service, request: { id, mode } };
+    // It is gone if that succeeded.
+    const earlier = this.#operations.repeated<OpenDoor | null>(asked, caller);
+    if (earlier !== undefined) return earlier;
     const { volume } = this.door(id);
     const left = await this.#remove(id, mode, caller).catch(async (error: unknown) => {
       // To see whether somebody uses a door may have taken away one that nobody uses.
@@ -190,11 +204,12 @@ export class Exports {
       (mode === "hide" || mode === "soft") &&
       (await this.#doors.isUsed(this.door(id), this.#context(30_000)));
     return this.#run<OpenDoor | null>(
-      isLater ? "exportHide" : "exportRemove",
+      isLater ? "exportHide" : REMOVE,
       volume.id,
       { id, mode },
       caller,
       () => this.#doors.remove(this.door(id), mode, this.#context(30_000)),
+      REMOVE,
     );
   }
 
@@ -227,9 +242,10 @@ export class Exports {
     request: object,
     caller: Caller,
     prepare: () => Promise<Prepared<T>>,
+    asked = operation,
   ): Promise<T> {
     const lock = lockKeyOf(this.#service, volumeID);
-    const wanted = { operation, service: this.#service, lock, request, prepare };
+    const wanted = { operation, asked, service: this.#service, lock, request, prepare };
     return this.#operations.run(wanted, caller);
   }
 

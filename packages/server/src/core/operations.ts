@@ -68,13 +68,18 @@ export interface Work<T> {
 /** An operation once it is known what has to be done: work, or an answer that needs none. */
 export type Prepared<T> = { readonly settled: T } | { readonly work: Work<T> };
 
-export interface Request<T> {
+/** What was asked, for comparing two requests that carry the same idempotency key. */
+export interface Asked {
   readonly operation: string;
+  /** Where what is found decides on the operation: the name for all that it may become. */
+  readonly asked?: string;
   readonly service: string;
+  readonly request: unknown;
+}
+
+export interface Request<T> extends Asked {
   /** One operation at a time per key; without a key none waits. */
   readonly lock?: string;
-  /** What was asked, for comparing two requests that carry the same idempotency key. */
-  readonly request: unknown;
   /** Looks, decides and refuses. Runs under the lock and changes nothing. */
   prepare(): Promise<Prepared<T>> | Prepared<T>;
 }
@@ -115,13 +120,10 @@ export class Operations {
   run<T>(request: Request<T>, caller: Caller): Promise<T> {
     if (this.#isStopping)
       return Promise.reject(new StorageError("unavailable", "the server is stopping"));
-    const key =
-      caller.idempotencyKey === undefined ? undefined : `${caller.who}\n${caller.idempotencyKey}`;
+    const earlier = this.repeated<T>(request, caller);
+    if (earlier !== undefined) return earlier;
+    const key = keyOf(caller);
     const digest = key === undefined ? "" : digestOf(request);
-    if (key !== undefined) {
-      const earlier = this.#earlier<T>(key, digest, request.operation, caller);
-      if (earlier !== undefined) return earlier;
-    }
     const task = this.tasks.create(request.operation, request.service);
     task.isKept = caller.isDetached === true;
     caller.onTask?.(task);
@@ -158,17 +160,16 @@ export class Operations {
     };
   }
 
-  #earlier<T>(
-    key: string,
-    digest: string,
-    operation: string,
-    caller: Caller,
-  ): Promise<T> | undefined {
+  /** The answer to an earlier request that was the same and had the same idempotency key. */
+  repeated<T>(asked: Asked, caller: Caller): Promise<T> | undefined {
+    const key = keyOf(caller);
+    if (key === undefined) return undefined;
+    const { operation } = asked;
     const running = this.#running.get(key);
     const stored = running === undefined ? this.journal.outcome(key) : undefined;
     const request = running?.request ?? stored?.request;
     if (request === undefined) return undefined;
-    if (request !== digest)
+    if (request !== digestOf(asked))
       return Promise.reject(
         new StorageError(
           "invalid-argument",
@@ -366,8 +367,12 @@ function told(
   );
 }
 
-function digestOf({ operation, service, request }: Request<unknown>): string {
-  return hashOf(JSON.stringify([operation, service, request]));
+function keyOf({ who, idempotencyKey }: Caller): string | undefined {
+  return idempotencyKey === undefined ? undefined : `${who}\n${idempotencyKey}`;
+}
+
+function digestOf({ operation, asked = operation, service, request }: Asked): string {
+  return hashOf(JSON.stringify([asked, service, request]));
 }
 
 /** An error as data. What is not ours keeps its text for the log and the journal. */
