@@ -148,6 +148,27 @@ export const WORK_CASES: readonly Case[] = [
     },
   },
   {
+    title: "what is corrupt is told as such, and a repair leaves it alone",
+    async run(fixture) {
+      const volume = await fixture.create(0, { fields: { format: "qcow2" }, sizeBytes: 8 * MIB });
+      writePattern(volume, 5);
+      const { path } = diskOf(volume);
+      const check = (repair: boolean) => fixture.driver.images?.check(volume, repair, contextOf());
+      dropReference(path);
+      const damaged = readFileSync(path);
+      const report = await check(false);
+      assert.deepEqual([report?.status, report?.leaks, report?.fixed], ["corrupt", 0, 0]);
+      assert.ok(report !== undefined && report.corruptions > 0);
+      assert.ok(readFileSync(path).equals(damaged), "a look changes nothing");
+      leakCluster(path);
+      const leaking = readFileSync(path);
+      for (const repair of [false, true, false])
+        assert.deepEqual(await check(repair), { ...report, leaks: 1 });
+      assert.ok(readFileSync(path).equals(leaking), "nor does a repair, which could only guess");
+      checkPattern(volume, 5);
+    },
+  },
+  {
     title: "what a file would take is measured",
     async run(fixture) {
       const volume = await fixture.create(0, { sizeBytes: 8 * MIB });
@@ -158,6 +179,16 @@ export const WORK_CASES: readonly Case[] = [
     },
   },
 ];
+
+/** Says of the first cluster with data that nothing uses it, so that it could be given away. */
+function dropReference(path: string): void {
+  const image = readFileSync(path);
+  const offsetAt = (at: number): number => Number(image.readBigUInt64BE(at) & 0xff_ffff_ffff_fe00n);
+  const [l1, table] = [offsetAt(40), offsetAt(48)];
+  const data = offsetAt(offsetAt(l1));
+  image.writeUInt16BE(0, offsetAt(table) + (data / 65_536) * 2);
+  writeFileSync(path, image);
+}
 
 /** Counts a cluster at the end of a qcow2 that nothing uses, as a QEMU that was killed may leave it. */
 function leakCluster(path: string): void {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { describe, it } from "node:test";
@@ -6,6 +7,7 @@ import { testDriver } from "../conformance.js";
 import { Fixture, contextOf } from "../conformance/fixture.js";
 import { loopMissing, makeLoop } from "../loop.js";
 import type { LoopOptions } from "../loop.js";
+import { btrfsMissing, makeBtrfs } from "./btrfs-loop.js";
 import { IMAGE_CASES } from "./image-cases.js";
 import { CUT_CASES } from "./image-cuts.js";
 import { checkPattern, diskOf, imageHarness, imagePlace, writePattern } from "./image-place.js";
@@ -43,4 +45,48 @@ describe("image on a file system that is full", { skip: loopMissing(SMALL) }, ()
       loop.remove();
     }
   });
+});
+
+/** How much of a file is its own, and how much it shares with others, in bytes. @see btrfs-filesystem(8), du */
+function usageOf(path: string): { readonly own: number; readonly shared: number } {
+  spawnSync("sync", ["-f", path]);
+  const { stdout } = spawnSync("btrfs", ["filesystem", "du", "--raw", path], { encoding: "utf8" });
+  const [total = "", own = ""] = stdout.trim().split("\n").at(-1)?.trim().split(/\s+/) ?? [];
+  assert.match(`${total} ${own}`, /^\d+ \d+$/, stdout);
+  return { own: Number(own), shared: Number(total) - Number(own) };
+}
+
+describe("image on a file system that shares blocks", { skip: btrfsMissing() }, () => {
+  for (const format of ["raw", "qcow2"] as const)
+    it(`a copy and a snapshot of a ${format} image share its blocks until they are written`, async () => {
+      const loop = makeBtrfs();
+      try {
+        const harness = imageHarness({ format }, true);
+        const place = () => imagePlace({ format }, loop.folder);
+        const fixture = await Fixture.open({ ...harness, place });
+        const volume = await fixture.create(0, { sizeBytes: 64 * MIB });
+        for (let mib = 0; mib < 16; mib += 1) writePattern(volume, 0x31, mib);
+        const before = usageOf(diskOf(volume).path);
+        assert.ok(before.own >= 16 * MIB && before.shared === 0, JSON.stringify(before));
+        const copy = await fixture.copyVolume(
+          volume,
+          fixture.volume(1, { sizeBytes: volume.sizeBytes }),
+          contextOf(),
+        );
+        const snapshot = await fixture.snapshot(0, volume);
+        for (const one of [volume, copy, snapshot]) {
+          const { own, shared } = usageOf(diskOf(one).path);
+          assert.ok(shared >= 16 * MIB && own < MIB, `${one.id} has ${own} of its own`);
+        }
+        writePattern(copy, 0x32, 3);
+        assert.ok(usageOf(diskOf(copy).path).own >= MIB, "what was written is its own");
+        for (const one of [volume, snapshot]) checkPattern(one, 0x31, 3);
+        checkPattern(copy, 0x32, 3);
+        checkPattern(copy, 0x31, 4);
+        await fixture.empty();
+        await fixture.place.close();
+      } finally {
+        loop.remove();
+      }
+    });
 });

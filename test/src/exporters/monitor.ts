@@ -1,5 +1,4 @@
 /** The monitor of a storage daemon whose server is away. */
-import { once } from "node:events";
 import { connect } from "node:net";
 import { createInterface } from "node:readline";
 
@@ -19,10 +18,12 @@ export async function askMonitor(
   const answers: unknown[] = [];
   const socket = connect(path);
   const lines = createInterface({ input: socket });
+  const pending = lines[Symbol.asyncIterator]();
   const next = async (): Promise<object> => {
     for (;;) {
-      const [line] = (await once(lines, "line")) as [string];
-      const message = JSON.parse(line) as object;
+      const { value, done } = await pending.next();
+      if (done === true) throw new Error(`${path} was closed before it answered`);
+      const message = JSON.parse(value) as object;
       if (!("event" in message)) return message;
     }
   };

@@ -1,8 +1,9 @@
 /** Images offered for import whose headers were changed: refused or harmless, and nothing outside is read. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { after, before, describe, it } from "node:test";
 import { StorageError } from "@libstorage/model";
 import { Fixture, contextOf } from "../conformance/fixture.js";
@@ -34,6 +35,18 @@ function mutated(original: Buffer, random: (below: number) => number): Buffer {
     else image[at] = random(256);
   }
   return random(20) === 0 ? image.subarray(0, random(image.length)) : image;
+}
+
+/** Every so many images are offered by upload, too. */
+const UPLOADS = 5;
+
+/** A read after it was written changes the time of its last access, if its file system notes that at all. */
+function setUnread(path: string): void {
+  utimesSync(path, 1_000_000, statSync(path).mtimeMs / 1000);
+}
+
+function isUnread(path: string): boolean {
+  return statSync(path).atimeMs === 1_000_000_000;
 }
 
 const harness = imageHarness({ format: "raw" }, true);
@@ -81,6 +94,20 @@ describe("hostile images", { skip: harness.skip }, () => {
     ];
   }
 
+  /** Offers bytes as an upload. @returns the volume, or undefined when they were refused */
+  async function upload(bytes: Buffer) {
+    const { content } = fixture.driver;
+    assert.ok(content !== undefined);
+    const wanted = fixture.volume(1, { sizeBytes: MIB });
+    const sent = { format: "qcow2", bytes: Readable.from([bytes]), isSizeGiven: false } as const;
+    try {
+      return await content.volumeCreateFrom(wanted, sent, contextOf());
+    } catch (error) {
+      assert.ok(error instanceof StorageError, String(error));
+      return undefined;
+    }
+  }
+
   /** Offers bytes. @returns the volume, or undefined when they were refused */
   async function offer(bytes: Buffer, format: string) {
     writeFileSync(join(folder, "offered"), bytes);
@@ -93,26 +120,55 @@ describe("hostile images", { skip: harness.skip }, () => {
     }
   }
 
-  it(`${IMAGES} changed headers are refused or harmless`, async () => {
+  /** @returns whether it was taken */
+  async function isTaken(made: ReturnType<typeof offer>, number: number): Promise<boolean> {
+    const volume = await made;
+    if (volume === undefined) {
+      const { volumes } = await fixture.list();
+      assert.deepEqual(volumes, [], `image ${number} was refused and left something`);
+      return false;
+    }
+    const content = readFileSync(diskOf(volume).path);
+    assert.ok(!content.includes(SECRET), `image ${number} brought the secret`);
+    await fixture.driver.volumeRemove(volume.id, contextOf());
+    return true;
+  }
+
+  it("a read of what lies outside would be seen: by one who writes nothing of it, too", async (t) => {
+    setUnread(secret);
+    assert.ok(isUnread(secret));
+    readFileSync(secret);
+    if (isUnread(secret)) {
+      t.skip("the file system does not note reads (noatime)");
+      return;
+    }
+    // As a tool that opens what an image names, and then does no more.
+    const [, backed] = originals();
+    const path = join(scratch.path, "backed.qcow2");
+    writeFileSync(path, backed ?? "");
+    setUnread(secret);
+    const { status } = spawnSync("qemu-io", ["-r", "-f", "qcow2", "-c", "read 0 512", path]);
+    assert.equal(status, 0);
+    assert.ok(!isUnread(secret));
+  });
+
+  it(`${IMAGES} changed headers are refused or harmless, and nothing outside is read`, async () => {
     const random = numbers(20_071);
     const images = originals();
     // Where the data file would be: what an image could make the host give away.
-    writeFileSync(join(scratch.path, "data.raw"), readFileSync(secret));
-    let taken = 0;
+    const data = join(scratch.path, "data.raw");
+    writeFileSync(data, readFileSync(secret));
+    for (const path of [secret, data]) setUnread(path);
+    let [taken, uploaded] = [0, 0];
     for (let number = 0; number < IMAGES; number += 1) {
       const bytes = mutated(images[number % images.length] ?? Buffer.alloc(0), random);
-      const volume = await offer(bytes, "qcow2");
-      const { volumes } = await fixture.list();
-      if (volume === undefined) {
-        assert.deepEqual(volumes, [], `image ${number} was refused and left something`);
-        continue;
-      }
-      taken += 1;
-      const content = readFileSync(diskOf(volume).path);
-      assert.ok(!content.includes(SECRET), `image ${number} brought the secret`);
-      await fixture.driver.volumeRemove(volume.id, contextOf());
+      if (await isTaken(offer(bytes, "qcow2"), number)) taken += 1;
+      if (number % UPLOADS === 0 && (await isTaken(upload(bytes), number))) uploaded += 1;
+      for (const path of [secret, data])
+        assert.ok(isUnread(path), `image ${number} made something read ${path}`);
     }
     assert.ok(taken > 10 && taken < IMAGES, `${taken} were taken`);
+    assert.ok(uploaded > 2 && uploaded < IMAGES / UPLOADS, `${uploaded} uploads were taken`);
   });
 
   it("a qcow2 that is offered as raw is bytes", async () => {

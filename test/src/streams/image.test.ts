@@ -6,6 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import { setTimeout } from "node:timers/promises";
 import { after, before, describe, it } from "node:test";
 import { spawnSync } from "node:child_process";
 import type { VolumeExtent } from "@libstorage/model";
@@ -176,6 +177,81 @@ describe("content of images", { skip: missing }, () => {
       await assert.rejects(upload(to, "raw", "qcow2", Readable.from([bytes])), refused);
     }
     checkNoLeftovers();
+  });
+
+  /** A qcow2 of which much is used. */
+  function madeDisk(): Buffer {
+    const path = join(scratch, "whole.qcow2");
+    run("qemu-img", ["create", "-q", "-f", "qcow2", path, "8M"]);
+    run("qemu-io", ["-f", "qcow2", "-c", "write -P 0x5a 0 6M", path]);
+    return readFileSync(path);
+  }
+
+  const NOTHING = { raw: {}, layers: {}, files: {}, folders: {} };
+
+  async function checkNothing(): Promise<void> {
+    assert.deepEqual(await to.client.volumes({}, undefined, {}), NOTHING);
+    assert.deepEqual(to.app.storage.journal.openIntents(), []);
+    checkNoLeftovers();
+  }
+
+  for (const service of SERVICES)
+    for (const format of ["raw", "qcow2"] as const)
+      it(`${service} refuses ${format} content with another digest than it should have`, async () => {
+        const bytes = format === "raw" ? randomBytes(MIB) : madeDisk();
+        const params = { service, name: "made", format, size: 1 };
+        const sent = (digest: string) =>
+          to.app.content.volumeUpload(
+            params,
+            { bytes: Readable.from([bytes]), sha256: () => digest },
+            {},
+          );
+        await assert.rejects(sent(sha256(Buffer.from("something else"))), {
+          code: "invalid-argument",
+          message: /SHA-256 is [\da-f]{64}, and should be [\da-f]{64}/,
+        });
+        await checkNothing();
+        await sent(sha256(bytes));
+        await emptied();
+      });
+
+  for (const format of ["raw", "qcow2"] as const)
+    it(`leaves nothing when the connection breaks within ${format} content, and can be repeated`, async () => {
+      const disk = madeDisk();
+      const isOpen = (): boolean => to.app.storage.journal.openIntents().length > 0;
+      const pieces = async function* (isCut: boolean) {
+        for (let at = 0; at < disk.length; at += MIB / 4) {
+          if (isCut && at >= disk.length / 2) {
+            while (!isOpen()) await setTimeout(10);
+            to.cut();
+          }
+          yield disk.subarray(at, at + MIB / 4);
+        }
+      };
+      for (const service of SERVICES) {
+        const torn = upload(to, service, format, Readable.from(pieces(true)));
+        await assert.rejects(torn, { code: "unavailable" });
+        while (isOpen()) await setTimeout(10);
+        await checkNothing();
+        const made = await upload(to, service, format, Readable.from(pieces(false)));
+        const content = bytesOf("to", service, made.id);
+        if (format === "raw") assert.ok(content.subarray(0, disk.length).equals(disk));
+        else assert.ok(content.subarray(0, 6 * MIB).equals(Buffer.alloc(6 * MIB, 0x5a)));
+        await emptied();
+      }
+    });
+
+  it("refuses a qcow2 that ends early, though its digest says that it is all there was", async () => {
+    const disk = madeDisk();
+    for (const service of SERVICES)
+      for (const length of [disk.length - MIB, disk.length / 2, 100_000]) {
+        const bytes = Readable.from([disk.subarray(0, length)]);
+        await assert.rejects(upload(to, service, "qcow2", bytes), {
+          code: "invalid-argument",
+          message: /name what is not in the file, as when it was cut short/,
+        });
+        await checkNothing();
+      }
   });
 
   it("refuses a disk that is larger than the volume would be", async () => {

@@ -26,7 +26,7 @@ import {
   resizeImage,
 } from "./qemu-img.js";
 import type { Image, Preallocation } from "./qemu-img.js";
-import { importOf, openImport, sizeOf } from "./import.js";
+import { importOf, needSound, openImport, sizeOf } from "./import.js";
 import type { Import } from "./import.js";
 import { userOf } from "./in-use.js";
 import { readQcow2Header } from "../../images/qcow2-header.js";
@@ -120,6 +120,7 @@ export class ImageBuilder {
     const note = { format, sizeBytes, ...(volume.encrypted && { isEncrypted: true }) };
     const preallocation = this.preallocationOf(volume, format);
     const to = { ...this.imageOf({ folder, note }), sizeBytes, preallocation };
+    await needSound(original.image, wanted.name, context);
     await convertImage({ from: original.image, to, isForeign: true }, context);
     await context.files.unlink(original.image.path, { isSyncDeferred: true });
     await context.files.syncFile(to.path);
@@ -155,7 +156,9 @@ export class ImageBuilder {
     const note = { format: own, sizeBytes, ...(volume.encrypted && { isEncrypted: true }) };
     const to = { ...this.imageOf({ folder, note }), sizeBytes, preallocation };
     if (!isTaken) {
-      await convertImage({ from: { path, format: from }, to, isForeign: true }, context);
+      const image = { path, format: from } as const;
+      await needSound(image, "the content", context);
+      await convertImage({ from: image, to, isForeign: true }, context);
       await files.unlink(path, { isSyncDeferred: true });
     }
     await files.syncFile(to.path);

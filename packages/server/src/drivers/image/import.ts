@@ -11,6 +11,7 @@ import type { OpContext, VolumeRecord } from "../../core/driver.js";
 import { isId } from "../folders/ids.js";
 import type { Format } from "./layers.js";
 import { qemuFormat } from "./layers.js";
+import { isSound } from "./qemu-img.js";
 import type { Image } from "./qemu-img.js";
 import { objectionTo, readHead, readQcow2Header } from "../../images/qcow2-header.js";
 
@@ -108,6 +109,15 @@ export function sizeOf(path: string, name: string, format: Format, maxBytes: num
   } catch (error) {
     throw refused(name, (error as Error).message);
   }
+}
+
+/** @throws {StorageError} `invalid-argument` for a qcow2 that does not hold all that it says */
+export async function needSound(image: Image, name: string, context: OpContext): Promise<void> {
+  if (image.format !== "qcow2" || (await isSound(image, context))) return;
+  throw refused(
+    name,
+    'its tables are damaged, or name what is not in the file, as when it was cut short on its way; compare its size and SHA-256 with the original\'s, and look at that with "qemu-img check"',
+  );
 }
 
 const ISO_DESCRIPTOR = 32_768;
