@@ -1,6 +1,6 @@
 /** Exports that are made for themselves: real daemons over image volumes, and clients that are not ours. */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import type { Export } from "@libstorage/model";
@@ -8,6 +8,7 @@ import { toolsMissing } from "../drivers/image-place.js";
 import { makeScratch } from "../faults/folders.js";
 import { Client, until } from "./client.js";
 import { DoorHost, SERVICE, opens, through } from "./door-host.js";
+import { askMonitor } from "./monitor.js";
 import { ended, run } from "./nbd-client.js";
 
 const skip =
@@ -349,7 +350,22 @@ describe("doors", { skip }, () => {
     const before = pidsOf();
     await host.close();
     await client.says("write -P 8 4k 4k", /wrote 4096/);
+    const own = daemonFolders().find((one) => !one.includes("/f-")) ?? "";
+    const [named] = (await askMonitor(join(own, "qmp.sock"), [["query-block-exports", {}]])) as [
+      readonly { "node-name": string }[],
+    ];
+    const stranger = { type: "nbd", id: "e-stray", name: "stray" };
+    await askMonitor(join(own, "qmp.sock"), [
+      ["block-export-add", { ...stranger, "node-name": named[0]?.["node-name"] }],
+    ]);
+    const stray = `nbd+unix:///stray?socket=${join(own, "nbd.sock")}`;
+    assert.equal(await opens(stray), true);
+    const deserted = join(dirname(own), "0123456789abcdef");
+    const desertedPid = await startDaemon(deserted);
     host = await DoorHost.open(scratch.path);
+    assert.equal(await opens(stray), false);
+    assert.equal(existsSync(deserted), false);
+    assert.equal(isRunning(desertedPid), false);
     assert.deepEqual(pidsOf(), before, "the same daemons");
     await client.says("read -P 8 4k 4k", /read 4096\/4096/);
     await through(unix, "read -P 7 0 4k");
@@ -363,4 +379,21 @@ describe("doors", { skip }, () => {
 async function attempt(target: string, command: string): Promise<{ readonly text: string }> {
   const { stdout, stderr } = await ended("qemu-io", "-f", "raw", "-c", command, target);
   return { text: stdout + stderr };
+}
+
+/** A storage daemon as a server starts one, in a folder of which no record knows. @returns its process */
+async function startDaemon(folder: string): Promise<number> {
+  mkdirSync(folder);
+  const pidFile = join(folder, "pid");
+  const chardev = `socket,id=qmp,path=${join(folder, "qmp.sock")},server=on,wait=off`;
+  const args = ["--chardev", chardev, "--monitor", "chardev=qmp", "--pidfile", pidFile];
+  await run("qemu-storage-daemon", ...args, "--daemonize");
+  const pid = Number(readFileSync(pidFile, "utf8"));
+  assert.ok(isRunning(pid));
+  return pid;
+}
+
+/** One that has ended and that nobody has asked about has no arguments. */
+function isRunning(pid: number): boolean {
+  return existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`, "utf8") !== "";
 }
