@@ -5,6 +5,7 @@ import { after, before, describe, it } from "node:test";
 import { DRIVERS } from "@libstorage/server";
 import type { Export } from "@libstorage/model";
 import { DoorHost, GIB, SERVICE, opens, through } from "../exporters/door-host.js";
+import type { DoorHostOptions } from "../exporters/door-host.js";
 import { ended, run } from "../exporters/nbd-client.js";
 import { insideOneMachine } from "./inside.js";
 import { configOf, GROUP, lvNames, makeGroup, makePool, POOL } from "./lvm-group.js";
@@ -79,14 +80,18 @@ function growing(): void {
   });
 }
 
+const TO_HOSTS = { exports: [], hasHosts: true, nbd: { listen: "127.0.0.1:19440" } };
+
 function otherHosts(): void {
   it("is another host's by NBD, over a restart of the server", async () => {
+    await host.close();
+    await open(TO_HOSTS);
     const id = await volume();
     const { fields } = await host.attachToHost(id);
     const uri = `nbd://${fields["address"]}/${fields["export"]}`;
     await run("qemu-io", "-f", "raw", "-c", "write -P 9 0 1M", "-c", "flush", uri);
     await host.close();
-    await open();
+    await open(TO_HOSTS);
     await run("qemu-io", "-f", "raw", "-c", "read -P 9 0 1M", uri);
     await host.detachFromHost(id);
     assert.equal(await opens(uri), false);
@@ -96,12 +101,9 @@ function otherHosts(): void {
   });
 }
 
-async function open(): Promise<void> {
-  host = await DoorHost.open("/suite/h", {
-    driver: { module: DRIVERS["lvm-iscsi"], config: configOf(POOL) },
-    nbd: { listen: "127.0.0.1:19440" },
-    hasHosts: true,
-  });
+async function open(more: DoorHostOptions = {}): Promise<void> {
+  const driver = { module: DRIVERS["lvm-iscsi"], config: configOf(POOL) };
+  host = await DoorHost.open("/suite/h", { driver, ...more });
 }
 
 insideOneMachine(import.meta.url, { diskMiB: [20_000], limitMs: 1_700_000 }, () => {
