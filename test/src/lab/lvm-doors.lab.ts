@@ -9,6 +9,7 @@ import type { DoorHostOptions } from "../exporters/door-host.js";
 import { ended, run } from "../exporters/nbd-client.js";
 import { insideOneMachine } from "./inside.js";
 import { configOf, GROUP, lvNames, makeGroup, makePool, POOL } from "./lvm-group.js";
+import { sh } from "./shell.js";
 
 let host: DoorHost;
 
@@ -109,6 +110,7 @@ async function open(more: DoorHostOptions = {}): Promise<void> {
 insideOneMachine(import.meta.url, { diskMiB: [20_000], limitMs: 1_700_000 }, () => {
   describe("doors of a logical volume", () => {
     before(async () => {
+      sh("modprobe fuse");
       makeGroup("/dev/vdc");
       makePool(POOL, "-L 4G");
       mkdirSync("/suite/h");

@@ -3,11 +3,13 @@
  * kept twice in memory. The device is found by the file that the kernel says is behind it, never by its number.
  */
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { StorageError } from "@libstorage/model";
 import { placesOf } from "../executor/executor.js";
 import type { Attached, ExecutorContext, Limits } from "../executor/executor.js";
 import { usersOf } from "./block-use.js";
 import { sysEntries, sysText } from "./kernel.js";
+import { Deadline } from "./transport.js";
 import type { BlockTransport } from "./transport.js";
 
 /** The loop devices that a file as a whole is behind, such as `loop3`. A file that was removed has none. */
@@ -24,6 +26,10 @@ export async function loopsOn(sys: string, path: string): Promise<readonly strin
   );
   return found.flat();
 }
+
+/** How long a device may take to go after it was told to. */
+const GONE_MS = 30_000;
+const LOOK_EVERY_MS = 50;
 
 interface Image {
   readonly path: string;
@@ -53,6 +59,32 @@ function absent({ volumeID }: Attached, path: string): StorageError {
     `volume ${volumeID} is not used: no loop device is on ${path}; is the volume's service on this host? Attach it again`,
     { volumeID, path },
   );
+}
+
+/**
+ * Until then the kernel has the file open, and may write to it. It puts the end off while somebody has the device open
+ * for a moment, and says nothing of that.
+ */
+async function gone(
+  sys: string,
+  name: string,
+  path: string,
+  volumeID: string,
+  limits: Limits,
+): Promise<void> {
+  const deadline = new Deadline({ ...limits, timeoutMs: Math.min(limits.timeoutMs, GONE_MS) });
+  while ((await loopsOn(sys, path)).includes(name)) {
+    if (deadline.isOver) {
+      const users = await usersOf(sys, name);
+      const who = users.length > 0 ? users.join(", ") : "something that is not seen from here";
+      throw new StorageError(
+        "failed-precondition",
+        `volume ${volumeID} has not left this host: /dev/${name} is being taken down, and ${who} still has it open; end that and try again`,
+        { volumeID, device: `/dev/${name}` },
+      );
+    }
+    await sleep(LOOK_EVERY_MS, undefined, { signal: limits.signal });
+  }
 }
 
 export function loopTransport({ exec, ...context }: ExecutorContext): BlockTransport {
@@ -86,6 +118,7 @@ export function loopTransport({ exec, ...context }: ExecutorContext): BlockTrans
             { volumeID: attached.volumeID, device: `/dev/${name}`, user },
           );
         await exec("losetup", ["--detach", `/dev/${name}`], limited(limits));
+        await gone(sys, name, path, attached.volumeID, limits);
       }
     },
     async prove(attached) {
