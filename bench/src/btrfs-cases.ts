@@ -4,7 +4,7 @@ import { Agent, request } from "node:http";
 import { mkdirSync, mkdtempSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { onEnd, serve, workFolder } from "./fixture.js";
+import { onEnd, serveReally, workFolder } from "./fixture.js";
 import { alternate, figure, median, ratioOfBest } from "./measure.js";
 import type { Figure, Say } from "./measure.js";
 
@@ -46,13 +46,13 @@ async function timed(count: number, act: (number: number) => Promise<unknown>): 
   return median(times);
 }
 
-/** The service over HTTP, one request after another. */
-function apiOf(url: string) {
+/** The service as programs of its host reach it, one request after another. */
+function apiOf(socketPath: string) {
   // A plain client: what `fetch` adds to each request is not the server's.
   const agent = new Agent({ keepAlive: true });
   const call = (method: string, path: string, body?: object): Promise<{ id: string }> =>
     new Promise((resolve, reject) => {
-      const asking = request(`${url}/${path}`, { method, agent }, (answer) => {
+      const asking = request({ socketPath, path: `/${path}`, method, agent }, (answer) => {
         let text = "";
         answer.setEncoding("utf8").on("data", (part: string) => (text += part));
         answer.on("error", reject).on("end", () => {
@@ -78,7 +78,7 @@ export async function btrfsAgainstCommand(say: Say): Promise<Figure[]> {
     return [];
   }
   const { folder } = loop;
-  const ours = await serve("serve-ours.js", [workFolder(), join(folder, "api"), "btrfs"]);
+  const ours = await serveReally(workFolder(), join(folder, "api"), "btrfs");
   const api = apiOf(ours.url);
   const figures: Figure[] = [];
   const compare = async (

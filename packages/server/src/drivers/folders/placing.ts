@@ -40,9 +40,12 @@ export async function place<T extends Parsed>(
   placing: Placing<T>,
   context: OpContext,
 ): Promise<void> {
-  const { folder } = placing;
-  if (folder !== undefined) checkNothingMounted(folder, `copy ${folder}`);
   await (backing.isAtomic ? placeAtOnce : placeInSteps)(backing, placing, context);
+}
+
+/** What is mounted in a folder would be missing in its copy. */
+function checkCopyable(folder: string | undefined): void {
+  if (folder !== undefined) checkNothingMounted(folder, `copy ${folder}`);
 }
 
 /** Data first, under a temporary name until they are whole. The record's synced folder covers both. */
@@ -51,6 +54,7 @@ async function placeInSteps<T extends Parsed>(
   { shelf, id, text, folder, receive, purpose }: Placing<T>,
   context: OpContext,
 ): Promise<void> {
+  checkCopyable(folder);
   const data = shelf.dataPath(id);
   if (folder === undefined && receive === undefined) await backing.make(data, purpose, context);
   else {
@@ -79,7 +83,11 @@ async function placeAtOnce<T extends Parsed>(
   const data = shelf.dataPath(id);
   const record = shelf.recordPath(id);
   if (folder !== undefined || receive !== undefined) await backing.discard(data, context);
-  await files.create(record, text);
+  // Looked at meanwhile; whoever is refused has the record taken back, as after any failure.
+  await all(
+    files.create(record, text),
+    Promise.resolve(folder).then((from) => checkCopyable(from)),
+  );
   await all(files.syncFile(record), make(data));
   if (folder === undefined || purpose.what === "volume") await files.syncFolder(shelf.folder);
 }
@@ -112,6 +120,7 @@ export async function takeAway<T extends Parsed>(
   if (!isRemovable) checkRemovable(shelf, id);
   await dropRevert(backing, shelf, id, context);
   const hasData = shelf.hasData(id);
+  // Before the data: the commit of their end takes this to the disk, too.
   if (shelf.hasRecord(id)) await files.unlink(shelf.recordPath(id), hasData ? DEFERRED : undefined);
   if (hasData && backing.isAtomic) await backing.discard(data, context);
   else if (hasData) {
