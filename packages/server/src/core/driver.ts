@@ -267,11 +267,7 @@ export interface StorageDriver {
   watch?(onChange: (change: Change) => void): () => void;
 
   volumeCreate(volume: VolumeRecord, context: OpContext): Promise<VolumeRecord>;
-  /**
-   * Whether something on this host uses a volume that nobody holds. Left out where that is quickly seen, or only while it
-   * is removed.
-   * @throws {StorageError} `failed-precondition`: say what uses it
-   */
+  /** @throws {StorageError} `failed-precondition`, naming what on this host uses a volume that nobody holds */
   volumeCheckUnused?(id: string): void;
   /**
    * Removes data and record, whatever is left of them.
