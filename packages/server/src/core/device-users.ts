@@ -1,22 +1,7 @@
 /** What of the kernel has a block device or a file open, which no process shows. @see sysfs(5), proc(5), configfs */
-import { readFileSync, readdirSync, realpathSync } from "node:fs";
+import { realpathSync } from "node:fs";
 import { join } from "node:path";
-
-function entries(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return [];
-  }
-}
-
-function textOf(path: string): string {
-  try {
-    return readFileSync(path, "utf8").trim();
-  } catch {
-    return "";
-  }
-}
+import { entriesOf, textOf } from "./kernel-text.js";
 
 function leadsTo(path: string, device: string): boolean {
   // A file elsewhere is not followed: it may be on a network that is away.
@@ -31,7 +16,7 @@ function leadsTo(path: string, device: string): boolean {
 /** Loop devices that show a file or a device, such as `loop3`. @param path with all links resolved */
 export function loopsOver(path: string, sys = "/sys"): readonly string[] {
   const folder = join(sys, "block");
-  return entries(folder).filter(
+  return entriesOf(folder).filter(
     (name) => /^loop\d+$/.test(name) && textOf(join(folder, name, "loop/backing_file")) === path,
   );
 }
@@ -45,9 +30,9 @@ export function isSwap(device: string, proc = "/proc"): boolean {
 /** Backstores of the kernel's target that have a device, whoever made them. @returns their names */
 export function backstoresOn(device: string, sys = "/sys"): readonly string[] {
   const core = join(sys, "kernel/config/target/core");
-  const groups = entries(core).filter((name) => /^(?:iblock|fileio|pscsi)_\d+$/.test(name));
+  const groups = entriesOf(core).filter((name) => /^(?:iblock|fileio|pscsi)_\d+$/.test(name));
   return groups.flatMap((group) =>
-    entries(join(core, group)).filter((name) => {
+    entriesOf(join(core, group)).filter((name) => {
       const at = join(core, group, name);
       return textOf(join(at, "enable")) === "1" && leadsTo(textOf(join(at, "udev_path")), device);
     }),

@@ -3,36 +3,20 @@
  * none. Nor do names: a file may be open through a bind mount, a second name, or in another mount namespace. So it is
  * the file itself that is compared, by device and inode. @see proc(5)
  */
-import { lstatSync, readFileSync, readdirSync, readlinkSync, statSync } from "node:fs";
+import { lstatSync, readlinkSync, statSync } from "node:fs";
 import type { Stats } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import * as v from "valibot";
 import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
 import { CommandError } from "../../core/exec.js";
+import { entriesOf, textOf } from "../../core/kernel-text.js";
 import { isLockedForWriting } from "./qemu-img.js";
 
 /** How long a look at all open files works before it lets others in. */
 const TURN_MS = 5;
 
 type FileID = Pick<Stats, "dev" | "ino">;
-
-function entries(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return [];
-  }
-}
-
-function textOf(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    // It has ended meanwhile.
-    return "";
-  }
-}
 
 /** Older ones of its versions give texts. */
 const Inode = v.nullish(v.union([v.number(), v.pipe(v.string(), v.transform(Number))]));
@@ -56,7 +40,7 @@ async function loopOn(
   { dev, ino }: FileID,
   context: OpContext,
 ): Promise<string | undefined> {
-  const backings = entries("/sys/block")
+  const backings = entriesOf("/sys/block")
     .filter((name) => name.startsWith("loop"))
     .map((name) => [name, textOf(`/sys/block/${name}/loop/backing_file`).trimEnd()] as const)
     .filter(([, backing]) => backing !== "");
@@ -103,9 +87,9 @@ function isWriter(folder: string, fd: string, { dev, ino }: FileID): boolean {
 /** The first process found that can write to a file, as `PID (NAME)`. */
 async function writerOf(id: FileID, { signal }: OpContext): Promise<string | undefined> {
   let turn = performance.now();
-  for (const pid of entries("/proc").filter((name) => /^\d+$/.test(name))) {
+  for (const pid of entriesOf("/proc").filter((name) => /^\d+$/.test(name))) {
     const folder = `/proc/${pid}`;
-    for (const fd of entries(`${folder}/fd`)) {
+    for (const fd of entriesOf(`${folder}/fd`)) {
       if (isWriter(folder, fd, id)) return `${pid} (${textOf(`${folder}/comm`).trim()})`;
       if (performance.now() - turn < TURN_MS) continue;
       await setImmediate();

@@ -1,23 +1,7 @@
 /** Who uses a file that FUSE shows: the daemon cannot tell. @see proc(5) */
-import { readFileSync, readdirSync, readlinkSync } from "node:fs";
+import { readlinkSync } from "node:fs";
 import { loopsOver } from "../../core/device-users.js";
-
-function entries(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return [];
-  }
-}
-
-function textOf(path: string): string {
-  try {
-    return readFileSync(path, "utf8").trimEnd();
-  } catch {
-    // It has ended meanwhile.
-    return "";
-  }
-}
+import { entriesOf, textOf } from "../../core/kernel-text.js";
 
 export function linkOf(path: string): string {
   try {
@@ -36,9 +20,9 @@ export interface Sought {
 /** Processes that have it open, and loop devices, in words. */
 export function usersOf({ path, mountIDs }: Sought): readonly string[] {
   const loops = loopsOver(path).map((name) => `the loop device /dev/${name}`);
-  const processes = entries("/proc").filter((name) => /^\d+$/.test(name));
+  const processes = entriesOf("/proc").filter((name) => /^\d+$/.test(name));
   const isOpenIn = (pid: string): boolean =>
-    entries(`/proc/${pid}/fd`).some((fd) => {
+    entriesOf(`/proc/${pid}/fd`).some((fd) => {
       if (linkOf(`/proc/${pid}/fd/${fd}`) === path) return true;
       if (mountIDs.length === 0) return false;
       const id = /^mnt_id:\s+(\d+)/m.exec(textOf(`/proc/${pid}/fdinfo/${fd}`))?.[1];
