@@ -42,7 +42,7 @@ async function loopOn(
 ): Promise<string | undefined> {
   const backings = entriesOf("/sys/block")
     .filter((name) => name.startsWith("loop"))
-    .map((name) => [name, textOf(`/sys/block/${name}/loop/backing_file`).trimEnd()] as const)
+    .map((name) => [name, textOf(`/sys/block/${name}/loop/backing_file`)] as const)
     .filter(([, backing]) => backing !== "");
   const [name] = backings.find(([, backing]) => backing === path) ?? [];
   if (name !== undefined) return `/dev/${name}`;
@@ -90,7 +90,7 @@ async function writerOf(id: FileID, { signal }: OpContext): Promise<string | und
   for (const pid of entriesOf("/proc").filter((name) => /^\d+$/.test(name))) {
     const folder = `/proc/${pid}`;
     for (const fd of entriesOf(`${folder}/fd`)) {
-      if (isWriter(folder, fd, id)) return `${pid} (${textOf(`${folder}/comm`).trim()})`;
+      if (isWriter(folder, fd, id)) return `${pid} (${textOf(`${folder}/comm`)})`;
       if (performance.now() - turn < TURN_MS) continue;
       await setImmediate();
       if (signal.aborted)

@@ -1,6 +1,7 @@
 /** The kernel's side of an active logical volume: its device, and what that is called. @see sysfs(5) */
-import { readFileSync, realpathSync } from "node:fs";
+import { realpathSync } from "node:fs";
 import { basename } from "node:path";
+import { textOf } from "../../core/kernel-text.js";
 
 const BY_ID = "/dev/disk/by-id/dm-uuid-";
 
@@ -11,14 +12,6 @@ export function linkOf(dmUUID: string): string {
 
 export function isLinkOf(path: string): boolean {
   return path.startsWith(`${BY_ID}LVM-`);
-}
-
-function textOf(path: string): string {
-  try {
-    return readFileSync(path, "utf8").trim();
-  } catch {
-    return "";
-  }
 }
 
 /** The kernel's name of the device, such as `dm-3`; undefined while it is not active. */

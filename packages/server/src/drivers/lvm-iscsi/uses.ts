@@ -1,8 +1,8 @@
 /** What uses an active logical volume on this host, and so keeps it from being taken away. */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { backstoresOn, isSwap, loopsOver } from "../../core/device-users.js";
 import type { OpContext } from "../../core/driver.js";
+import { entriesOf, linkOf, textOf } from "../../core/kernel-text.js";
 import { readAllMounts } from "../../core/mounts.js";
 import { dmNameOf, kernelNameOf } from "./devices.js";
 import { openCount } from "./dmsetup.js";
@@ -42,27 +42,15 @@ export interface Kernel {
 
 const HERE: Kernel = { sys: "/sys", proc: "/proc" };
 
-function isLinkTo(path: string, device: string): boolean {
-  try {
-    return readlinkSync(path) === device;
-  } catch {
-    return false;
-  }
-}
-
 /** Who has a device open, as far as this process may see. */
 function openersOf(device: string, proc: string): string[] {
   const found: string[] = [];
-  for (const pid of readdirSync(proc)) {
+  for (const pid of entriesOf(proc)) {
     if (found.length >= MOST_NAMED) break;
     if (!/^\d+$/.test(pid)) continue;
-    try {
-      const folder = join(proc, pid, "fd");
-      if (readdirSync(folder).some((fd) => isLinkTo(join(folder, fd), device)))
-        found.push(`${pid} (${readFileSync(join(proc, pid, "comm"), "utf8").trim()})`);
-    } catch {
-      // It has ended, or belongs to someone else.
-    }
+    const folder = join(proc, pid, "fd");
+    if (entriesOf(folder).some((fd) => linkOf(join(folder, fd)) === device))
+      found.push(`${pid} (${textOf(join(proc, pid, "comm"))})`);
   }
   return found;
 }
@@ -76,15 +64,9 @@ export function usesOf(path: string): Uses {
 /** @param kernelName such as `dm-3` */
 export function usesOfDevice(kernelName: string, { sys, proc }: Kernel = HERE): Uses {
   const device = `/dev/${kernelName}`;
-  let number = "";
-  let holders: string[] = [];
-  try {
-    const folder = join(sys, "block", kernelName);
-    number = readFileSync(join(folder, "dev"), "utf8").trim();
-    holders = readdirSync(join(folder, "holders")).map((name) => dmNameOf(name, sys));
-  } catch {
-    // It went away meanwhile.
-  }
+  const folder = join(sys, "block", kernelName);
+  const number = textOf(join(folder, "dev"));
+  const holders = entriesOf(join(folder, "holders")).map((name) => dmNameOf(name, sys));
   const mounts = readAllMounts().filter((mount) => mount.device === number);
   return {
     mountPoints: [...new Set(mounts.map(({ mountPoint }) => mountPoint))],

@@ -10,6 +10,7 @@ import { StorageError } from "@libstorage/model";
 import type { OpContext } from "../../core/driver.js";
 import { loopsOver } from "../../core/device-users.js";
 import type { DoorRecord, Hold } from "../../core/exporter.js";
+import { linkOf } from "../../core/kernel-text.js";
 import { Daemon } from "../qemu-storage-daemon/daemon.js";
 import type { VolumeDaemons } from "../qemu-storage-daemon/daemons.js";
 import { filterFor } from "../qemu-storage-daemon/filters.js";
@@ -19,7 +20,7 @@ import { OpenVolume } from "../qemu-storage-daemon/open-volume.js";
 import { isWrittenThrough } from "../qemu-storage-daemon/options.js";
 import { killIn, stopIn } from "../qemu-storage-daemon/process.js";
 import { clearMounts, fuseMountsAt } from "./mounts.js";
-import { isLoopSet, linkOf, usersOf } from "./users.js";
+import { isLoopSet, usersOf } from "./users.js";
 
 /** What is noted of a file that was hidden, since nothing else tells who still has it open. */
 interface Hidden {

@@ -1,15 +1,6 @@
 /** Who uses a file that FUSE shows: the daemon cannot tell. @see proc(5) */
-import { readlinkSync } from "node:fs";
 import { loopsOver } from "../../core/device-users.js";
-import { entriesOf, textOf } from "../../core/kernel-text.js";
-
-export function linkOf(path: string): string {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return "";
-  }
-}
+import { entriesOf, linkOf, textOf } from "../../core/kernel-text.js";
 
 /** A file by its path; or, once its mount was taken out of the tree, by the id of that mount. */
 export interface Sought {
